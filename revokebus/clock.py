@@ -1,0 +1,54 @@
+"""The two clocks that a revocation depends on, behind one seam for tests."""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """What time it is, and how much of it has passed."""
+
+    def wall(self) -> float:
+        """Return seconds since the epoch, the unit of ``exp`` and ``iat`` (RFC 7519 §2)."""
+
+    def elapsed(self) -> float:
+        """Return seconds since an arbitrary moment; never steps, counts suspend where it can."""
+
+
+class SystemClock:
+    """The machine's clocks."""
+
+    # CLOCK_MONOTONIC stands still while a laptop or a virtual machine is suspended; a copy
+    # that slept for an hour must not believe that it is half a second old.
+    _ELAPSED = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+    def wall(self) -> float:
+        """Return seconds since the epoch."""
+        return time.time()
+
+    def elapsed(self) -> float:
+        """Return seconds since boot, suspend included (Linux), else monotonic seconds."""
+        return time.clock_gettime(self._ELAPSED)
+
+
+class ExpiryClock:
+    """A wall clock that decides when a record may be dropped: it never runs ahead.
+
+    It advances with `Clock.elapsed` from the smallest offset to the wall clock ever seen.
+    A wall clock stepped forward does not move it, so the step drops nothing; one stepped back
+    takes it along. Records are therefore held too long rather than too short.
+
+    Args:
+        clock: The clocks to read.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._offset = clock.wall() - clock.elapsed()
+
+    def now(self) -> float:
+        """Return seconds since the epoch by the cautious reckoning."""
+        elapsed = self._clock.elapsed()
+        self._offset = min(self._offset, self._clock.wall() - elapsed)
+        return elapsed + self._offset

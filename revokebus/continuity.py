@@ -1,0 +1,118 @@
+"""Decides what the log and the channel prove. No I/O, no clock.
+
+The position is the last row of the log that the local copy is known to include. A page of the
+log read from that row *inclusive* proves that nothing was lost if it comes from the same data
+set (the epoch) and begins with the very row that is remembered: ids alone are not enough,
+because a replica promoted with a shorter log hands the same ids out again.
+
+A push proves nothing. It names the row before it, so that a missing one shows at once, and it
+never moves the position: a stranger on the channel can cause an early look at the log, not
+more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from revokebus.wire import Message, RowId
+
+# What is remembered of pushes saves reading them twice; past this they are read twice.
+_HEARD_ROWS = 10_000
+_HEARD_BYTES = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of the log."""
+
+    id: RowId
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A place in the log of one data set.
+
+    Attributes:
+        epoch: The random name of the data set.
+        row: The last row included, or None where the log was empty.
+    """
+
+    epoch: str
+    row: Row | None
+
+
+class Push(Enum):
+    """What a message of the channel calls for."""
+
+    APPLY = auto()
+    APPLY_AND_TICK = auto()
+    TICK = auto()
+
+
+class Break(Enum):
+    """Why a page does not continue the copy, so that everything must be listed again."""
+
+    NOT_LISTED = "nothing was listed yet"
+    EPOCH_CHANGED = "Redis has another data set than before"
+    ROW_MISSING = "the log no longer has the row that was read last"
+
+
+@dataclass(slots=True)
+class Continuity:
+    """Where the local copy stands, and what has been heard since."""
+
+    position: Position | None = None
+    _last_heard: RowId = (0, 0)
+    _heard: dict[RowId, bytes] = field(default_factory=dict)
+
+    def restart(self, position: Position) -> None:
+        """Take `position` as included, because everything up to it was listed."""
+        self.position = position
+        self._last_heard = _row_id(position)
+        self._heard.clear()
+
+    def hear(self, message: Message) -> Push:
+        """Judge a message of the channel."""
+        if self.position is None or message.epoch != self.position.epoch:
+            return Push.TICK
+        if message.row <= _row_id(self.position) or message.row in self._heard:
+            return Push.APPLY
+        in_order = message.previous == self._last_heard
+        # The latest message, not the greatest: an invented row far ahead must not end the chain.
+        self._last_heard = message.row
+        if len(self._heard) < _HEARD_ROWS and len(message.payload) <= _HEARD_BYTES:
+            self._heard[message.row] = message.payload
+        return Push.APPLY if in_order else Push.APPLY_AND_TICK
+
+    def read(self, epoch: str, rows: Sequence[Row]) -> list[Row] | Break:
+        """Judge a page of the log that was read from the position inclusive.
+
+        Returns:
+            The rows to apply, those excepted that a push has brought already; or why the page
+            does not continue the copy.
+        """
+        if self.position is None:
+            return Break.NOT_LISTED
+        if epoch != self.position.epoch:
+            return Break.EPOCH_CHANGED
+        if self.position.row is not None:
+            if not rows or rows[0] != self.position.row:
+                return Break.ROW_MISSING
+            rows = rows[1:]
+        if not rows:
+            return []
+        self.position = Position(epoch, rows[-1])
+        self._last_heard = max(self._last_heard, rows[-1].id)
+        unheard = [row for row in rows if self._heard.get(row.id) != row.payload]
+        self._heard = {row: heard for row, heard in self._heard.items() if row > rows[-1].id}
+        return unheard
+
+
+def _row_id(position: Position) -> RowId:
+    return position.row.id if position.row else (0, 0)

@@ -1,0 +1,82 @@
+"""The local copy: every live revocation of this process, in memory.
+
+An entry, once added, is there until its ``expires_at`` has passed by the cautious
+`ExpiryClock`. Nothing else removes it: there is no eviction and no delete, so a look-up that
+finds an entry needs no clock at all.
+"""
+
+from __future__ import annotations
+
+import heapq
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from revokebus.clock import ExpiryClock
+    from revokebus.revocation import Revocation
+
+_SWEPT_PER_ADD = 2
+
+
+class Denylist:
+    """The live revocations, by claim and value.
+
+    Args:
+        clock: Decides when an entry may be dropped.
+    """
+
+    def __init__(self, clock: ExpiryClock) -> None:
+        self._clock = clock
+        self._expiry: dict[str, dict[str, float]] = {}
+        self._queue: list[tuple[float, str, str]] = []
+        self._size = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def add(self, revocation: Revocation) -> bool:
+        """Hold `revocation` until it expires; a second one only ever lengthens the first.
+
+        Returns:
+            Whether the copy changed.
+        """
+        if revocation.expires_at <= self._clock.now():
+            return False
+        values = self._expiry.setdefault(revocation.claim, {})
+        known = values.get(revocation.value)
+        if known is not None and known >= revocation.expires_at:
+            return False
+        values[revocation.value] = revocation.expires_at
+        heapq.heappush(self._queue, (revocation.expires_at, revocation.claim, revocation.value))
+        self._size += known is None
+        # Two for one: the copy shrinks faster than it grows, without ever a long pause.
+        self.sweep(_SWEPT_PER_ADD)
+        return True
+
+    def matches(self, claims: Mapping[str, object]) -> bool:
+        """Return whether a revocation matches these claims of a verified token."""
+        for claim, values in self._expiry.items():
+            value = claims.get(claim)
+            if isinstance(value, str) and value in values:
+                return True
+        return False
+
+    def holds(self, revocation: Revocation) -> bool:
+        """Return whether there is an entry for the claim and value of `revocation`."""
+        return revocation.value in self._expiry.get(revocation.claim, ())
+
+    def sweep(self, limit: int) -> int:
+        """Drop up to `limit` expired entries and return how many were dropped."""
+        dropped = 0
+        now = self._clock.now()
+        for _ in range(limit):
+            if not self._queue or self._queue[0][0] > now:
+                break
+            expires_at, claim, value = heapq.heappop(self._queue)
+            # A lengthened entry stands in the queue once more, with its later expiry.
+            if self._expiry[claim].get(value) == expires_at:
+                del self._expiry[claim][value]
+                dropped += 1
+        self._size -= dropped
+        return dropped

@@ -1,0 +1,352 @@
+"""The framework-free core: start, stop, issue, revoke, check, status."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal, Self, TypeVar
+
+from revokebus.claims import AccessToken, RefreshToken
+from revokebus.clock import ExpiryClock, SystemClock
+from revokebus.denylist import Denylist
+from revokebus.errors import (
+    ConfigurationError,
+    NotDurableError,
+    NotReadyError,
+    PredicateError,
+    ReplayedTokenError,
+    RevokedTokenError,
+    StaleError,
+    StoreError,
+    WrongTypeError,
+)
+from revokebus.issuer import RESERVED_CLAIMS, Issuer, TokenPair
+from revokebus.memory import MemoryUpstream
+from revokebus.replica import Replica
+from revokebus.revocation import SPENT, Claim, Revocation
+from revokebus.settings import Settings
+from revokebus.store import Store
+from revokebus.verifier import Verifier
+from revokebus.wire import MAX_EXPIRES_AT
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from types import TracebackType
+
+    from revokebus.clock import Clock
+    from revokebus.upstream import Upstream
+
+    Predicate = Callable[[AccessToken | RefreshToken], bool | Awaitable[bool]]
+
+logger = logging.getLogger("revokebus")
+
+State = Literal["starting", "fresh", "stale", "closed"]
+AnyToken = TypeVar("AnyToken", bound=AccessToken | RefreshToken)
+AnyPredicate = TypeVar("AnyPredicate", bound="Predicate")
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What a revocation has achieved.
+
+    Attributes:
+        revocations: How many records were made durable; 0 for a token that has expired.
+        position: The last row of the log that carries them, None on ``memory://``.
+    """
+
+    revocations: int
+    position: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class BusStatus:
+    """What this process knows of its copy, at the moment of the call.
+
+    Attributes:
+        state: ``starting`` until the first proof, ``fresh`` while the last proof is younger
+            than ``max_staleness``, ``stale`` after that, ``closed`` when stopped.
+        staleness: Seconds since the copy was last proven complete; None without a proof.
+        entries: How many revocations the copy holds.
+        position: The last row of the log that the copy includes.
+        subscribed: Whether revocations are pushed at this moment.
+        last_error: The trouble that lasts at this moment, in words.
+        ignored: How many messages, rows and records of strangers were met, by kind.
+        unsaved: How many revocations are applied here and not yet in Redis.
+    """
+
+    state: State
+    staleness: float | None
+    entries: int
+    position: str | None = None
+    subscribed: bool = False
+    last_error: str | None = None
+    ignored: Mapping[str, int] = field(default_factory=dict)
+    unsaved: int = 0
+
+
+class Engine:
+    """Issues, checks and revokes tokens, without any web framework.
+
+    Args:
+        settings: By default read from ``REVOKEBUS_*`` environment variables.
+        clock: The machine's clocks by default; tests bring their own.
+
+    Raises:
+        pydantic.ValidationError: A setting is missing or wrong; the message names it.
+    """
+
+    def __init__(self, settings: Settings | None = None, *, clock: Clock | None = None) -> None:
+        self.settings = settings or Settings()
+        self._clock = clock = clock or SystemClock()
+        self._denylist = Denylist(ExpiryClock(clock))
+        self._verifier = Verifier(self.settings, clock)
+        self._issuer = Issuer(self.settings, clock)
+        self._upstream = self._make_upstream(clock)
+        self._predicates: list[Predicate] = []
+        self._phase: Literal["new", "running", "closed"] = "new"
+        checked = self.settings.checked_token_types
+        self._checked: frozenset[str] = checked if self.settings.denylist_enabled else frozenset()
+
+    def _make_upstream(self, clock: Clock) -> Upstream:
+        settings = self.settings
+        if not settings.uses_redis or not settings.denylist_enabled:
+            return MemoryUpstream(self._denylist)
+        return Replica(settings, self._denylist, clock, lambda: Store(settings, clock))
+
+    # Life
+
+    async def start(self) -> None:
+        """Load the copy and keep it fresh from now on.
+
+        Returns after ``startup_timeout`` at the latest, with a copy or without; without one
+        every check raises `StaleError` until Redis can be reached.
+        """
+        if self._phase == "running":
+            raise ConfigurationError("this RevokeBus is running already; one start, one close")
+        await self._upstream.start()
+        self._phase = "running"
+
+    async def close(self) -> None:
+        """Stop. Every check raises `NotReadyError` from now on, until the next start."""
+        if self._phase == "running":
+            self._phase = "closed"
+            await self._upstream.stop()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def status(self) -> BusStatus:
+        """Return what is known of the copy; no network."""
+        health = self._upstream.health()
+        return BusStatus(
+            state=self._state(health.age),
+            staleness=health.age,
+            entries=len(self._denylist),
+            position=health.position,
+            subscribed=health.subscribed,
+            last_error=health.last_error,
+            ignored=health.ignored,
+            unsaved=health.unsaved,
+        )
+
+    def _state(self, age: float | None) -> State:
+        if self._phase != "running":
+            return "starting" if self._phase == "new" else "closed"
+        if age is None:
+            return "starting"
+        return "fresh" if age <= self.settings.max_staleness else "stale"
+
+    # Issue
+
+    def issue(
+        self,
+        subject: str,
+        *,
+        scopes: Iterable[str] = (),
+        claims: Mapping[str, object] | None = None,
+        fresh: bool = False,
+    ) -> TokenPair:
+        """Return an access and a refresh token of a new session.
+
+        Args:
+            subject: The ``sub`` claim; not empty.
+            scopes: What the tokens allow, a word each (RFC 6749 §3.3).
+            claims: Further claims of both tokens, of names that RevokeBus does not use.
+            fresh: Whether the owner has just proven who he is, for example with a password.
+
+        Raises:
+            ValueError: An argument is not as said above.
+        """
+        return self._issuer.issue(subject, scopes=scopes, claims=claims, fresh=fresh)
+
+    async def rotate(self, token: RefreshToken) -> TokenPair:
+        """Exchange a refresh token for a new pair of the same session, once.
+
+        Redis decides who was first. A second use means that the token is in two hands, and
+        nobody knows which is the thief's: the whole session is revoked (RFC 9700 §4.14.2).
+
+        Raises:
+            RevokedTokenError: The token or its session was revoked.
+            ReplayedTokenError: The token was used before; its session is now revoked.
+            StoreError: Redis could not say whether it was; the token is not used up, unless
+                only the answer was lost.
+        """
+        self._require_denylist()
+        by_jti, by_sid = self._revocation_of(token), self._session_revocation(token.session_id)
+        spent = replace(by_jti, claim=SPENT)
+        outcome = await self._upstream.claim(spent, unless=[by_jti, by_sid])
+        if outcome is Claim.REVOKED:
+            raise RevokedTokenError
+        if outcome is Claim.SPENT:
+            await self._revoke([by_sid])
+            raise ReplayedTokenError
+        own = {k: v for k, v in token.claims.items() if k not in RESERVED_CLAIMS}
+        return self._issuer.issue(
+            token.subject, scopes=token.scopes, claims=own, session_id=token.session_id
+        )
+
+    # Revoke
+
+    async def revoke(self, token: AccessToken | RefreshToken | str) -> Receipt:
+        """Refuse `token` from now on, here at once and everywhere within milliseconds.
+
+        Args:
+            token: A verified token, or an encoded one. One that has expired is left alone.
+
+        Raises:
+            InvalidTokenError: The encoded token is not one of ours.
+            NotDurableError: Refused here from now on, but Redis does not hold the record yet.
+        """
+        if isinstance(token, str):
+            token = self._verifier.verify_signature(token)
+        return await self._revoke([self._revocation_of(token)])
+
+    async def revoke_session(self, session_id: str) -> Receipt:
+        """Refuse every token of a session, those not issued yet included.
+
+        Args:
+            session_id: The ``sid`` of the session's tokens.
+
+        Raises:
+            ValueError: `session_id` is empty.
+            NotDurableError: Refused here from now on, but Redis does not hold the record yet.
+        """
+        if not session_id:
+            raise ValueError("session_id must not be empty")
+        return await self._revoke([self._session_revocation(session_id)])
+
+    async def _revoke(self, revocations: list[Revocation]) -> Receipt:
+        self._require_denylist()
+        now = self._clock.wall()
+        live = [revocation for revocation in revocations if revocation.expires_at > now]
+        for revocation in live:
+            self._denylist.add(revocation)
+        try:
+            position = await self._upstream.write(live) if live else None
+        except StoreError as error:
+            raise NotDurableError(
+                f"applied here, not durable: {error}; it is written as soon as Redis takes it"
+            ) from error
+        return Receipt(len(live), position)
+
+    def _revocation_of(self, token: AccessToken | RefreshToken) -> Revocation:
+        expires_at = min(token.expires_at + self.settings.leeway, MAX_EXPIRES_AT)
+        return Revocation("jti", token.jti, expires_at)
+
+    def _session_revocation(self, session_id: str) -> Revocation:
+        return Revocation("sid", session_id, self._clock.wall() + self.settings.longest_life)
+
+    # Check
+
+    def is_revoked(self, claims: Mapping[str, object]) -> bool:
+        """Return whether the local copy holds a revocation of a token with these claims.
+
+        A look-up in memory, whatever the state of the copy: True is certain, False is as old as
+        `status` says.
+        """
+        return self._denylist.matches(claims)
+
+    def deny_if(self, predicate: AnyPredicate) -> AnyPredicate:
+        """Add the application's own check, asked after the local copy. Usable as a decorator.
+
+        Args:
+            predicate: A function, sync or async, that is given the token and returns True to
+                refuse it. If it raises, or returns anything but a bool, the request is refused
+                with `PredicateError`. A sync one must not block: it runs on the event loop.
+        """
+        self._predicates.append(predicate)
+        return predicate
+
+    async def authenticate(self, encoded: str, token_type: type[AnyToken]) -> AnyToken:
+        """Return the token that `encoded` is, if it may be used.
+
+        Waits for nothing but predicates.
+
+        Raises:
+            InvalidTokenError: Or one of its kinds: the token must not be used.
+            StaleError: It is not known whether it may.
+            PredicateError: The application's own check failed.
+        """
+        token = self._verifier.verify(encoded)
+        if not isinstance(token, token_type):
+            raise WrongTypeError(token_type.type)
+        if token_type.type in self._checked:
+            # A local hit refuses in every state; only a miss depends on the copy's age.
+            if self._denylist.matches(token.verified_claims):
+                raise RevokedTokenError
+            self._require_fresh()
+        if self._predicates and token_type.type in self.settings.checked_token_types:
+            await self._ask_predicates(token)
+        return token
+
+    def _require_running(self) -> None:
+        if self._phase != "running":
+            raise NotReadyError(
+                "RevokeBus is not running: its start belongs to the application's lifespan "
+                "(in tests: `with TestClient(app)`)"
+            )
+
+    def _require_denylist(self) -> None:
+        self._require_running()
+        if not self.settings.denylist_enabled:
+            raise ConfigurationError(
+                "denylist_enabled (REVOKEBUS_DENYLIST_ENABLED) is off, so nothing would refuse "
+                "the token"
+            )
+
+    def _require_fresh(self) -> None:
+        self._require_running()
+        age = self._upstream.age()
+        if age is None:
+            raise StaleError("The revocations have not been loaded yet")
+        if age > self.settings.max_staleness:
+            raise StaleError("The revocations are too old to decide")
+
+    async def _ask_predicates(self, token: AccessToken | RefreshToken) -> None:
+        for predicate in self._predicates:
+            try:
+                denied: object = predicate(token)
+                if inspect.isawaitable(denied):
+                    denied = await denied
+            except Exception as error:
+                logger.exception("revokebus: a deny_if predicate raised; the request is refused")
+                raise PredicateError("The application's own check failed") from error
+            if not isinstance(denied, bool):
+                logger.error(
+                    "revokebus: a deny_if predicate returned %s instead of a bool; the request "
+                    "is refused",
+                    type(denied).__name__,
+                )
+                raise PredicateError("The application's own check failed")
+            if denied:
+                raise RevokedTokenError

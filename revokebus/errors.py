@@ -1,0 +1,141 @@
+"""Every error that RevokeBus raises.
+
+::
+
+    RevokeBusError
+    ├── AuthenticationError        who calls is not proven: HTTP 401
+    │   ├── MissingTokenError      no credentials came with the request
+    │   └── InvalidTokenError      malformed, wrongly signed, not this application's
+    │       ├── ExpiredTokenError  ``exp`` has passed
+    │       ├── WrongTypeError     a refresh token where an access token is due, or the reverse
+    │       ├── RevokedTokenError  the token was taken back
+    │       └── ReplayedTokenError a single-use refresh token came a second time
+    ├── InsufficientScopeError     known, but not allowed to do this: HTTP 403
+    ├── UnavailableError           no safe answer at this moment: HTTP 503
+    │   ├── NotReadyError          the bus was not started, or has been closed
+    │   ├── StaleError             the local copy is older than ``max_staleness``
+    │   ├── PredicateError         the application's own check failed
+    │   └── StoreError             Redis could not be asked
+    │       └── NotDurableError    revoked here, but Redis does not hold the record yet
+    ├── ConfigurationError         the application is put together wrongly
+    └── WireError                  bytes on the channel or under our keys that are not ours
+
+No message of these errors contains a token, a key or a password.
+"""
+
+from __future__ import annotations
+
+
+class RevokeBusError(Exception):
+    """The base of every error that RevokeBus raises."""
+
+
+class AuthenticationError(RevokeBusError):
+    """The caller's identity is not proven (RFC 9110 §15.5.2: 401)."""
+
+
+class MissingTokenError(AuthenticationError):
+    """The request carries no credentials (RFC 6750 §3: a challenge without an error code)."""
+
+    def __init__(self) -> None:
+        super().__init__("Not authenticated")
+
+
+class InvalidTokenError(AuthenticationError):
+    """The token is malformed, wrongly signed, or not meant for here (RFC 6750 §3.1)."""
+
+    def __init__(self, message: str = "Invalid token") -> None:
+        super().__init__(message)
+
+
+class ExpiredTokenError(InvalidTokenError):
+    """The token's ``exp`` has passed (RFC 7519 §4.1.4)."""
+
+    def __init__(self) -> None:
+        super().__init__("Token has expired")
+
+
+class WrongTypeError(InvalidTokenError):
+    """A token of another type than the route asks for.
+
+    Args:
+        expected: The type that would have been accepted.
+    """
+
+    def __init__(self, expected: str) -> None:
+        super().__init__(f"Not a token of type {expected}")
+
+
+class RevokedTokenError(InvalidTokenError):
+    """The token was revoked before its expiry."""
+
+    def __init__(self) -> None:
+        super().__init__("Token has been revoked")
+
+
+class ReplayedTokenError(InvalidTokenError):
+    """A refresh token was used a second time; its session is now revoked (RFC 9700 §4.14.2)."""
+
+    def __init__(self) -> None:
+        super().__init__("Refresh token has been used before; its session has been revoked")
+
+
+class InsufficientScopeError(RevokeBusError):
+    """The token lacks a scope that the route demands (RFC 6750 §3.1: 403).
+
+    Args:
+        required: The scopes that the route demands.
+    """
+
+    def __init__(self, required: tuple[str, ...]) -> None:
+        super().__init__("Insufficient scope")
+        self.required = required
+
+
+class UnavailableError(RevokeBusError):
+    """No safe answer can be given at this moment; trying again later may work (503).
+
+    Attributes:
+        retry_after: Seconds after which another attempt is sensible.
+    """
+
+    retry_after: int = 1
+
+
+class NotReadyError(UnavailableError):
+    """The bus is not running: not started yet, or closed already."""
+
+
+class StaleError(UnavailableError):
+    """The local copy cannot be proven younger than ``max_staleness``."""
+
+
+class PredicateError(UnavailableError):
+    """A predicate added with ``deny_if`` raised, or did not return a bool."""
+
+
+class StoreError(UnavailableError):
+    """Redis refused the request, or did not answer within ``redis_timeout``."""
+
+
+class NotDurableError(StoreError):
+    """Revoked in this process, not yet recorded in Redis.
+
+    The record is kept and written as soon as Redis takes it, as long as this process lives.
+    """
+
+
+class ConfigurationError(RevokeBusError):
+    """The application is put together wrongly; the message names the remedy."""
+
+
+class WireError(RevokeBusError):
+    """Bytes that are not a message of this protocol.
+
+    Args:
+        kind: A short stable word for what is wrong with them, used to count.
+    """
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(f"not a message of this protocol: {kind}")
+        self.kind = kind

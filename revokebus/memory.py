@@ -1,0 +1,51 @@
+"""``memory://``: one process that shares nothing, so that its copy is the truth."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from revokebus.revocation import Claim
+from revokebus.upstream import Health
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from revokebus.denylist import Denylist
+    from revokebus.revocation import Revocation
+
+
+class MemoryUpstream:
+    """The `Upstream` of an application with one worker, and of tests.
+
+    Args:
+        denylist: The copy to write to.
+    """
+
+    def __init__(self, denylist: Denylist) -> None:
+        self._denylist = denylist
+
+    async def start(self) -> None:
+        """Do nothing: there is nothing to connect to."""
+
+    async def stop(self) -> None:
+        """Do nothing."""
+
+    async def write(self, revocations: Sequence[Revocation]) -> str | None:
+        """Add `revocations` to the copy."""
+        for revocation in revocations:
+            self._denylist.add(revocation)
+        return None
+
+    async def claim(self, spent: Revocation, unless: Sequence[Revocation]) -> Claim:
+        """Add `spent` if neither it nor any of `unless` is there."""
+        if any(self._denylist.holds(revocation) for revocation in unless):
+            return Claim.REVOKED
+        return Claim.GRANTED if self._denylist.add(spent) else Claim.SPENT
+
+    def age(self) -> float | None:
+        """Return 0: the copy is the original."""
+        return 0.0
+
+    def health(self) -> Health:
+        """Return that all is well."""
+        return Health(age=0.0, subscribed=True)

@@ -1,0 +1,294 @@
+"""Keeps the local copy fresh: a subscriber for speed, a ticker for proof.
+
+The subscriber applies what is pushed. The ticker reads the log from the position and so proves,
+twice a second, that the copy was complete at the moment the request was sent. Neither trusts
+the other, and neither ends before `stop`: whatever goes wrong is noted, and tried again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from redis.backoff import ExponentialWithJitterBackoff
+
+from revokebus.continuity import Break, Continuity, Push
+from revokebus.errors import StoreError, WireError
+from revokebus.revocation import Claim
+from revokebus.upstream import Health
+from revokebus.wire import decode_message, decode_payload, encode_row_id
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from revokebus.clock import Clock
+    from revokebus.denylist import Denylist
+    from revokebus.revocation import Revocation
+    from revokebus.settings import Settings
+    from revokebus.store import Page, Store
+
+logger = logging.getLogger("revokebus")
+
+_JITTER = 0.1
+_SHORTEST_PAUSE = 0.02
+_LONGEST_BACKOFF = 1.0
+_SWEPT_PER_TICK = 1000
+_RESYNCS_PER_TICK = 3
+_APPLIED_AT_ONCE = 500
+
+
+class Replica:
+    """The `Upstream` that is Redis.
+
+    Args:
+        settings: The intervals and deadlines.
+        denylist: The copy to keep fresh.
+        clock: Tells the age of the copy.
+        connect: Makes the `Store`, at each start, for the event loop that then runs.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        denylist: Denylist,
+        clock: Clock,
+        connect: Callable[[], Store],
+    ) -> None:
+        self._settings = settings
+        self._denylist = denylist
+        self._clock = clock
+        self._connect = connect
+        self._store: Store | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._continuity = Continuity()
+        self._proven_at: float | None = None
+        self._unsaved: dict[Revocation, None] = {}
+        self._ignored: Counter[str] = Counter()
+        self._subscribed = False
+        self._errors: dict[str, str] = {}
+
+    async def start(self) -> None:
+        """Begin to keep the copy fresh; wait for the first proof, ``startup_timeout`` at most."""
+        self._store = self._connect()
+        self._continuity = Continuity()
+        self._proven_at = None
+        self._wake = asyncio.Event()
+        self._fresh = asyncio.Event()
+        self._subscription_tried = asyncio.Event()
+        self._tasks = [
+            asyncio.create_task(self._listen(self._store), name="revokebus-subscriber"),
+            asyncio.create_task(self._prove(self._store), name="revokebus-ticker"),
+        ]
+        try:
+            async with asyncio.timeout(self._settings.startup_timeout):
+                await self._subscription_tried.wait()
+                await self._fresh.wait()
+        except TimeoutError:
+            logger.warning(
+                "revokebus starts without a copy of the revocations and refuses until it has "
+                "one; startup_timeout of %g s has passed: %s",
+                self._settings.startup_timeout,
+                self.health().last_error or "Redis has not answered yet",
+            )
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """End both tasks, try once more to write what is unsaved, and close the connections."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+        store, self._store = self._store, None
+        if store is None:
+            return
+        try:
+            await self._save(store)
+        except StoreError as error:
+            logger.error(  # noqa: TRY400 - the traceback would say no more
+                "revokebus ends with %d revocations that Redis does not hold: %s",
+                len(self._unsaved),
+                error,
+            )
+        finally:
+            self._proven_at = None
+            await store.close()
+
+    async def write(self, revocations: Sequence[Revocation]) -> str | None:
+        """Make `revocations` durable and push them."""
+        store = self._running_store()
+        try:
+            return await store.write(revocations)
+        except BaseException:
+            # Also when the request that waits here is cancelled: it was promised.
+            self._unsaved |= dict.fromkeys(revocations)
+            self._wake.set()
+            raise
+
+    async def claim(self, spent: Revocation, unless: Sequence[Revocation]) -> Claim:
+        """Let Redis decide; what this process knows already needs no asking."""
+        if any(self._denylist.holds(revocation) for revocation in unless):
+            return Claim.REVOKED
+        if self._denylist.holds(spent):
+            return Claim.SPENT
+        outcome = await self._running_store().claim(spent, unless)
+        if outcome is not Claim.REVOKED:
+            self._denylist.add(spent)
+        return outcome
+
+    def age(self) -> float | None:
+        """Return seconds since the copy was last proven complete, None if it never was."""
+        return None if self._proven_at is None else self._clock.elapsed() - self._proven_at
+
+    def health(self) -> Health:
+        """Return what is known."""
+        position = self._continuity.position
+        row = position.row if position else None
+        return Health(
+            age=self.age(),
+            position=encode_row_id(row.id) if row else None,
+            subscribed=self._subscribed,
+            last_error="; ".join(self._errors.values()) or None,
+            ignored=dict(self._ignored),
+            unsaved=len(self._unsaved),
+        )
+
+    def _running_store(self) -> Store:
+        if self._store is None:
+            raise StoreError("the bus is not running")
+        return self._store
+
+    # The subscriber
+
+    async def _listen(self, store: Store) -> None:
+        backoff = ExponentialWithJitterBackoff(cap=_LONGEST_BACKOFF, base=_SHORTEST_PAUSE)
+        failures = 0
+        while True:
+            try:
+                async with store.subscribe() as messages:
+                    self._subscribed, failures = True, 0
+                    self._errors.pop("subscriber", None)
+                    self._subscription_tried.set()
+                    self._wake.set()  # what was published while nobody listened
+                    async for message in messages:
+                        self._hear(message)
+            except Exception as error:  # noqa: BLE001 - a silent end would be a silent gap
+                self._note("subscriber", error)
+            finally:
+                self._subscribed = False
+            self._subscription_tried.set()
+            failures += 1
+            await asyncio.sleep(backoff.compute(failures))
+
+    def _hear(self, data: bytes) -> None:
+        try:
+            message = decode_message(data)
+        except WireError as error:
+            self._ignore("message", error.kind)
+            return
+        push = self._continuity.hear(message)
+        if push is not Push.TICK:
+            self._apply("message", message.payload)
+        if push is not Push.APPLY:
+            self._wake.set()
+
+    # The ticker
+
+    async def _prove(self, store: Store) -> None:
+        while True:
+            self._wake.clear()
+            try:
+                await self._tick(store)
+                self._errors.pop("ticker", None)
+                self._fresh.set()
+                await self._save(store)
+            except Exception as error:  # noqa: BLE001 - a silent end would be a silent gap
+                self._note("ticker", error)
+            self._denylist.sweep(_SWEPT_PER_TICK)
+            await self._pause()
+
+    async def _pause(self) -> None:
+        await asyncio.sleep(_SHORTEST_PAUSE)
+        interval = self._settings.tick_interval * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - not a secret
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(interval):
+                await self._wake.wait()
+
+    async def _tick(self, store: Store) -> None:
+        """Read the log to its end; the copy is then proven as of the last request's sending."""
+        breaks = 0
+        while True:
+            sent = self._clock.elapsed()
+            page = await self._read(store)
+            rows = self._continuity.read(page.epoch, page.rows) if page else Break.NOT_LISTED
+            if isinstance(rows, Break):
+                breaks += 1
+                if breaks > _RESYNCS_PER_TICK:
+                    raise StoreError("the log does not stay the same while it is read")
+                await self._list(store, rows)
+                continue
+            await self._apply_all("row", [row.payload for row in rows])
+            if page is not None and not page.more:
+                self._proven_at = sent
+                return
+
+    async def _read(self, store: Store) -> Page | None:
+        position = self._continuity.position
+        return await store.read(position) if position else None
+
+    async def _list(self, store: Store, reason: Break) -> None:
+        """Add every record that Redis has; what is here already stays."""
+        if reason is not Break.NOT_LISTED:
+            logger.warning("revokebus lists all revocations again: %s", reason.value)
+        # The position first: what comes after it is read from the log.
+        position = await store.position()
+        async for payloads in store.records():
+            await self._apply_all("record", payloads)
+        self._continuity.restart(position)
+
+    async def _save(self, store: Store) -> None:
+        """Write what could not be written when it was revoked."""
+        if unsaved := list(self._unsaved):
+            await store.write(unsaved)
+            for revocation in unsaved:
+                self._unsaved.pop(revocation, None)
+            logger.info("revokebus has written %d revocations that were unsaved", len(unsaved))
+
+    async def _apply_all(self, source: str, payloads: Sequence[bytes | None]) -> None:
+        applied = 0
+        for payload in payloads:
+            applied += self._apply(source, payload)
+            if applied >= _APPLIED_AT_ONCE:
+                applied = 0
+                await asyncio.sleep(0)  # let requests through
+
+    def _apply(self, source: str, payload: bytes | None) -> int:
+        try:
+            revocations = decode_payload(payload if payload is not None else b"")
+        except WireError as error:
+            self._ignore(source, error.kind)
+            return 0
+        for revocation in revocations:
+            self._denylist.add(revocation)
+        return len(revocations)
+
+    # What went wrong
+
+    def _ignore(self, source: str, kind: str) -> None:
+        name = f"{source}_{kind}"
+        self._ignored[name] += 1
+        if self._ignored[name] == 1:
+            logger.warning(
+                "revokebus ignores what is not its own: %s (further ones: counted)", name
+            )
+
+    def _note(self, part: str, error: Exception) -> None:
+        text = f"{part}: {error}"
+        if self._errors.get(part) != text:
+            logger.warning("revokebus %s", text)
+        self._errors[part] = text

@@ -1,0 +1,280 @@
+"""Redis: the write script, the records, the log and the heartbeat.
+
+All keys share the hash tag ``{namespace}``, so that one script may touch them on a cluster.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import secrets
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+from urllib.parse import quote
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from revokebus.connection import reading_pool, writing_pool
+from revokebus.continuity import Position, Row
+from revokebus.errors import StoreError
+from revokebus.revocation import Claim
+from revokebus.subscription import Subscription
+from revokebus.wire import (
+    FORMAT_VERSION,
+    MAX_BYTES,
+    decode_row_id,
+    encode_payload,
+    encode_row_id,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator, Sequence
+
+    from revokebus.clock import Clock
+    from revokebus.revocation import Revocation
+    from revokebus.settings import Settings
+
+PAGE_ROWS = 1000
+_BATCH_ROWS = 500
+# A character takes 12 bytes at most (two escaped surrogates), a row's syntax less than 64.
+_BATCH_BYTES, _CHARACTER_BYTES, _ROW_BYTES = MAX_BYTES // 2, 12, 64
+_SCAN_COUNT = 1000
+_FIRST_ROW: tuple[int, int] = (0, 0)
+_HEARTBEAT_TICKS = 20
+_HEARTBEAT_LEAST = 10.0
+
+# The epoch names the data set: whoever finds none makes one, and everybody else then knows that
+# Redis has lost what it had.
+_DATA_SET = """
+local meta, log = KEYS[1], KEYS[2]
+local time = redis.call('TIME')
+local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
+if redis.call('HSETNX', meta, 'epoch', ARGV[1]) == 1 then
+  redis.call('HSET', meta, 'format', ARGV[2], 'began', string.format('%.3f', now))
+end
+local epoch, format = unpack(redis.call('HMGET', meta, 'epoch', 'format'))
+if format ~= ARGV[2] then
+  return redis.error_reply('REVOKEBUS the data has format ' .. tostring(format))
+end
+local last = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
+"""
+
+_OPEN = _DATA_SET + "return {epoch, last or false}"
+
+# The record's life is reckoned by both clocks, Redis's and the writer's, and the longer one
+# counts; so does a longer life that the record has already. Nothing is written before XADD, so
+# that a Redis that is full or fenced refuses as a whole.
+_WRITE = (
+    _DATA_SET
+    + """
+local channel, single_use, retention, payload = ARGV[3], ARGV[4] == '1', ARGV[5], ARGV[6]
+local records = (#ARGV - 6) / 3
+local function stored(key)
+  local value = redis.pcall('GET', key)
+  return type(value) == 'string' and value or nil
+end
+if single_use then
+  for i = 3 + records, #KEYS do
+    if stored(KEYS[i]) then return {'', 'revoked'} end
+  end
+  if stored(KEYS[3]) then return {'', 'spent'} end
+end
+local oldest = string.format('%.0f', (now - tonumber(retention)) * 1000)
+local id = redis.call('XADD', log, 'MINID', '~', oldest, '*', 'r', payload)
+for i = 3, 2 + records do
+  local at = 7 + 3 * (i - 3)
+  local value, expires_at, remaining = ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
+  local life = math.ceil(math.max(expires_at - now, remaining))
+  local held = redis.call('PTTL', KEYS[i])
+  if stored(KEYS[i]) ~= value or (held >= 0 and held < (life - 1) * 1000) then
+    life = math.max(life, math.ceil(held / 1000))
+    if life > 0 then
+      redis.call('SET', KEYS[i], value, 'EX', string.format('%.0f', life))
+    end
+  end
+end
+local previous = last and last[1] or '0-0'
+redis.call('PUBLISH', channel, table.concat({'RB', epoch, previous, id, payload}, ' '))
+return {id, 'granted'}
+"""
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A part of the log, and the data set that it belongs to."""
+
+    epoch: str
+    rows: Sequence[Row]
+    more: bool
+
+
+class Store:
+    """The project's side of Redis, for one event loop.
+
+    Every method raises `StoreError` when Redis refuses, or does not answer in time.
+
+    Args:
+        settings: Where Redis is, the namespace and the deadlines.
+        clock: Tells the wall time.
+    """
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._tag = f"{{{settings.namespace}}}"
+        self._meta, self._log = f"{self._tag}:meta", f"{self._tag}:log"
+        self._channel = f"{self._tag}:ch"
+        self._heartbeat = f"{self._tag}:hb:{secrets.token_hex(8)}"
+        self._heartbeat_life = math.ceil(
+            max(_HEARTBEAT_LEAST, _HEARTBEAT_TICKS * settings.tick_interval)
+        )
+        self._retention = settings.log_retention or settings.longest_life
+        self._reader = Redis(connection_pool=reading_pool(settings))
+        self._writer = Redis(connection_pool=writing_pool(settings))
+        self._claimer = Redis(connection_pool=reading_pool(settings))
+        self._open_script = self._reader.register_script(_OPEN)
+        self._write_script = self._writer.register_script(_WRITE)
+        self._claim_script = self._claimer.register_script(_WRITE)
+
+    async def close(self) -> None:
+        """Withdraw the heartbeat and end every connection."""
+        try:
+            async with self._deadline():
+                await self._reader.delete(self._heartbeat)
+        except StoreError:
+            pass  # it expires by itself
+        finally:
+            for client in (self._reader, self._writer, self._claimer):
+                await client.aclose(close_connection_pool=True)
+
+    def record_key(self, revocation: Revocation) -> bytes:
+        """Return the key of a revocation's record.
+
+        The claim's name is quoted, because a name may contain the colon that ends it.
+        """
+        key = f"{self._tag}:r:{quote(revocation.claim, safe='')}:{revocation.value}"
+        return key.encode("utf-8", "surrogatepass")
+
+    async def write(self, revocations: Sequence[Revocation]) -> str:
+        """Record, log and publish `revocations`; return the position of the last row written.
+
+        Doing it again changes nothing but the log.
+        """
+        row_id = ""
+        for batch in _batches(revocations):
+            keys, args = self._write_arguments(batch, single_use=False)
+            async with self._deadline():
+                reply = await self._write_script(keys=keys, args=args)
+            row_id = reply[0].decode()
+        return row_id
+
+    async def claim(self, spent: Revocation, unless: Sequence[Revocation]) -> Claim:
+        """Write `spent` if neither it nor any of `unless` is recorded, in one step.
+
+        Not tried again after an error: a lost answer would look like somebody else's claim.
+        """
+        keys, args = self._write_arguments([spent], single_use=True)
+        keys += [self.record_key(revocation) for revocation in unless]
+        async with self._deadline():
+            reply = await self._claim_script(keys=keys, args=args)
+        return Claim(reply[1].decode())
+
+    def _write_arguments(
+        self, revocations: Sequence[Revocation], *, single_use: bool
+    ) -> tuple[list[bytes | str], list[bytes | str | float]]:
+        now = self._clock.wall()
+        keys: list[bytes | str] = [self._meta, self._log]
+        args: list[bytes | str | float] = [
+            *self._data_set_arguments(),
+            self._channel,
+            "1" if single_use else "0",
+            self._retention,
+            encode_payload(revocations),
+        ]
+        for revocation in revocations:
+            keys.append(self.record_key(revocation))
+            args += [encode_payload([revocation]), revocation.expires_at]
+            args.append(revocation.expires_at - now)
+        return keys, args
+
+    def _data_set_arguments(self) -> list[bytes | str | float]:
+        return [secrets.token_hex(16), str(FORMAT_VERSION)]
+
+    async def position(self) -> Position:
+        """Return the end of the log; make a data set where there is none."""
+        async with self._deadline():
+            epoch, last = await self._open_script(
+                keys=[self._meta, self._log], args=self._data_set_arguments()
+            )
+        if last is None:
+            return Position(epoch.decode(), None)
+        row_id, fields = last
+        pairs = dict(zip(fields[::2], fields[1::2], strict=True))
+        return Position(epoch.decode(), _row(row_id, pairs))
+
+    async def records(self) -> AsyncIterator[list[bytes | None]]:
+        """Yield the records' payloads, some at a time; None for a key that holds no string."""
+        cursor = 0
+        while True:
+            async with self._deadline():
+                cursor, keys = await self._reader.scan(
+                    cursor, match=f"{self._tag}:r:*", count=_SCAN_COUNT
+                )
+                payloads = await self._reader.mget(keys) if keys else []
+            yield cast("list[bytes | None]", payloads)  # decode_responses is off
+            if cursor == 0:
+                return
+
+    async def read(self, after: Position) -> Page:
+        """Return the log from `after`, that row included, and show that this instance lives.
+
+        The heartbeat is a write in the same transaction, so that a former primary that may no
+        longer accept writes cannot answer.
+        """
+        first = after.row.id if after.row else _FIRST_ROW
+        async with self._deadline(), self._reader.pipeline(transaction=True) as pipeline:
+            pipeline.hget(self._meta, "epoch")
+            pipeline.xrange(self._log, min=encode_row_id(first), count=PAGE_ROWS)
+            pipeline.set(self._heartbeat, encode_row_id(first), ex=self._heartbeat_life)
+            epoch, entries, _ = await pipeline.execute()
+        rows = [_row(row_id, fields) for row_id, fields in entries]
+        return Page(epoch.decode() if epoch else "", rows, more=len(rows) == PAGE_ROWS)
+
+    def subscribe(self) -> Subscription:
+        """Return a subscription to the channel, on a connection of its own."""
+        return Subscription(
+            self._reader.connection_pool, self._channel, deadline=self._settings.redis_timeout
+        )
+
+    @asynccontextmanager
+    async def _deadline(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._settings.redis_timeout):
+                yield
+        except TimeoutError:
+            seconds = self._settings.redis_timeout
+            raise StoreError(f"Redis did not answer within {seconds:g} s") from None
+        except (RedisError, OSError) as error:
+            raise StoreError(f"Redis: {error}") from error
+
+
+def _row(row_id: bytes, fields: dict[bytes, bytes]) -> Row:
+    return Row(decode_row_id(row_id), fields.get(b"r", b""))
+
+
+def _batches(revocations: Sequence[Revocation]) -> Iterator[list[Revocation]]:
+    """Cut `revocations` so that no payload is longer than a reader accepts."""
+    batch: list[Revocation] = []
+    size = 0
+    for revocation in revocations:
+        needed = _CHARACTER_BYTES * (len(revocation.claim) + len(revocation.value)) + _ROW_BYTES
+        if batch and (len(batch) == _BATCH_ROWS or size + needed > _BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(revocation)
+        size += needed
+    if batch:
+        yield batch

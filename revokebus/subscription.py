@@ -1,0 +1,84 @@
+"""One subscription on one connection, thrown away at the first sign of trouble.
+
+redis-py's ``PubSub`` reconnects without a word and loses what was sent meanwhile. Here a
+connection is subscribed once, counts only after Redis has confirmed it, answers PING within a
+deadline, and ends with an error whenever it can no longer be trusted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Self
+
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from types import TracebackType
+
+    from redis.asyncio import ConnectionPool
+    from redis.asyncio.connection import AbstractConnection
+
+_KIND, _CHANNEL, _DATA = range(3)
+
+
+class Subscription:
+    """An async context manager that subscribes, and an async iterator over what is published.
+
+    Args:
+        pool: Makes the connection; it is not taken from the pool, nor given back to it.
+        channel: The channel's name.
+        deadline: Seconds for the confirmation, for the silence before a PING, and for its
+            answer.
+    """
+
+    def __init__(self, pool: ConnectionPool, channel: str, *, deadline: float) -> None:
+        self._connection: AbstractConnection = pool.make_connection()  # type: ignore[no-untyped-call]  # redis-py has no annotation here
+        self._channel = channel
+        self._deadline = deadline
+
+    async def __aenter__(self) -> Self:
+        try:
+            async with asyncio.timeout(self._deadline):
+                await self._connection.connect()  # type: ignore[no-untyped-call]  # likewise
+                await self._connection.send_command("SUBSCRIBE", self._channel)
+                reply = await self._connection.read_response(disable_decoding=True)
+            if reply[:2] != [b"subscribe", self._channel.encode()]:
+                raise RedisConnectionError("Redis did not confirm the subscription")
+        except TimeoutError:
+            await self._connection.disconnect(nowait=True)
+            raise RedisConnectionError("Redis did not confirm the subscription in time") from None
+        except BaseException:
+            await self._connection.disconnect(nowait=True)
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._connection.disconnect(nowait=True)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """Yield the data of each message.
+
+        Raises:
+            redis.RedisError: The connection is lost, silent, or no longer subscribed.
+        """
+        asked = False
+        while True:
+            reply = await self._connection.read_response(
+                disable_decoding=True, timeout=self._deadline
+            )
+            if reply is None:
+                if asked:
+                    raise RedisConnectionError("no answer to PING")
+                await self._connection.send_command("PING")
+            asked = reply is None
+            if reply is None or reply[_KIND] == b"pong":
+                continue
+            if reply[_KIND] != b"message":
+                raise RedisConnectionError("Redis has ended the subscription")
+            yield reply[_DATA]

@@ -1,0 +1,75 @@
+"""A FastAPI application under uvicorn, in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from revokebus.testing.process import LOOPBACK, ChildProcess
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_START_SECONDS = 30.0
+_BACKLOG = 128
+
+
+class AppServer(ChildProcess):
+    """An application on a free loopback port.
+
+    Args:
+        app: Where uvicorn finds it, as ``package.module:name``.
+        environment: Variables to set beside those of this process.
+        port: The port; by default a free one.
+    """
+
+    def __init__(
+        self, app: str, environment: Mapping[str, str] | None = None, *, port: int = 0
+    ) -> None:
+        self._app = app
+        self._environment = {**os.environ, **(environment or {})}
+        self.port = port
+
+    @property
+    def url(self) -> str:
+        """The address, without a slash at its end."""
+        return f"http://{LOOPBACK}:{self.port}"
+
+    def start(self) -> None:
+        """Start the application and return when it answers.
+
+        Raises:
+            RuntimeError: It ended, or did not answer within 30 s; with what it printed.
+        """
+        descriptor, name = tempfile.mkstemp(prefix="revokebus-", suffix=".log")
+        os.close(descriptor)
+        log = Path(name)
+        try:
+            # The port is taken before the process starts: no other can come between.
+            with socket.create_server((LOOPBACK, self.port), backlog=_BACKLOG) as listener:
+                self.port = listener.getsockname()[1]
+                number = listener.fileno()
+                command = [sys.executable, "-m", "revokebus.testing.serve", self._app, str(number)]
+                self._spawn(command, log=log, environment=self._environment, keep_open=[number])
+            self._wait(log)
+        finally:
+            log.unlink()  # the process still writes to it; nobody needs it by name
+
+    def _wait(self, log: Path) -> None:
+        # The connection waits in the backlog until the application has started.
+        request = urllib.request.Request(self.url, method="HEAD")  # noqa: S310 - http, above
+        try:
+            urllib.request.urlopen(request, timeout=_START_SECONDS).close()  # noqa: S310 - likewise
+        except urllib.error.HTTPError as answer:
+            answer.close()  # any answer is one
+        except OSError as error:
+            self.kill()
+            raise RuntimeError(
+                f"{self._app} does not start:\n{log.read_text(errors='replace')}"
+            ) from error

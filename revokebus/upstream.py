@@ -1,0 +1,65 @@
+"""Where revocations are kept for good and come from: what the engine asks of Redis."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from revokebus.revocation import Claim, Revocation
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What an upstream knows of itself.
+
+    Attributes:
+        age: Seconds since the local copy was last proven complete; None before the first time.
+        position: The last row of the log that the copy includes; None where there is none.
+        subscribed: Whether revocations are pushed at this moment.
+        last_error: The latest trouble, in words; None once a proof has succeeded after it.
+        ignored: How many foreign messages, rows and records were met, by kind.
+        unsaved: How many revocations are applied here and not yet durable.
+    """
+
+    age: float | None
+    position: str | None = None
+    subscribed: bool = False
+    last_error: str | None = None
+    ignored: Mapping[str, int] = field(default_factory=dict)
+    unsaved: int = 0
+
+
+class Upstream(Protocol):
+    """Keeps a `Denylist` fresh and revocations durable.
+
+    `start` and `stop` are called in turn, on one event loop at a time.
+    """
+
+    async def start(self) -> None:
+        """Begin to keep the copy fresh; return once it is, or after ``startup_timeout``."""
+
+    async def stop(self) -> None:
+        """End every task and connection."""
+
+    async def write(self, revocations: Sequence[Revocation]) -> str | None:
+        """Make `revocations` durable and push them; return the log's last position.
+
+        Raises:
+            StoreError: They are not durable; they will be written later if this process lives.
+        """
+
+    async def claim(self, spent: Revocation, unless: Sequence[Revocation]) -> Claim:
+        """Make `spent` durable if neither it nor any of `unless` is, in one step.
+
+        Raises:
+            StoreError: It is not known which.
+        """
+
+    def age(self) -> float | None:
+        """Return seconds since the copy was last proven complete, None if it never was."""
+
+    def health(self) -> Health:
+        """Return what is known."""

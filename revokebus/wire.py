@@ -1,0 +1,131 @@
+"""Revocations to bytes and back: the log's rows, the records and the channel's messages.
+
+A *payload* is the version, a space, and a JSON array of rows ``[claim, value, expires_at]``.
+JSON keeps any character of a claim's value apart from the syntax. The log and the records hold
+payloads. A *message* on the channel puts the payload behind its place in the log::
+
+    RB <epoch> <previous row's id> <this row's id> <payload>
+
+Anyone who may publish can put anything there, so decoding raises `WireError` and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from revokebus.errors import WireError
+from revokebus.revocation import Revocation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+FORMAT_VERSION = 1
+"""The version of payloads and messages; a reader ignores every other."""
+
+MAX_BYTES = 1024 * 1024
+"""The longest payload or message that is read, in bytes."""
+
+MAX_EXPIRES_AT = 253_402_300_800.0
+"""The end of the year 9999, the last moment that a record may live to."""
+
+_MAX_CLAIM = 256
+_MAX_VALUE = 8192
+_PREFIX = b"%d " % FORMAT_VERSION
+_ROW_ID = re.compile(rb"(\d{1,20})-(\d{1,20})", re.ASCII)
+_EPOCH = re.compile(rb"[0-9a-f]{32}", re.ASCII)
+
+RowId = tuple[int, int]
+"""A stream entry's id: milliseconds and sequence number, ordered as Redis orders them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of the channel: a row of the log and its place in it."""
+
+    epoch: str
+    previous: RowId
+    row: RowId
+    payload: bytes
+
+
+def encode_payload(revocations: Iterable[Revocation]) -> bytes:
+    """Return the payload that carries `revocations`."""
+    rows = [[r.claim, r.value, r.expires_at] for r in revocations]
+    return _PREFIX + json.dumps(rows, separators=(",", ":"), allow_nan=False).encode("ascii")
+
+
+def decode_payload(payload: bytes) -> list[Revocation]:
+    """Return the revocations that `payload` carries.
+
+    Raises:
+        WireError: `payload` is too long, of another version, or not what we write.
+    """
+    if len(payload) > MAX_BYTES:
+        raise WireError("too_large")
+    if not payload.startswith(_PREFIX):
+        raise WireError("version")
+    try:
+        rows = json.loads(payload[len(_PREFIX) :])
+    except (ValueError, RecursionError):
+        raise WireError("not_json") from None
+    if not isinstance(rows, list):
+        raise WireError("type")
+    return [_decode_row(row) for row in rows]
+
+
+def _decode_row(row: object) -> Revocation:
+    if not isinstance(row, list) or len(row) != 3:  # noqa: PLR2004 - claim, value, expires_at
+        raise WireError("type")
+    claim, value, expires_at = row
+    if not isinstance(claim, str) or not 0 < len(claim) <= _MAX_CLAIM:
+        raise WireError("claim")
+    if not isinstance(value, str) or not 0 < len(value) <= _MAX_VALUE:
+        raise WireError("value")
+    return Revocation(claim, value, _decode_expiry(expires_at))
+
+
+def _decode_expiry(expires_at: object) -> float:
+    # A bool is an int to Python. The comparison also refuses NaN and integers beyond a float.
+    if isinstance(expires_at, bool) or not isinstance(expires_at, int | float):
+        raise WireError("expires_at")
+    if not 0 < expires_at <= MAX_EXPIRES_AT or math.isnan(expires_at):
+        raise WireError("expires_at")
+    return float(expires_at)
+
+
+def decode_message(message: bytes) -> Message:
+    """Return the row that `message` announces; its payload is not decoded yet.
+
+    Raises:
+        WireError: `message` is too long or not one of ours.
+    """
+    if len(message) > MAX_BYTES:
+        raise WireError("too_large")
+    parts = message.split(b" ", 4)
+    if len(parts) != 5 or parts[0] != b"RB":  # noqa: PLR2004 - see the module's docstring
+        raise WireError("foreign")
+    _, epoch, previous, row, payload = parts
+    if not _EPOCH.fullmatch(epoch):
+        raise WireError("foreign")
+    return Message(epoch.decode(), decode_row_id(previous), decode_row_id(row), payload)
+
+
+def decode_row_id(text: bytes) -> RowId:
+    """Return a stream entry's id as two numbers that compare as Redis compares them.
+
+    Raises:
+        WireError: `text` is not such an id.
+    """
+    match = _ROW_ID.fullmatch(text)
+    if match is None:
+        raise WireError("row_id")
+    return int(match[1]), int(match[2])
+
+
+def encode_row_id(row_id: RowId) -> str:
+    """Return the id as Redis writes it."""
+    return f"{row_id[0]}-{row_id[1]}"

@@ -107,7 +107,11 @@ class ChildProcess:
         self._process = None
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except BaseException:  # Ctrl-C too: nothing may be left running
+            self.__exit__(None, None, None)
+            raise
         return self
 
     def __exit__(

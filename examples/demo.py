@@ -1,0 +1,190 @@
+"""Watch one revocation reach every instance.
+
+``make demo`` starts an embedded Valkey and three instances of `examples.redis_app`, signs in at
+one, revokes at another, and measures at each when it began to refuse. ``make demo ARGS=--serve``
+leaves the instances up. With ``REVOKEBUS_REDIS_URL`` set, that Redis is used instead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import secrets
+import signal
+import sys
+import threading
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import httpx
+from rich.console import Console
+from rich.table import Table
+
+from revokebus.testing import AppServer, RedisServer
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+INSTANCES = 3
+CREDENTIALS = {"username": "alice", "password": "wonderland"}
+UNAUTHORIZED = 401
+WARM_UP = 50
+MEASURED_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """When an instance was seen to change its mind, in milliseconds from the acknowledgement.
+
+    Attributes:
+        last_accepted: When the last request that it let pass was answered.
+        first_refused: When the first request that it refused was answered.
+    """
+
+    last_accepted: float
+    first_refused: float
+
+
+def main() -> int:
+    """Run the demonstration and return the exit status."""
+    parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
+    parser.add_argument(
+        "--serve", action="store_true", help="leave the servers up until Ctrl-C (ARGS=--serve)"
+    )
+    serve: bool = parser.parse_args().serve
+    console = Console()
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        with ExitStack() as servers:
+            demonstrate(console, servers, serve=serve)
+    except KeyboardInterrupt:
+        console.print("\nInterrupted; everything that was started has been stopped.")
+        return 130
+    except (RuntimeError, httpx.HTTPError) as error:
+        console.print(f"The demonstration failed: {error}", style="red", markup=False)
+        return 1
+    return 0
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def demonstrate(console: Console, servers: ExitStack, *, serve: bool) -> None:
+    """Start everything into `servers` and show what it does."""
+    environment = {
+        "REVOKEBUS_SECRET_KEY": secrets.token_urlsafe(64),
+        "REVOKEBUS_REDIS_URL": redis_url(console, servers),
+        # Apart from whatever else the Redis holds.
+        "REVOKEBUS_NAMESPACE": f"revokebus-demo-{secrets.token_hex(4)}",
+    }
+    instances = []
+    with console.status("Starting ..."):
+        for number in range(INSTANCES):
+            instances.append(
+                servers.enter_context(AppServer("examples.redis_app:app", environment))
+            )
+            console.print(f"Instance {number + 1} of {INSTANCES} serves {instances[-1].url}")
+    token = sign_in(instances[0])
+    header = {"Authorization": f"Bearer {token}"}
+    console.print(
+        "\nSigned in at instance 1. The token is used at all three; instance 2 revokes it."
+    )
+    with console.status("Measuring ..."):
+        refusals = asyncio.run(measure([instance.url for instance in instances], header))
+    console.print(table(refusals))
+    with console.status("Starting a fourth instance ..."):
+        late = servers.enter_context(AppServer("examples.redis_app:app", environment))
+    status = httpx.get(f"{late.url}/protected", headers=header).status_code
+    console.print(f"Instance 4, started after the revocation, answers {status}.")
+    if status != UNAUTHORIZED:
+        raise RuntimeError("the late starter accepted a revoked token")
+    if serve:
+        wait_for_interrupt(console, [*instances, late])
+
+
+def redis_url(console: Console, servers: ExitStack) -> str:
+    """Return the user's Redis, or one that is started here."""
+    if given := os.environ.get("REVOKEBUS_REDIS_URL"):
+        console.print("Using the Redis that REVOKEBUS_REDIS_URL names.")
+        return given
+    server = servers.enter_context(RedisServer())
+    console.print(f"Embedded Valkey serves {server.url}")
+    return server.url
+
+
+def sign_in(instance: AppServer) -> str:
+    """Return an access token from `instance`."""
+    answer = httpx.post(f"{instance.url}/login", json=CREDENTIALS).raise_for_status()
+    token: str = answer.json()["access_token"]
+    return token
+
+
+async def measure(urls: list[str], header: dict[str, str]) -> list[Refusal]:
+    """Use the token everywhere without a pause, revoke it at the second instance, and watch."""
+    warm = asyncio.Barrier(len(urls) + 1)
+    async with asyncio.TaskGroup() as group, httpx.AsyncClient(headers=header) as client:
+        watches = [group.create_task(watch(url, header, warm)) for url in urls]
+        await warm.wait()
+        (await client.delete(f"{urls[1]}/access-revoke")).raise_for_status()
+        acknowledged = time.perf_counter()
+    return [
+        Refusal(*((moment - acknowledged) * 1000 for moment in watched.result()))
+        for watched in watches
+    ]
+
+
+async def watch(url: str, header: dict[str, str], warm: asyncio.Barrier) -> tuple[float, float]:
+    """Return when `url` last accepted and first refused the token."""
+    requests, accepted = 0, 0.0
+    async with httpx.AsyncClient(base_url=url, headers=header) as client:
+        deadline = time.perf_counter() + MEASURED_SECONDS
+        while time.perf_counter() < deadline:
+            answer = await client.get("/protected")
+            now = time.perf_counter()
+            if answer.status_code == UNAUTHORIZED:
+                return accepted, now
+            answer.raise_for_status()
+            requests, accepted = requests + 1, now
+            if requests == WARM_UP:
+                await warm.wait()
+    raise RuntimeError(f"{url} went on accepting the token for {MEASURED_SECONDS:g} s")
+
+
+def table(refusals: list[Refusal]) -> Table:
+    """Return the measurements, in milliseconds from the acknowledgement at the client."""
+    result = Table(title="Milliseconds from the moment the revocation was acknowledged")
+    result.add_column("instance")
+    result.add_column("last request accepted", justify="right")
+    result.add_column("first request refused", justify="right")
+    for number, refusal in enumerate(refusals, start=1):
+        note = " (revoked here)" if number == 2 else ""  # noqa: PLR2004 - the second one, above
+        result.add_row(
+            f"{number}{note}", f"{refusal.last_accepted:+.1f}", f"{refusal.first_refused:+.1f}"
+        )
+    result.caption = "Negative: before the acknowledgement arrived. Each client asks in turn."
+    return result
+
+
+def wait_for_interrupt(console: Console, instances: list[AppServer]) -> None:
+    """Print what to try and wait for Ctrl-C."""
+    first, second = instances[0].url, instances[1].url
+    console.print("\nTry it (Ctrl-C stops everything):\n")
+    body = json.dumps(CREDENTIALS)
+    login = f"curl -s {first}/login -H 'Content-Type: application/json' -d '{body}'"
+    lines = [
+        f"TOKEN=$({login} | cut -d '\"' -f 4)",
+        *(f'curl -i {i.url}/protected -H "Authorization: Bearer $TOKEN"' for i in instances),
+        f'curl -X DELETE {second}/access-revoke -H "Authorization: Bearer $TOKEN"',
+        f'curl -i {first}/protected -H "Authorization: Bearer $TOKEN"',
+    ]
+    print("\n".join(lines), flush=True)  # as they are, without wrapping
+    threading.Event().wait()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

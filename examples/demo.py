@@ -20,7 +20,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import httpx
+import httpx2
 from rich.console import Console
 from rich.table import Table
 
@@ -64,7 +64,7 @@ def main() -> int:
     except KeyboardInterrupt:
         console.print("\nInterrupted; everything that was started has been stopped.")
         return 130
-    except (RuntimeError, httpx.HTTPError) as error:
+    except (RuntimeError, httpx2.HTTPError) as error:
         console.print(f"The demonstration failed: {error}", style="red", markup=False)
         return 1
     return 0
@@ -99,7 +99,7 @@ def demonstrate(console: Console, servers: ExitStack, *, serve: bool) -> None:
     console.print(table(refusals))
     with console.status("Starting a fourth instance ..."):
         late = servers.enter_context(AppServer("examples.redis_app:app", environment))
-    status = httpx.get(f"{late.url}/protected", headers=header).status_code
+    status = httpx2.get(f"{late.url}/protected", headers=header).status_code
     console.print(f"Instance 4, started after the revocation, answers {status}.")
     if status != UNAUTHORIZED:
         raise RuntimeError("the late starter accepted a revoked token")
@@ -119,7 +119,7 @@ def redis_url(console: Console, servers: ExitStack) -> str:
 
 def sign_in(instance: AppServer) -> str:
     """Return an access token from `instance`."""
-    answer = httpx.post(f"{instance.url}/login", json=CREDENTIALS).raise_for_status()
+    answer = httpx2.post(f"{instance.url}/login", json=CREDENTIALS).raise_for_status()
     token: str = answer.json()["access_token"]
     return token
 
@@ -127,7 +127,7 @@ def sign_in(instance: AppServer) -> str:
 async def measure(urls: list[str], header: dict[str, str]) -> list[Refusal]:
     """Use the token everywhere without a pause, revoke it at the second instance, and watch."""
     warm = asyncio.Barrier(len(urls) + 1)
-    async with asyncio.TaskGroup() as group, httpx.AsyncClient(headers=header) as client:
+    async with asyncio.TaskGroup() as group, httpx2.AsyncClient(headers=header) as client:
         watches = [group.create_task(watch(url, header, warm)) for url in urls]
         await warm.wait()
         (await client.delete(f"{urls[1]}/access-revoke")).raise_for_status()
@@ -141,7 +141,7 @@ async def measure(urls: list[str], header: dict[str, str]) -> list[Refusal]:
 async def watch(url: str, header: dict[str, str], warm: asyncio.Barrier) -> tuple[float, float]:
     """Return when `url` last accepted and first refused the token."""
     requests, accepted = 0, 0.0
-    async with httpx.AsyncClient(base_url=url, headers=header) as client:
+    async with httpx2.AsyncClient(base_url=url, headers=header) as client:
         deadline = time.perf_counter() + MEASURED_SECONDS
         while time.perf_counter() < deadline:
             answer = await client.get("/protected")

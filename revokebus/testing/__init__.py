@@ -1,6 +1,7 @@
-"""Real servers for tests and demonstrations: started on free loopback ports, and stopped."""
+"""For tests and demonstrations: real servers on free loopback ports, and a clock to move."""
 
 from revokebus.testing.app_server import AppServer
+from revokebus.testing.clock import ManualClock
 from revokebus.testing.redis_server import RedisServer
 
-__all__ = ["AppServer", "RedisServer"]
+__all__ = ["AppServer", "ManualClock", "RedisServer"]

@@ -1,0 +1,81 @@
+"""Servers and settings that the tests share."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from revokebus import Settings
+from revokebus.testing import ManualClock, RedisServer
+from revokebus.testing.redis_server import embedded_valkey
+from tests.support import SECRET
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.support import MakeSettings
+
+_PATIENCE = 10.0
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A developer's own REVOKEBUS_* variables must not reach a test."""
+    import os  # noqa: PLC0415
+
+    for name in list(os.environ):
+        if name.startswith("REVOKEBUS_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(
+    params=[
+        "valkey",
+        pytest.param(
+            "redis-server",
+            marks=pytest.mark.skipif(
+                shutil.which("redis-server") is None,
+                reason="redis-server is not installed; the embedded Valkey is tested",
+            ),
+        ),
+    ]
+)
+def redis_binary(request: pytest.FixtureRequest) -> str:
+    return embedded_valkey() if request.param == "valkey" else str(request.param)
+
+
+@pytest.fixture
+def redis_server(redis_binary: str) -> Iterator[RedisServer]:
+    with RedisServer(redis_binary) as server:
+        yield server
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def make_settings() -> MakeSettings:
+    """Settings with a good secret and intervals for impatient tests."""
+
+    def make(redis_url: str = "memory://", **changes: Any) -> Settings:
+        quick = {"tick_interval": 0.05, "redis_timeout": 0.5, "max_staleness": 5.0}
+        return Settings(**{"redis_url": redis_url, "secret_key": SECRET, **quick, **changes})
+
+    return make
+
+
+@pytest.fixture
+def eventually() -> Callable[[Callable[[], object]], Any]:
+    """Wait for a condition that other tasks or processes bring about."""
+
+    async def wait(condition: Callable[[], object]) -> None:
+        async with asyncio.timeout(_PATIENCE):
+            while not condition():
+                await asyncio.sleep(0.005)
+
+    return wait

@@ -1,0 +1,84 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from revokebus.clock import ExpiryClock
+from revokebus.denylist import Denylist
+from revokebus.revocation import Revocation
+from revokebus.testing import ManualClock
+
+
+def test_an_entry_matches_its_claim_and_value_only(clock: ManualClock) -> None:
+    """Revoking one user's token would sign out another, or not sign out the one."""
+    denylist = Denylist(ExpiryClock(clock))
+    assert denylist.add(Revocation("jti", "a", clock.wall() + 10))
+    assert denylist.matches({"jti": "a", "sid": "x"})
+    assert not denylist.matches({"jti": "b", "sid": "a"})
+    assert not denylist.matches({"jti": ["a"]})
+    assert not denylist.matches({})
+    assert denylist.holds(Revocation("jti", "a", 1))
+    assert not denylist.holds(Revocation("sid", "a", 1))
+
+
+def test_a_later_expiry_lengthens_and_an_earlier_one_does_not_shorten(clock: ManualClock) -> None:
+    """A second, shorter revocation would bring a token back to life."""
+    denylist = Denylist(ExpiryClock(clock))
+    denylist.add(Revocation("jti", "a", clock.wall() + 10))
+    assert denylist.add(Revocation("jti", "a", clock.wall() + 20))
+    assert not denylist.add(Revocation("jti", "a", clock.wall() + 5))
+    assert len(denylist) == 1
+    clock.advance(15)
+    denylist.sweep(10)
+    assert denylist.matches({"jti": "a"})
+    clock.advance(5)
+    denylist.sweep(10)
+    assert not denylist.matches({"jti": "a"})
+    assert len(denylist) == 0
+
+
+def test_the_expired_are_dropped_as_new_ones_come(clock: ManualClock) -> None:
+    """A process that runs for months would grow without bound."""
+    denylist = Denylist(ExpiryClock(clock))
+    for number in range(1000):
+        denylist.add(Revocation("jti", str(number), clock.wall() + 1))
+        clock.advance(1)
+    assert len(denylist) <= 2
+
+
+def test_what_has_expired_already_is_not_taken(clock: ManualClock) -> None:
+    """Replaying a month's log would fill the memory with dead entries."""
+    denylist = Denylist(ExpiryClock(clock))
+    assert not denylist.add(Revocation("jti", "a", clock.wall()))
+    assert len(denylist) == 0
+
+
+names = st.sampled_from("abcdef")
+steps = st.one_of(
+    st.tuples(st.just("add"), names, st.integers(1, 100)),
+    st.tuples(st.just("advance"), names, st.integers(1, 50)),
+    st.tuples(st.just("step"), names, st.integers(-1000, 1000)),
+    st.tuples(st.just("sweep"), names, st.integers(1, 5)),
+)
+
+
+@given(st.lists(steps, max_size=60))
+def test_a_live_entry_is_never_forgotten(history: list[tuple[str, str, int]]) -> None:
+    """A revoked token would work again after a clock step, a sweep or a second revocation."""
+    clock = ManualClock()
+    denylist = Denylist(ExpiryClock(clock))
+    # The model knows true time only: an entry lives as long as the wall clock promised when it
+    # was added, whatever is done to that clock afterwards.
+    promised: dict[str, float] = {}
+    for action, name, amount in history:
+        if action == "advance":
+            clock.advance(amount)
+        elif action == "step":
+            clock.step(amount)
+        elif action == "sweep":
+            denylist.sweep(amount)
+        else:
+            denylist.add(Revocation("jti", name, clock.wall() + amount))
+            promised[name] = max(promised.get(name, 0), clock.elapsed() + amount)
+        for live, until in promised.items():
+            if clock.elapsed() < until:
+                assert denylist.matches({"jti": live})
+        assert len(denylist) == sum(denylist.matches({"jti": name}) for name in "abcdef")

@@ -1,0 +1,244 @@
+"""The guards and `attach`, in one process on ``memory://``."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import jwt
+import pytest
+from fastapi import Depends, FastAPI
+from fastapi.testclient import TestClient
+
+from revokebus import (
+    AccessToken,
+    RefreshToken,
+    RevokeBus,
+    TokenPair,
+    require_access,
+    require_refresh,
+)
+from revokebus.errors import ConfigurationError, InvalidTokenError, NotDurableError
+from tests.support import SECRET
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from tests.support import MakeSettings
+
+
+def add_routes(app: FastAPI) -> None:
+    @app.get("/me")
+    async def me(token: Annotated[AccessToken, Depends(require_access())]) -> str:
+        return token.subject
+
+    @app.get("/items")
+    def items(token: Annotated[AccessToken, Depends(require_access("items:read", "x"))]) -> str:
+        return token.subject  # a sync route, run in a thread
+
+    @app.post("/refresh")
+    async def refresh(token: Annotated[RefreshToken, Depends(require_refresh())]) -> TokenPair:
+        bus: RevokeBus = app.state.revokebus
+        return await bus.rotate(token)
+
+
+@pytest.fixture
+def app(make_settings: MakeSettings) -> FastAPI:
+    app = FastAPI()
+    RevokeBus.attach(app, make_settings())
+    add_routes(app)
+    return app
+
+
+@pytest.fixture
+def bus(app: FastAPI) -> RevokeBus:
+    bus: RevokeBus = app.state.revokebus
+    return bus
+
+
+@pytest.fixture
+def client(app: FastAPI) -> Iterator[TestClient]:
+    with TestClient(app) as client:
+        yield client
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+def test_a_good_token_opens_the_route(client: TestClient, bus: RevokeBus) -> None:
+    """Nobody could use the application."""
+    answer = client.get("/me", headers=bearer(bus.issue("alice").access_token))
+    assert (answer.status_code, answer.json()) == (200, "alice")
+
+
+def test_no_credentials_get_a_bare_challenge(client: TestClient) -> None:
+    """A browser could not tell `sign in` from `your token is bad` (RFC 6750 §3.1)."""
+    answer = client.get("/me")
+    assert answer.status_code == 401
+    assert answer.headers["WWW-Authenticate"] == "Bearer"
+
+
+def bad_tokens(bus: RevokeBus) -> dict[str, str]:
+    pair = bus.issue("alice")
+    good = jwt.decode(pair.access_token, SECRET, algorithms=["HS256"])
+    return {
+        "malformed": "nonsense",
+        "empty parts": "..",
+        "wrongly signed": jwt.encode(good, SECRET[::-1]),
+        "expired": jwt.encode({**good, "exp": 1000}, SECRET),
+        "without jti": jwt.encode({k: v for k, v in good.items() if k != "jti"}, SECRET),
+        "numeric jti": jwt.encode({**good, "jti": 5}, SECRET),
+        "of the wrong type": pair.refresh_token,
+        "unsigned": jwt.encode(good, "", algorithm="none"),
+        "not ascii": "\xe9.\xe9.\xe9",
+        "huge": "a" * 60_000,
+    }
+
+
+def test_every_bad_token_gets_401_with_a_challenge(client: TestClient, bus: RevokeBus) -> None:
+    """A bad token would end in a 422 or a 500, and the client would not sign in again."""
+    for name, token in bad_tokens(bus).items():
+        answer = client.get("/me", headers={"Authorization": f"Bearer {token}".encode("latin-1")})
+        assert answer.status_code == 401, name
+        assert answer.headers["WWW-Authenticate"].startswith('Bearer error="invalid_token"'), name
+
+
+def test_a_revoked_token_is_told_so(client: TestClient, bus: RevokeBus) -> None:
+    """A client could not tell why it was signed out."""
+    pair = bus.issue("alice")
+    assert client.portal is not None
+    client.portal.call(bus.revoke, pair.access_token)
+    answer = client.get("/me", headers=bearer(pair.access_token))
+    assert answer.status_code == 401
+    assert answer.json() == {"detail": "Token has been revoked"}
+    assert "Token has been revoked" in answer.headers["WWW-Authenticate"]
+
+
+def test_a_missing_scope_is_403(client: TestClient, bus: RevokeBus) -> None:
+    """A user would do what he is not allowed to, or be told to sign in again."""
+    some, all_ = bus.issue("alice", scopes=["x"]), bus.issue("alice", scopes=["x", "items:read"])
+    answer = client.get("/items", headers=bearer(some.access_token))
+    assert answer.status_code == 403
+    assert 'error="insufficient_scope"' in answer.headers["WWW-Authenticate"]
+    assert client.get("/items", headers=bearer(all_.access_token)).status_code == 200
+
+
+def test_a_replay_in_the_route_body_is_401(client: TestClient, bus: RevokeBus) -> None:
+    """A replayed refresh token would end in a 500."""
+    pair = bus.issue("alice")
+    assert client.post("/refresh", headers=bearer(pair.refresh_token)).status_code == 200
+    answer = client.post("/refresh", headers=bearer(pair.refresh_token))
+    assert answer.status_code == 401
+    assert "used before" in answer.json()["detail"]
+
+
+def test_the_guards_stand_in_openapi(client: TestClient) -> None:
+    """The docs page would have no Authorize button."""
+    schema = client.get("/openapi.json").json()
+    assert schema["components"]["securitySchemes"]["AccessToken"]["scheme"] == "bearer"
+    assert schema["paths"]["/me"]["get"]["security"] == [{"AccessToken": []}]
+    assert schema["paths"]["/refresh"]["post"]["security"] == [{"RefreshToken": []}]
+
+
+def test_without_a_lifespan_the_answer_is_503(app: FastAPI, bus: RevokeBus) -> None:
+    """A test or a server without lifespan support would serve unchecked tokens."""
+    answer = TestClient(app).get("/me", headers=bearer(bus.issue("alice").access_token))
+    assert answer.status_code == 503
+    assert answer.headers["Retry-After"] == "1"
+    assert "lifespan" in answer.json()["detail"]
+
+
+def test_the_applications_own_lifespan_runs_inside(make_settings: MakeSettings) -> None:
+    """Attaching would disable the application's own start-up, or come after it."""
+    seen: list[str] = []
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, str]]:
+        bus: RevokeBus = app.state.revokebus
+        seen.append(bus.status().state)
+        yield {"greeting": "hello"}
+        seen.append(bus.status().state)
+
+    app = FastAPI(lifespan=lifespan)
+    bus = RevokeBus.attach(app, make_settings())
+
+    @app.get("/state")
+    async def state(request: Request) -> str:
+        return str(request.state.greeting)
+
+    # FastAPI reads annotations by name, and Request is imported for the type checker only.
+    with TestClient(app):
+        assert bus.status().state == "fresh"
+    with TestClient(app):  # a second time: the bus starts again
+        assert bus.status().state == "fresh"
+    assert seen == ["fresh"] * 4
+    assert bus.status().state == "closed"
+
+
+def test_an_application_mounted_in_another_finds_the_outer_bus(
+    app: FastAPI, bus: RevokeBus
+) -> None:
+    """The routes of a mounted application could not be guarded."""
+    inner = FastAPI()
+    add_routes(inner)
+    app.mount("/inner", inner)
+    with TestClient(app) as client:
+        header = bearer(bus.issue("alice").access_token)
+        assert client.get("/inner/me", headers=header).status_code == 200
+        assert client.get("/inner/me").status_code == 401
+
+
+def test_two_applications_in_one_process_do_not_meet(make_settings: MakeSettings) -> None:
+    """A token revoked in one application would be refused in another."""
+    apps = [FastAPI(), FastAPI()]
+    buses = [RevokeBus.attach(app, make_settings()) for app in apps]
+    for app in apps:
+        add_routes(app)
+    pair = buses[0].issue("alice")
+    with TestClient(apps[0]) as first, TestClient(apps[1]) as second:
+        assert first.portal is not None
+        first.portal.call(buses[0].revoke, pair.access_token)
+        assert first.get("/me", headers=bearer(pair.access_token)).status_code == 401
+        assert second.get("/me", headers=bearer(pair.access_token)).status_code == 200
+
+
+def test_attaching_twice_is_refused(app: FastAPI, make_settings: MakeSettings) -> None:
+    """Half the routes would be guarded by a bus that never starts."""
+    with pytest.raises(ConfigurationError, match="already"):
+        RevokeBus.attach(app, make_settings())
+
+
+def test_a_guard_without_a_bus_is_a_server_error() -> None:
+    """A forgotten attach would leave every route open."""
+    app = FastAPI()
+    add_routes(app)
+    with TestClient(app) as client:
+        answer = client.get("/me", headers=bearer("a.b.c"))
+        assert answer.status_code == 500
+
+
+def test_the_application_may_answer_errors_itself(app: FastAPI) -> None:
+    """An application could not give its own form to the answers."""
+
+    @app.get("/lost")
+    async def lost() -> None:
+        raise NotDurableError("applied here, not durable")
+
+    @app.get("/bad")
+    async def bad() -> None:
+        raise InvalidTokenError
+
+    async def teapot(_request: Request, _error: Exception) -> Response:
+        from starlette.responses import PlainTextResponse  # noqa: PLC0415
+
+        return PlainTextResponse("short and stout", 418)
+
+    app.add_exception_handler(InvalidTokenError, teapot)
+    with TestClient(app) as client:
+        answer = client.get("/lost")
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+        assert client.get("/bad").status_code == 418

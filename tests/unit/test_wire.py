@@ -1,0 +1,127 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from revokebus.errors import WireError
+from revokebus.revocation import Revocation
+from revokebus.wire import (
+    MAX_BYTES,
+    MAX_EXPIRES_AT,
+    decode_message,
+    decode_payload,
+    decode_row_id,
+    encode_payload,
+    encode_row_id,
+)
+
+EPOCH = "0123456789abcdef" * 2
+
+revocations = st.builds(
+    Revocation,
+    claim=st.text(min_size=1, max_size=64),
+    value=st.text(min_size=1, max_size=200),
+    expires_at=st.floats(min_value=1, max_value=MAX_EXPIRES_AT),
+)
+
+
+@given(st.lists(revocations, max_size=20))
+def test_what_is_written_is_read(batch: list[Revocation]) -> None:
+    """A revocation of an unusual identifier would be lost or hit another token."""
+    assert decode_payload(encode_payload(batch)) == batch
+
+
+@pytest.mark.parametrize(
+    "value", ["auth0|x", "urn:uuid:1", "😀", "a\x00b", "\ud800", "x y\n", "é" * 4096]
+)
+def test_no_character_is_syntax(value: str) -> None:
+    """A colon, a pipe or an emoji in a jti would make its revocation unreadable."""
+    revocation = Revocation("jti", value, 2_000_000_000.5)
+    assert decode_payload(encode_payload([revocation])) == [revocation]
+
+
+@given(st.binary(max_size=300))
+def test_arbitrary_bytes_raise_nothing_but_wire_errors(data: bytes) -> None:
+    """A stranger's message would end the listener."""
+    for decode in (decode_payload, decode_message, decode_row_id):
+        try:
+            decode(data)
+        except WireError as error:
+            assert error.kind.isidentifier()
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=20,
+)
+
+
+@given(json_values)
+def test_arbitrary_json_raises_nothing_but_wire_errors(value: object) -> None:
+    """A message of another program that happens to be JSON would end the listener."""
+    try:
+        found = decode_payload(b"1 " + json.dumps(value).encode())
+    except WireError:
+        return
+    assert all(0 < revocation.expires_at <= MAX_EXPIRES_AT for revocation in found)
+
+
+@pytest.mark.parametrize(
+    ("payload", "kind"),
+    [
+        (b"", "version"),
+        (b"2 []", "version"),
+        (b"1 nonsense", "not_json"),
+        (b"1 " + b"[" * 100_000, "not_json"),
+        (b"1 " + b"9" * 5000, "not_json"),
+        (b"1 {}", "type"),
+        (b'1 [["jti","a"]]', "type"),
+        (b'1 [["",  "a", 1]]', "claim"),
+        (b'1 [["jti", "", 1]]', "value"),
+        (b'1 [["jti", 7, 1]]', "value"),
+        (b'1 [["jti", "a", true]]', "expires_at"),
+        (b'1 [["jti", "a", NaN]]', "expires_at"),
+        (b'1 [["jti", "a", Infinity]]', "expires_at"),
+        (b'1 [["jti", "a", 1e400]]', "expires_at"),
+        (b'1 [["jti", "a", -1]]', "expires_at"),
+        (b'1 [["jti", "a", 1' + b"0" * 400 + b"]]", "expires_at"),
+        (b"1 []" + b" " * MAX_BYTES, "too_large"),
+    ],
+)
+def test_the_kind_says_what_is_wrong(payload: bytes, kind: str) -> None:
+    """An operator could not tell a newer version from a stray message."""
+    with pytest.raises(WireError) as caught:
+        decode_payload(payload)
+    assert caught.value.kind == kind
+
+
+def test_a_message_names_its_place() -> None:
+    """Lost messages could not be noticed."""
+    message = decode_message(f"RB {EPOCH} 5-1 6-0 1 []".encode())
+    assert (message.epoch, message.previous, message.row) == (EPOCH, (5, 1), (6, 0))
+    assert message.payload == b"1 []"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"RB",
+        b"RB x 5-1 6-0 1 []",
+        b"XX " + EPOCH.encode() + b" 5-1 6-0 1 []",
+        b"RB " + EPOCH.encode() + b" 5-1 6 1 []",
+        b"RB " + EPOCH.encode() + b" 5-1 " + b"9" * 30 + b"-0 1 []",
+        b"x" * (MAX_BYTES + 1),
+    ],
+)
+def test_a_message_that_is_not_ours_is_refused(data: bytes) -> None:
+    """A stranger's message would be taken for a place in the log."""
+    with pytest.raises(WireError):
+        decode_message(data)
+
+
+@given(st.tuples(st.integers(0, 2**63), st.integers(0, 2**63)))
+def test_row_ids_survive_the_wire(row_id: tuple[int, int]) -> None:
+    """The log would be read from a wrong place."""
+    assert decode_row_id(encode_row_id(row_id).encode()) == row_id

@@ -24,7 +24,7 @@ import httpx2
 from rich.console import Console
 from rich.table import Table
 
-from revokebus.testing import AppServer, RedisServer
+from revokebus.testing import AppServer, RedisServer, serving
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -82,15 +82,17 @@ def demonstrate(console: Console, servers: ExitStack, *, serve: bool) -> None:
         # Apart from whatever else the Redis holds.
         "REVOKEBUS_NAMESPACE": f"revokebus-demo-{secrets.token_hex(4)}",
     }
-    instances = []
-    with console.status("Starting ..."):
-        for number in range(INSTANCES):
-            instances.append(
-                servers.enter_context(AppServer("examples.redis_app:app", environment))
-            )
-            console.print(f"Instance {number + 1} of {INSTANCES} serves {instances[-1].url}")
+    instances = [AppServer("examples.redis_app:app", environment) for _ in range(INSTANCES)]
+    with console.status(f"Starting {INSTANCES} instances ..."):
+        servers.enter_context(serving(*instances))
+    for number, instance in enumerate(instances, start=1):
+        console.print(f"Instance {number} serves {instance.url}")
     token = sign_in(instances[0])
     header = {"Authorization": f"Bearer {token}"}
+    for number, instance in enumerate(instances, start=1):
+        answer = httpx2.get(f"{instance.url}/protected", headers=header)
+        if not answer.is_success:
+            raise RuntimeError(f"instance {number} answers {answer.status_code}: {answer.text}")
     console.print(
         "\nSigned in at instance 1. The token is used at all three; instance 2 revokes it."
     )

@@ -23,7 +23,7 @@ from revokebus.upstream import Health
 from revokebus.wire import decode_message, decode_payload, encode_row_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from revokebus.clock import Clock
     from revokebus.denylist import Denylist
@@ -39,6 +39,7 @@ _LONGEST_BACKOFF = 1.0
 _SWEPT_PER_TICK = 1000
 _RESYNCS_PER_TICK = 3
 _APPLIED_AT_ONCE = 500
+_CANCEL_AGAIN = 0.1
 
 
 class Replica:
@@ -100,10 +101,8 @@ class Replica:
 
     async def stop(self) -> None:
         """End both tasks, try once more to write what is unsaved, and close the connections."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks = []
+        tasks, self._tasks = self._tasks, []
+        await _end(tasks)
         store, self._store = self._store, None
         if store is None:
             return
@@ -288,7 +287,17 @@ class Replica:
             )
 
     def _note(self, part: str, error: Exception) -> None:
-        text = f"{part}: {error}"
+        text = f"{part}: {error}".rstrip(".")
         if self._errors.get(part) != text:
             logger.warning("revokebus %s", text)
         self._errors[part] = text
+
+
+async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:
+    # Again and again: redis-py uses asyncio.wait_for, which loses a cancellation that comes
+    # together with its result (before Python 3.12).
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=_CANCEL_AGAIN)

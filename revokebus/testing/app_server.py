@@ -8,13 +8,15 @@ import sys
 import tempfile
 import urllib.error
 import urllib.request
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from revokebus.testing.process import LOOPBACK, ChildProcess
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    import signal
+    from collections.abc import Iterator, Mapping
 
 _START_SECONDS = 30.0
 _BACKLOG = 128
@@ -35,6 +37,7 @@ class AppServer(ChildProcess):
         self._app = app
         self._environment = {**os.environ, **(environment or {})}
         self.port = port
+        self._log: Path | None = None
 
     @property
     def url(self) -> str:
@@ -47,21 +50,27 @@ class AppServer(ChildProcess):
         Raises:
             RuntimeError: It ended, or did not answer within 30 s; with what it printed.
         """
+        self.launch()
+        self.wait()
+
+    def launch(self) -> None:
+        """Start the application without waiting for it."""
         descriptor, name = tempfile.mkstemp(prefix="revokebus-", suffix=".log")
         os.close(descriptor)
-        log = Path(name)
-        try:
-            # The port is taken before the process starts: no other can come between.
-            with socket.create_server((LOOPBACK, self.port), backlog=_BACKLOG) as listener:
-                self.port = listener.getsockname()[1]
-                number = listener.fileno()
-                command = [sys.executable, "-m", "revokebus.testing.serve", self._app, str(number)]
-                self._spawn(command, log=log, environment=self._environment, keep_open=[number])
-            self._wait(log)
-        finally:
-            log.unlink()  # the process still writes to it; nobody needs it by name
+        self._log = Path(name)
+        # The port is taken before the process starts: no other can come between.
+        with socket.create_server((LOOPBACK, self.port), backlog=_BACKLOG) as listener:
+            self.port = listener.getsockname()[1]
+            number = listener.fileno()
+            command = [sys.executable, "-m", "revokebus.testing.serve", self._app, str(number)]
+            self._spawn(command, log=self._log, environment=self._environment, keep_open=[number])
 
-    def _wait(self, log: Path) -> None:
+    def wait(self) -> None:
+        """Return when the application answers.
+
+        Raises:
+            RuntimeError: It ended, or did not answer within 30 s; with what it printed.
+        """
         # The connection waits in the backlog until the application has started.
         request = urllib.request.Request(self.url, method="HEAD")  # noqa: S310 - http, above
         try:
@@ -69,7 +78,28 @@ class AppServer(ChildProcess):
         except urllib.error.HTTPError as answer:
             answer.close()  # any answer is one
         except OSError as error:
+            printed = self.printed()
             self.kill()
-            raise RuntimeError(
-                f"{self._app} does not start:\n{log.read_text(errors='replace')}"
-            ) from error
+            raise RuntimeError(f"{self._app} does not start:\n{printed}") from error
+
+    def printed(self) -> str:
+        """Return what the application has printed so far."""
+        return self._log.read_text(errors="replace") if self._log else ""
+
+    def _end(self, number: signal.Signals) -> None:
+        super()._end(number)
+        if self._log is not None:
+            self._log.unlink(missing_ok=True)
+            self._log = None
+
+
+@contextmanager
+def serving(*servers: AppServer) -> Iterator[None]:
+    """Start several applications at once, and stop them at the end."""
+    with ExitStack() as started:
+        for server in servers:
+            started.callback(server.stop)
+            server.launch()
+        for server in servers:
+            server.wait()
+        yield

@@ -102,7 +102,7 @@ def bad_tokens(bus: RevokeBus) -> dict[str, str]:
 def test_every_bad_token_gets_401_with_a_challenge(client: TestClient, bus: RevokeBus) -> None:
     """A bad token would end in a 422 or a 500, and the client would not sign in again."""
     for name, token in bad_tokens(bus).items():
-        answer = client.get("/me", headers={"Authorization": f"Bearer {token}".encode("latin-1")})
+        answer = client.get("/me", headers={b"Authorization": f"Bearer {token}".encode("latin-1")})
         assert answer.status_code == 401, name
         assert answer.headers["WWW-Authenticate"].startswith('Bearer error="invalid_token"'), name
 

@@ -131,4 +131,4 @@ def test_settings_cannot_be_changed_afterwards() -> None:
     """A part that read a setting early would disagree with one that reads it late."""
     settings = Settings(secret_key=GOOD)
     with pytest.raises(ValidationError):
-        settings.access_ttl = 5
+        settings.access_ttl = 5  # type: ignore[misc]  # on purpose

@@ -1,4 +1,5 @@
 import json
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -45,10 +46,8 @@ def test_no_character_is_syntax(value: str) -> None:
 def test_arbitrary_bytes_raise_nothing_but_wire_errors(data: bytes) -> None:
     """A stranger's message would end the listener."""
     for decode in (decode_payload, decode_message, decode_row_id):
-        try:
-            decode(data)
-        except WireError as error:
-            assert error.kind.isidentifier()
+        with suppress(WireError):
+            assert decode(data) is not None
 
 
 json_values = st.recursive(

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import asyncio
+import errno
+from typing import TYPE_CHECKING
+
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from revokebus.connection import SafeParser, reading_pool, writing_pool
+
+if TYPE_CHECKING:
+    from revokebus.testing import RedisServer
+    from tests.support import MakeSettings
+
+
+async def test_a_kernel_timeout_is_a_lost_connection(
+    redis_server: RedisServer, make_settings: MakeSettings
+) -> None:
+    """redis-py would spin on it: one dead TCP connection would freeze the whole application."""
+    connection = reading_pool(make_settings(redis_server.url)).make_connection()  # type: ignore[no-untyped-call]  # redis-py has no annotation
+    await connection.connect()
+    try:
+        reader = connection._reader
+        assert reader is not None
+        reader.set_exception(TimeoutError(errno.ETIMEDOUT, "Connection timed out"))
+        async with asyncio.timeout(5):
+            with pytest.raises(RedisConnectionError, match="connection lost"):
+                await connection.read_response(timeout=0.1)
+    finally:
+        await connection.disconnect(nowait=True)
+
+
+async def test_the_url_cannot_change_what_the_protocol_relies_on(
+    redis_server: RedisServer, make_settings: MakeSettings
+) -> None:
+    """A copied URL with options would turn bytes into text, or hide outages behind retries."""
+    url = f"{redis_server.url}?decode_responses=true&protocol=3&socket_timeout=99"
+    for pool in (reading_pool(make_settings(url)), writing_pool(make_settings(url))):
+        connection = pool.make_connection()  # type: ignore[no-untyped-call]  # redis-py has no annotation
+        assert isinstance(connection._parser, SafeParser)
+        assert connection.protocol == 2
+        assert connection.socket_timeout == 0.5
+        assert not connection.encoder.decode_responses

@@ -1,0 +1,249 @@
+"""Engines on one real server: what one revokes the others refuse."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
+
+import pytest
+
+from revokebus import AccessToken, RefreshToken, TokenPair
+from revokebus.engine import Engine
+from revokebus.errors import NotDurableError, ReplayedTokenError, RevokedTokenError
+from revokebus.revocation import Revocation
+from revokebus.wire import encode_payload
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    import redis
+
+    from revokebus.testing import RedisServer
+    from tests.support import Eventually, MakeSettings
+
+NEVER = 3600.0
+
+
+@pytest.fixture
+def client(redis_server: RedisServer) -> Iterator[redis.Redis]:
+    with redis_server.client() as client:
+        yield client
+
+
+@pytest.fixture
+async def fleet(
+    redis_server: RedisServer, make_settings: MakeSettings
+) -> AsyncIterator[list[Engine]]:
+    async with AsyncExitStack() as stack:
+        settings = make_settings(redis_server.url)
+        yield [await stack.enter_async_context(Engine(settings)) for _ in range(3)]
+
+
+def knows(engine: Engine, token: AccessToken | RefreshToken) -> bool:
+    return engine.is_revoked(token.claims)
+
+
+async def access(engine: Engine, subject: str = "alice") -> AccessToken:
+    return await engine.authenticate(engine.issue(subject).access_token, AccessToken)
+
+
+async def test_a_revocation_reaches_every_instance(
+    fleet: list[Engine], eventually: Eventually
+) -> None:
+    """A token revoked on one instance would work on the others."""
+    alice, bob = await access(fleet[0]), await access(fleet[0], "bob")
+    receipt = await fleet[1].revoke(alice)
+    await eventually(lambda: all(knows(engine, alice) for engine in fleet))
+    assert not any(knows(engine, bob) for engine in fleet)
+    await eventually(lambda: {e.status().position for e in fleet} == {receipt.position})
+
+
+async def test_the_push_alone_brings_it(
+    redis_server: RedisServer,
+    make_settings: MakeSettings,
+    client: redis.Redis,
+    eventually: Eventually,
+) -> None:
+    """A revocation would take as long as the next tick, half a second and not milliseconds."""
+    settings = make_settings(redis_server.url, tick_interval=NEVER, max_staleness=3 * NEVER)
+    async with Engine(settings) as one, Engine(settings) as two:
+        await eventually(lambda: two.status().subscribed)
+        # The tick that follows a subscription is over when the proof begins to age.
+        await eventually(lambda: (two.status().staleness or 0) > 0.1)
+        ticks = client.info("commandstats")["cmdstat_xrange"]["calls"]
+        token = await access(one)
+        await one.revoke(token)
+        await eventually(lambda: knows(two, token))
+        assert client.info("commandstats")["cmdstat_xrange"]["calls"] == ticks
+
+
+async def test_the_tick_alone_brings_it(
+    redis_server: RedisServer,
+    make_settings: MakeSettings,
+    client: redis.Redis,
+    eventually: Eventually,
+) -> None:
+    """An instance that may not subscribe would never hear of a revocation."""
+    client.acl_setuser("default", enabled=True, reset_channels=True)
+    settings = make_settings(redis_server.url)
+    async with Engine(settings) as engine:
+        status = engine.status()
+        assert (status.state, status.subscribed) == ("fresh", False)
+        assert "ermission" in (status.last_error or "")
+        token = await access(engine)
+        client.xadd(
+            "{revokebus}:log",
+            {"r": encode_payload([Revocation("jti", token.jti, token.expires_at)])},
+        )
+        await eventually(lambda: knows(engine, token))
+
+
+async def test_a_late_starter_knows_before_it_is_fresh(
+    fleet: list[Engine], redis_server: RedisServer, make_settings: MakeSettings
+) -> None:
+    """A restarted instance would accept what was revoked while it was down."""
+    token = await access(fleet[0])
+    await fleet[0].revoke(token)
+    async with Engine(make_settings(redis_server.url)) as late:
+        assert late.status().state == "fresh"
+        assert knows(late, token)
+
+
+async def test_the_records_alone_suffice_for_a_cold_start(
+    fleet: list[Engine],
+    redis_server: RedisServer,
+    make_settings: MakeSettings,
+    client: redis.Redis,
+) -> None:
+    """A log that was lost or trimmed would make every start forget."""
+    token = await access(fleet[0])
+    await fleet[0].revoke(token)
+    client.delete("{revokebus}:log")
+    async with Engine(make_settings(redis_server.url)) as late:
+        assert knows(late, token)
+
+
+async def test_a_lost_subscription_is_renewed_and_its_gap_filled(
+    fleet: list[Engine], client: redis.Redis, eventually: Eventually
+) -> None:
+    """Revocations sent while a connection was down would be missing for ever."""
+    await eventually(lambda: all(engine.status().subscribed for engine in fleet))
+    tokens = []
+    for _ in range(5):
+        client.client_kill_filter(_type="pubsub")
+        tokens.append(await access(fleet[0]))
+        await fleet[0].revoke(tokens[-1])
+    await eventually(lambda: all(knows(engine, token) for engine in fleet for token in tokens))
+    await eventually(lambda: all(engine.status().subscribed for engine in fleet))
+    assert all(engine.status().state == "fresh" for engine in fleet)
+
+
+async def test_a_flushed_server_costs_no_instance_its_copy(
+    fleet: list[Engine],
+    client: redis.Redis,
+    eventually: Eventually,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """FLUSHALL would make revoked tokens valid, or leave every instance stale."""
+    old = await access(fleet[0])
+    await fleet[0].revoke(old)
+    await eventually(lambda: all(knows(engine, old) for engine in fleet))
+    with caplog.at_level(logging.WARNING):
+        client.flushall()
+        new = await access(fleet[0])
+        await fleet[0].revoke(new)
+        await eventually(lambda: all(knows(engine, new) for engine in fleet))
+    await eventually(lambda: all(engine.status().last_error is None for engine in fleet))
+    assert all(knows(engine, old) for engine in fleet)
+    assert all(engine.status().state == "fresh" for engine in fleet)
+    assert "another data set" in caplog.text
+
+
+async def test_a_refresh_token_is_used_once_by_the_whole_fleet(
+    fleet: list[Engine], eventually: Eventually
+) -> None:
+    """A copied refresh token would be exchanged at another instance."""
+    pair = fleet[0].issue("alice")
+    token = await fleet[0].authenticate(pair.refresh_token, RefreshToken)
+    outcomes = await asyncio.gather(
+        *(engine.rotate(token) for engine in fleet * 10), return_exceptions=True
+    )
+    assert len([o for o in outcomes if isinstance(o, TokenPair)]) == 1
+    refused = [o for o in outcomes if isinstance(o, ReplayedTokenError | RevokedTokenError)]
+    assert len(refused) == len(outcomes) - 1
+    await eventually(lambda: all(knows(engine, token) for engine in fleet))
+    await eventually(lambda: all(engine.is_revoked({"sid": token.session_id}) for engine in fleet))
+    for engine in fleet:
+        with pytest.raises(RevokedTokenError):
+            await engine.authenticate(pair.access_token, AccessToken)
+
+
+async def test_a_cancelled_request_still_revokes(
+    fleet: list[Engine], redis_server: RedisServer, eventually: Eventually, client: redis.Redis
+) -> None:
+    """A client that hangs up during its log-out would stay signed in elsewhere."""
+    token = await access(fleet[0])
+    redis_server.freeze()
+    request = asyncio.create_task(fleet[0].revoke(token))
+    await asyncio.sleep(0)
+    request.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await request
+    redis_server.thaw()
+    await eventually(lambda: all(knows(engine, token) for engine in fleet))
+    await eventually(lambda: client.exists(f"{{revokebus}}:r:jti:{token.jti}"))
+
+
+async def test_what_could_not_be_written_is_tried_at_the_end(
+    redis_server: RedisServer,
+    make_settings: MakeSettings,
+    client: redis.Redis,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A revocation made in the seconds before a deployment would be lost without a word."""
+    settings = make_settings(redis_server.url, tick_interval=NEVER, max_staleness=3 * NEVER)
+    async with Engine(settings) as engine:
+        kept, lost = await access(engine), await access(engine)
+        redis_server.freeze()
+        with pytest.raises(NotDurableError):
+            await engine.revoke(kept)
+        redis_server.thaw()
+    assert client.exists(f"{{revokebus}}:r:jti:{kept.jti}")
+    async with engine:
+        redis_server.kill()
+        with pytest.raises(NotDurableError):
+            await engine.revoke(lost)
+    assert "ends with 1 revocations that Redis does not hold" in caplog.text
+
+
+async def test_nothing_is_left_behind(
+    redis_server: RedisServer, make_settings: MakeSettings, client: redis.Redis
+) -> None:
+    """Each reload of an application would leave tasks and connections behind."""
+    tasks = asyncio.all_tasks()
+    for _ in range(3):
+        async with Engine(make_settings(redis_server.url)) as engine:
+            await engine.revoke(await access(engine))
+    gc.collect()  # an unclosed connection would now warn, and a warning is an error
+    assert asyncio.all_tasks() == tasks
+    client.ping()
+    assert len(client.client_list()) == 1
+
+
+async def test_a_start_that_is_cancelled_leaves_nothing(
+    redis_server: RedisServer, make_settings: MakeSettings
+) -> None:
+    """Ctrl-C during the start would leave tasks behind that nobody ends."""
+    redis_server.freeze()
+    tasks = asyncio.all_tasks()
+    engine = Engine(make_settings(redis_server.url, startup_timeout=60))
+    start = asyncio.create_task(engine.start())
+    await asyncio.sleep(0)
+    start.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await start
+    assert asyncio.all_tasks() == tasks
+    assert engine.status().state == "starting"

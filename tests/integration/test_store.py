@@ -1,0 +1,295 @@
+from __future__ import annotations
+
+import asyncio
+import math
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from revokebus.clock import SystemClock
+from revokebus.continuity import Row
+from revokebus.errors import StoreError
+from revokebus.revocation import SPENT, Claim, Revocation
+from revokebus.store import PAGE_ROWS, Store, _batches
+from revokebus.testing import ManualClock
+from revokebus.wire import MAX_BYTES, decode_message, decode_payload, decode_row_id, encode_payload
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    import redis
+
+    from revokebus.clock import Clock
+    from revokebus.settings import Settings
+    from revokebus.testing import RedisServer
+    from tests.support import MakeSettings
+
+CLOCK = SystemClock()
+
+
+@asynccontextmanager
+async def opened(settings: Settings, clock: Clock = CLOCK) -> AsyncIterator[Store]:
+    store = Store(settings, clock)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+@pytest.fixture
+async def store(redis_server: RedisServer, make_settings: MakeSettings) -> AsyncIterator[Store]:
+    async with opened(make_settings(redis_server.url)) as store:
+        yield store
+
+
+@pytest.fixture
+def client(redis_server: RedisServer) -> Iterator[redis.Redis]:
+    with redis_server.client() as client:
+        yield client
+
+
+def revocation(value: str = "a", *, life: float = 60, claim: str = "jti") -> Revocation:
+    return Revocation(claim, value, CLOCK.wall() + life)
+
+
+async def everything(store: Store) -> list[bytes | None]:
+    return [payload async for payloads in store.records() for payload in payloads]
+
+
+async def test_a_record_lives_as_long_as_the_token(store: Store, client: redis.Redis) -> None:
+    """A cold start would miss a revocation whose token still works."""
+    await store.write([revocation(life=59.3)])
+    ttl = client.ttl("{revokebus}:r:jti:a")
+    assert ttl in (59, 60)
+    assert client.pttl("{revokebus}:r:jti:a") > 59_300 - 1000
+
+
+async def test_a_life_is_rounded_up(store: Store, client: redis.Redis) -> None:
+    """A token would outlive its record by a part of a second."""
+    await store.write([revocation(life=0.2)])
+    assert client.pttl("{revokebus}:r:jti:a") > 200
+
+
+async def test_a_writer_with_a_fast_clock_does_not_shorten_a_record(
+    redis_server: RedisServer, make_settings: MakeSettings, client: redis.Redis
+) -> None:
+    """One instance with a wrong clock would end other instances' revocations early."""
+    clock = ManualClock()
+    clock.step(+50)
+    async with opened(make_settings(redis_server.url), clock) as store:
+        await store.write([revocation(life=60)])
+    assert client.ttl("{revokebus}:r:jti:a") >= 59
+
+
+async def test_a_writer_with_a_slow_clock_is_believed(
+    redis_server: RedisServer, make_settings: MakeSettings, client: redis.Redis
+) -> None:
+    """An instance that accepts a token longer would find no record of its revocation."""
+    clock = ManualClock()
+    clock.step(-50)
+    async with opened(make_settings(redis_server.url), clock) as store:
+        await store.write([revocation(life=60)])
+    assert client.ttl("{revokebus}:r:jti:a") >= 109
+
+
+async def test_a_life_is_never_shortened(store: Store, client: redis.Redis) -> None:
+    """A second revocation would bring the token back before its expiry."""
+    await store.write([revocation(life=500)])
+    await store.write([revocation(life=5)])
+    assert client.ttl("{revokebus}:r:jti:a") >= 499
+    await store.write([revocation(life=900)])
+    assert client.ttl("{revokebus}:r:jti:a") >= 899
+
+
+async def test_a_strangers_value_under_our_key_is_replaced(
+    store: Store, client: redis.Redis
+) -> None:
+    """A revocation would not be durable because somebody had used its key."""
+    for stray in ("string", "hash"):
+        key = f"{{revokebus}}:r:jti:{stray}"
+        client.set(key, "x", ex=9999) if stray == "string" else client.hset(key, "x", "y")
+        mine = revocation(stray)
+        await store.write([mine])
+        assert client.get(key) == encode_payload([mine])
+        assert client.ttl(key) >= 59
+
+
+async def test_log_message_and_record_say_the_same(store: Store, client: redis.Redis) -> None:
+    """Instances that hear, read or list would hold different revocations."""
+    before = await store.position()
+    first, second = revocation("one"), revocation("two")
+    pubsub = client.pubsub()  # type: ignore[no-untyped-call]  # redis-py has no annotation
+    pubsub.subscribe("{revokebus}:ch")
+    assert pubsub.get_message(timeout=5)["type"] == "subscribe"
+    positions = [await store.write([first]), await store.write([second])]
+    messages = [decode_message(pubsub.get_message(timeout=5)["data"]) for _ in range(2)]
+    pubsub.close()
+    page = await store.read(before)
+    assert [decode_payload(row.payload) for row in page.rows] == [[first], [second]]
+    assert [Row(m.row, m.payload) for m in messages] == page.rows
+    assert [m.row for m in messages] == [decode_row_id(p.encode()) for p in positions]
+    assert messages[0].previous == (0, 0)
+    assert messages[1].previous == messages[0].row
+    assert {m.epoch for m in messages} == {page.epoch} == {before.epoch}
+    found = [r for payload in await everything(store) for r in decode_payload(payload or b"")]
+    assert sorted(found, key=lambda r: r.value) == [first, second]
+
+
+async def test_a_page_begins_with_the_position(store: Store) -> None:
+    """A promoted replica with a shorter log could not be told from the old primary."""
+    await store.write([revocation("one")])
+    position = await store.position()
+    await store.write([revocation("two")])
+    page = await store.read(position)
+    assert page.rows[0] == position.row
+    assert len(page.rows) == 2
+    assert not page.more
+
+
+async def test_a_long_log_is_read_in_pages(store: Store, client: redis.Redis) -> None:
+    """An instance that was away for long would stop reading after the first page."""
+    start = await store.position()
+    with client.pipeline() as pipeline:
+        for number in range(PAGE_ROWS + 5):
+            pipeline.xadd("{revokebus}:log", {"r": encode_payload([revocation(str(number))])})
+        pipeline.execute()
+    page = await store.read(start)
+    assert (len(page.rows), page.more) == (PAGE_ROWS, True)
+
+
+async def test_the_log_is_trimmed_to_its_retention(
+    redis_server: RedisServer, make_settings: MakeSettings, client: redis.Redis
+) -> None:
+    """The log would grow until Redis is full."""
+    for _ in range(500):
+        client.xadd("{revokebus}:log", {"r": b"1 []"}, id=b"1-*")
+    async with opened(make_settings(redis_server.url, log_retention=1.0)) as store:
+        await store.write([revocation()])
+    assert client.xlen("{revokebus}:log") < 200
+
+
+async def test_the_epoch_changes_with_the_data_set(store: Store, client: redis.Redis) -> None:
+    """FLUSHALL would go unnoticed."""
+    first = await store.position()
+    assert (await store.position()).epoch == first.epoch
+    client.flushall()
+    assert (await store.read(first)).epoch == ""
+    assert (await store.position()).epoch != first.epoch
+
+
+async def test_another_format_is_refused(store: Store, client: redis.Redis) -> None:
+    """A newer version's data would be taken for ours and read wrongly."""
+    await store.position()
+    client.hset("{revokebus}:meta", "format", "99")
+    with pytest.raises(StoreError, match="format 99"):
+        await store.write([revocation()])
+    with pytest.raises(StoreError, match="format 99"):
+        await store.position()
+
+
+@pytest.mark.parametrize(
+    "value", ["auth0|x", "urn:uuid:1:2", "😀", "a b\n", "*", "}{", "\ud800", "é" * 4096]
+)
+async def test_any_value_is_recorded(store: Store, value: str) -> None:
+    """An unusual identifier could not be revoked."""
+    mine = revocation(value)
+    await store.write([mine])
+    assert [decode_payload(p or b"") for p in await everything(store)] == [[mine]]
+
+
+async def test_claims_and_values_with_colons_do_not_meet(store: Store) -> None:
+    """One revocation would overwrite another's record."""
+    both = [revocation("b:c", claim="a"), revocation("c", claim="a:b")]
+    await store.write(both)
+    assert len(await everything(store)) == 2
+
+
+async def test_namespaces_do_not_meet(
+    redis_server: RedisServer, make_settings: MakeSettings, store: Store
+) -> None:
+    """Two applications on one Redis would revoke each other's tokens."""
+    await store.write([revocation()])
+    async with opened(make_settings(redis_server.url, namespace="revokebus.2")) as other:
+        assert await everything(other) == []
+        assert (await other.position()).row is None
+
+
+async def test_what_is_not_a_string_is_listed_as_none(store: Store, client: redis.Redis) -> None:
+    """A list under our prefix would end every cold start with an error."""
+    client.rpush("{revokebus}:r:jti:list", "x")
+    await store.write([revocation()])
+    assert min(await everything(store), key=str) is None
+
+
+async def test_a_claim_is_granted_once(store: Store) -> None:
+    """A refresh token could be used twice at the same moment."""
+    spent = revocation(claim=SPENT)
+    outcomes = await asyncio.gather(*(store.claim(spent, []) for _ in range(20)))
+    assert sorted(outcome.value for outcome in outcomes) == ["granted"] + ["spent"] * 19
+
+
+async def test_a_claim_is_refused_if_the_token_is_revoked(store: Store) -> None:
+    """A refresh token revoked a moment ago elsewhere would still buy a new pair."""
+    by_jti, by_sid = revocation("a"), revocation("s", claim="sid")
+    await store.write([by_sid])
+    assert await store.claim(revocation("a", claim=SPENT), [by_jti, by_sid]) is Claim.REVOKED
+    assert len(await everything(store)) == 1
+
+
+async def test_many_are_written_in_batches(store: Store) -> None:
+    """A large revocation would hold Redis up, or be too long for any reader."""
+    many = [revocation(str(number)) for number in range(1234)]
+    start = await store.position()
+    await store.write(many)
+    page = await store.read(start)
+    assert [len(decode_payload(row.payload)) for row in page.rows] == [500, 500, 234]
+    assert len(await everything(store)) == 1234
+
+
+def test_no_batch_is_longer_than_a_reader_accepts() -> None:
+    """Revocations of very long identifiers would be written, and ignored by everybody."""
+    many = [revocation("😀" * 8000 + str(number)) for number in range(50)]
+    batches = list(_batches(many))
+    assert all(len(encode_payload(batch)) <= MAX_BYTES for batch in batches)
+    assert [r for batch in batches for r in batch] == many
+
+
+async def test_a_dead_server_is_a_store_error(store: Store, redis_server: RedisServer) -> None:
+    """A revocation without Redis would end in an error of another library."""
+    redis_server.kill()
+    for attempt in (store.write([revocation()]), store.claim(revocation(), []), store.position()):
+        with pytest.raises(StoreError):
+            await attempt
+
+
+async def test_a_frozen_server_is_a_store_error_in_time(
+    store: Store, redis_server: RedisServer
+) -> None:
+    """A log-out would hang as long as Redis does."""
+    await store.write([revocation()])
+    redis_server.freeze()
+    async with asyncio.timeout(5):
+        for attempt in (store.write([revocation()]), store.position()):
+            with pytest.raises(StoreError, match=r"within 0\.5 s"):
+                await attempt
+
+
+async def test_a_restarted_server_costs_no_revocation(
+    store: Store, redis_server: RedisServer
+) -> None:
+    """The first log-out after a restart of Redis would fail on an old connection."""
+    await store.write([revocation()])
+    redis_server.stop()
+    redis_server.start()
+    assert await store.write([revocation("b")])
+    assert math.isfinite(revocation().expires_at)
+
+
+async def test_the_heartbeat_says_who_lives(store: Store, client: redis.Redis) -> None:
+    """Nobody could tell which instances there are, and a dead one would be counted for ever."""
+    await store.read(await store.position())
+    (key,) = client.keys("{revokebus}:hb:*")
+    assert 0 < client.ttl(key) <= 10
+    await store.close()
+    assert client.keys("{revokebus}:hb:*") == []

@@ -27,7 +27,8 @@ def environment(redis_server: RedisServer) -> dict[str, str]:
 
 @pytest.fixture
 def instances(redis_server: RedisServer) -> Iterator[list[AppServer]]:
-    settings = environment(redis_server)
+    # Whatever asked a frozen Redis would wait for half a minute, and the client gives up sooner.
+    settings = {**environment(redis_server), "REVOKEBUS_REDIS_TIMEOUT": "30"}
     servers = [AppServer("examples.redis_app:app", settings) for _ in range(3)]
     with serving(*servers):
         yield servers
@@ -103,13 +104,9 @@ def test_an_outage_of_redis_is_not_noticed_by_requests(
             assert status(http, one, bob["access"]) == 200
             assert status(http, one, alice["access"]) == 401
 
-    # A frozen server answers nothing: a request that asked it would run into its deadline of a
-    # second, and a hundred of them into the client's five.
     redis_server.freeze()
-    started = time.monotonic()
     for _ in range(50):
         check()
-    assert time.monotonic() - started < 50
     redis_server.thaw()
     redis_server.stop()
     for _ in range(50):

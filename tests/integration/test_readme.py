@@ -1,0 +1,136 @@
+"""The README, as a newcomer follows it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx2
+import pytest
+
+from revokebus import Settings
+from revokebus.testing.process import free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from revokebus.testing import RedisServer
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+_SECONDS = 30
+
+
+def blocks(language: str) -> list[str]:
+    return [text for name, text in BLOCKS if name == language]
+
+
+def test_every_block_is_run_by_a_test_of_this_file() -> None:
+    """A block added later would rot unseen."""
+    assert [name for name, _ in BLOCKS] == [
+        "text",  # the picture
+        "sh",  # the two commands
+        "sh",  # the installation
+        "python",  # main.py
+        "sh",  # its start
+        "sh",  # the requests
+        "python",  # the script
+    ]
+
+
+@pytest.mark.parametrize("command", blocks("sh")[0].splitlines())
+def test_the_two_commands_exist(command: str) -> None:
+    """The first thing that a newcomer types would fail."""
+    done = subprocess.run(
+        [*command.split(), "--dry-run"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert ".venv/bin/python -m" in done.stdout
+
+
+def test_the_installation_is_of_what_is_there() -> None:
+    """The quick start would install something else than this project."""
+    *setup, install = blocks("sh")[1].splitlines()
+    assert setup == ["python3 -m venv .venv", ". .venv/bin/activate"]
+    assert install == "pip install ../revokebus uvicorn"
+    assert 'name = "revokebus"' in (ROOT / "pyproject.toml").read_text()
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """Where `python` and `uvicorn` are those of this run, and `main.py` is the README's."""
+    (tmp_path / "main.py").write_text(blocks("python")[0])
+    (tmp_path / "script.py").write_text(blocks("python")[1])
+    return {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+
+
+@pytest.fixture
+def port(tmp_path: Path, environment: dict[str, str], redis_server: RedisServer) -> Iterator[int]:
+    """The application, started by the README's lines, on a free port and a Redis of our own."""
+    port = free_port()
+    script = blocks("sh")[2].replace("8000", str(port)).replace("memory://", redis_server.url)
+    exports, serve = script.strip().rsplit("\n", 1)
+    script = f"{exports}\necho $REVOKEBUS_SECRET_KEY > key\nexec {serve}"
+    process = subprocess.Popen(["bash", "-euc", script], cwd=tmp_path, env=environment)
+    deadline = time.monotonic() + _SECONDS
+    while True:
+        try:
+            httpx2.get(f"http://localhost:{port}/openapi.json")
+            break
+        except httpx2.TransportError:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    yield port
+    process.terminate()
+    process.wait(_SECONDS)
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="the README's requests need curl")
+def test_the_quick_start(
+    port: int, tmp_path: Path, environment: dict[str, str], redis_server: RedisServer
+) -> None:
+    """The first program that a newcomer writes would not do what the README says."""
+    requests = blocks("sh")[3].replace("8000", str(port))
+    done = subprocess.run(
+        ["bash", "-euc", requests], env=environment, capture_output=True, text=True, check=True
+    )
+    assert re.findall(r"HTTP/1.1 (\d+)", done.stdout) == ["200", "200", "401"]
+    assert "an item of alice" in done.stdout
+    assert "Token has been revoked" in done.stdout
+
+    # The script revokes what the application then refuses.
+    pair = httpx2.post(f"http://localhost:{port}/login").raise_for_status().json()
+    settings = {
+        "REVOKEBUS_SECRET_KEY": (tmp_path / "key").read_text().strip(),
+        "REVOKEBUS_REDIS_URL": redis_server.url,
+    }
+    done = subprocess.run(
+        [sys.executable, "script.py", pair["session_id"]],
+        cwd=tmp_path,
+        env={**environment, **settings},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "Receipt(revocations=1" in done.stdout
+    header = {"Authorization": f"Bearer {pair['access_token']}"}
+    deadline = time.monotonic() + _SECONDS
+    while httpx2.get(f"http://localhost:{port}/items", headers=header).status_code != 401:
+        assert time.monotonic() < deadline
+
+
+def test_every_setting_stands_in_the_table() -> None:
+    """A reader would not learn of a setting, or be told a default that is not true."""
+    table = README[README.index("| setting |") : README.index("`bus.status()`")]
+    rows = dict(re.findall(r"^\| (`.*?) \| (.*?) \|", table, re.MULTILINE))
+    named = {name: text for names, text in rows.items() for name in re.findall(r"\w+", names)}
+    assert set(named) == set(Settings.model_fields)
+    for name in ("max_staleness", "startup_timeout", "tick_interval", "redis_timeout", "leeway"):
+        assert float(named[name]) == Settings.model_fields[name].default

@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test check format lock clean
+.PHONY: help demo test bench check format lock clean
 
 help:
 	@echo "make demo    three instances, one revocation, and when each of them refused it"
 	@echo "             (ARGS=--serve leaves them running)"
 	@echo "make test    the whole test suite, on real servers that it starts and stops"
+	@echo "make bench   what a request costs while Redis hangs, against one while it is well"
 	@echo "make check   formatting, lint, types, direction of imports"
 	@echo "make format  mend the formatting"
 	@echo "make lock    renew requirements.lock from pyproject.toml"
@@ -27,6 +28,9 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest $(ARGS)
+
+bench: $(READY)
+	$(BIN)/python -m load_tests.outage
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -57,10 +57,23 @@ def main() -> int:
     )
     serve: bool = parser.parse_args().serve
     console = Console()
-    signal.signal(signal.SIGTERM, _interrupt)
+    stopping = threading.Event()
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        if not stopping.is_set():  # a second Ctrl-C must not interrupt the stopping
+            stopping.set()
+            raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)
     try:
         with ExitStack() as servers:
-            demonstrate(console, servers, serve=serve)
+            instances = demonstrate(console, servers)
+            if serve:
+                print_what_to_try(console, instances)
+                # The event and not the exception: Python drops one that a destructor raises.
+                stopping.wait()
+                raise KeyboardInterrupt
     except KeyboardInterrupt:
         console.print("\nInterrupted; everything that was started has been stopped.")
         return 130
@@ -70,12 +83,8 @@ def main() -> int:
     return 0
 
 
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
-def demonstrate(console: Console, servers: ExitStack, *, serve: bool) -> None:
-    """Start everything into `servers` and show what it does."""
+def demonstrate(console: Console, servers: ExitStack) -> list[AppServer]:
+    """Start everything into `servers`, show what it does, and return the instances."""
     environment = {
         "REVOKEBUS_SECRET_KEY": secrets.token_urlsafe(64),
         "REVOKEBUS_REDIS_URL": redis_url(console, servers),
@@ -105,8 +114,7 @@ def demonstrate(console: Console, servers: ExitStack, *, serve: bool) -> None:
     console.print(f"Instance 4, started after the revocation, answers {status}.")
     if status != UNAUTHORIZED:
         raise RuntimeError("the late starter accepted a revoked token")
-    if serve:
-        wait_for_interrupt(console, [*instances, late])
+    return [*instances, late]
 
 
 def redis_url(console: Console, servers: ExitStack) -> str:
@@ -172,8 +180,8 @@ def table(refusals: list[Refusal]) -> Table:
     return result
 
 
-def wait_for_interrupt(console: Console, instances: list[AppServer]) -> None:
-    """Print what to try and wait for Ctrl-C."""
+def print_what_to_try(console: Console, instances: list[AppServer]) -> None:
+    """Print the requests that show it once more, by hand."""
     first, second = instances[0].url, instances[1].url
     console.print("\nTry it (Ctrl-C stops everything):\n")
     body = json.dumps(CREDENTIALS)
@@ -185,7 +193,6 @@ def wait_for_interrupt(console: Console, instances: list[AppServer]) -> None:
         f'curl -i {first}/protected -H "Authorization: Bearer $TOKEN"',
     ]
     print("\n".join(lines), flush=True)  # as they are, without wrapping
-    threading.Event().wait()
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
 from revokebus.bus import RevokeBus
 from revokebus.claims import AccessToken, RefreshToken
-from revokebus.engine import BusStatus, Receipt
 from revokebus.errors import RevokeBusError
 from revokebus.issuer import TokenPair
+from revokebus.report import BusStatus, Receipt
 from revokebus.settings import Settings
 from revokebus.web.guards import require_access, require_refresh
 

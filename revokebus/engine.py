@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, Self, TypeVar
 
 from revokebus.claims import AccessToken, RefreshToken
@@ -24,6 +24,7 @@ from revokebus.errors import (
 from revokebus.issuer import RESERVED_CLAIMS, Issuer, TokenPair
 from revokebus.memory import MemoryUpstream
 from revokebus.replica import Replica
+from revokebus.report import BusStatus, Receipt
 from revokebus.revocation import SPENT, Claim, Revocation
 from revokebus.settings import Settings
 from revokebus.store import Store
@@ -35,54 +36,15 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from revokebus.clock import Clock
+    from revokebus.report import State
     from revokebus.upstream import Upstream
 
     Predicate = Callable[[AccessToken | RefreshToken], bool | Awaitable[bool]]
 
 logger = logging.getLogger("revokebus")
 
-State = Literal["starting", "fresh", "stale", "closed"]
 AnyToken = TypeVar("AnyToken", bound=AccessToken | RefreshToken)
 AnyPredicate = TypeVar("AnyPredicate", bound="Predicate")
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """What a revocation has achieved.
-
-    Attributes:
-        revocations: How many records were made durable; 0 for a token that has expired.
-        position: The last row of the log that carries them, None on ``memory://``.
-    """
-
-    revocations: int
-    position: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class BusStatus:
-    """What this process knows of its copy, at the moment of the call.
-
-    Attributes:
-        state: ``starting`` until the first proof, ``fresh`` while the last proof is younger
-            than ``max_staleness``, ``stale`` after that, ``closed`` when stopped.
-        staleness: Seconds since the copy was last proven complete; None without a proof.
-        entries: How many revocations the copy holds.
-        position: The last row of the log that the copy includes.
-        subscribed: Whether revocations are pushed at this moment.
-        last_error: The trouble that lasts at this moment, in words.
-        ignored: How many messages, rows and records of strangers were met, by kind.
-        unsaved: How many revocations are applied here and not yet in Redis.
-    """
-
-    state: State
-    staleness: float | None
-    entries: int
-    position: str | None = None
-    subscribed: bool = False
-    last_error: str | None = None
-    ignored: Mapping[str, int] = field(default_factory=dict)
-    unsaved: int = 0
 
 
 class Engine:

@@ -1,0 +1,50 @@
+"""What the bus tells of itself and of what it has done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+State = Literal["starting", "fresh", "stale", "closed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What a revocation has achieved.
+
+    Attributes:
+        revocations: How many records were made durable; 0 for a token that has expired.
+        position: The last row of the log that carries them, None on ``memory://``.
+    """
+
+    revocations: int
+    position: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class BusStatus:
+    """What this process knows of its copy, at the moment of the call.
+
+    Attributes:
+        state: ``starting`` until the first proof, ``fresh`` while the last proof is younger
+            than ``max_staleness``, ``stale`` after that, ``closed`` when stopped.
+        staleness: Seconds since the copy was last proven complete; None without a proof.
+        entries: How many revocations the copy holds.
+        position: The last row of the log that the copy includes.
+        subscribed: Whether revocations are pushed at this moment.
+        last_error: The trouble that lasts at this moment, in words.
+        ignored: How many messages, rows and records of strangers were met, by kind.
+        unsaved: How many revocations are applied here and not yet in Redis.
+    """
+
+    state: State
+    staleness: float | None
+    entries: int
+    position: str | None = None
+    subscribed: bool = False
+    last_error: str | None = None
+    ignored: Mapping[str, int] = field(default_factory=dict)
+    unsaved: int = 0

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-import copy
-import math
+import json
+import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, TypeGuard
 
 from revokebus.errors import InvalidTokenError
 from revokebus.wire import MAX_EXPIRES_AT
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
-_MAX_ID = 4096
+MAX_TOKEN_LENGTH = 16 * 1024
+"""The longest encoded token that is looked at, in characters; servers cut headers near that."""
+
+MAX_ID = 4096
+"""The longest ``sub``, ``jti`` or ``sid`` that is accepted, in characters."""
+
+_SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 §3.3, scope-token
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +46,27 @@ class Token:
     expires_at: float
     not_before: float
     scopes: frozenset[str]
-    verified_claims: Mapping[str, object] = field(repr=False, compare=False)
+    verified_claims: MappingProxyType[str, object] = field(repr=False, compare=False)
     """Every claim as it was verified. Shared between requests: for reading only."""
 
     @property
     def claims(self) -> dict[str, Any]:
         """A copy of every claim, the registered ones included; changing it changes nothing."""
-        return copy.deepcopy(dict(self.verified_claims))
+        # What came out of JSON goes back into it, at any depth that could be read.
+        copied: dict[str, Any] = json.loads(json.dumps(dict(self.verified_claims)))
+        return copied
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _source: object, _handler: object) -> NoReturn:
+        """Refuse to be read from a request: a token comes out of a guard, never out of a body.
+
+        Raises:
+            TypeError: Always; FastAPI meets it where a route forgets its guard.
+        """
+        raise TypeError(
+            f"{cls.__name__} does not come from the request: take it from a guard, as in "
+            "Annotated[AccessToken, Depends(require_access())]"
+        )
 
 
 class AccessToken(Token):
@@ -67,7 +88,7 @@ _TYPES: dict[object, type[AccessToken | RefreshToken]] = {
 }
 
 
-def parse_token(claims: Mapping[str, object]) -> AccessToken | RefreshToken:
+def parse_token(claims: dict[str, object]) -> AccessToken | RefreshToken:
     """Return the token that verified `claims` describe.
 
     Raises:
@@ -86,18 +107,33 @@ def parse_token(claims: Mapping[str, object]) -> AccessToken | RefreshToken:
         expires_at=_moment(claims, "exp"),
         not_before=_moment(claims, "nbf") if "nbf" in claims else 0.0,
         scopes=_scopes(claims),
-        verified_claims=claims,
+        verified_claims=MappingProxyType(claims),
     )
+
+
+def is_identifier(value: object) -> TypeGuard[str]:
+    """Return whether `value` can be a ``sub``, ``jti`` or ``sid``: text of a sensible length."""
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_ID:
+        return False
+    # JSON can write a lone surrogate, UTF-8 cannot.
+    return value.isascii() or not any("\ud800" <= char <= "\udfff" for char in value)
+
+
+def check_scopes(scopes: Iterable[object]) -> None:
+    """Check that each of `scopes` is a ``scope-token`` (RFC 6749 §3.3).
+
+    Raises:
+        ValueError: One is not; it could never be met, or would break a header.
+    """
+    for scope in scopes:
+        if not isinstance(scope, str) or not _SCOPE.fullmatch(scope):
+            raise ValueError(f"a scope must be one word of printable ASCII, not {scope!r}")
 
 
 def _text(claims: Mapping[str, object], name: str) -> str:
     value = claims.get(name)
-    if not isinstance(value, str) or not 0 < len(value) <= _MAX_ID:
+    if not is_identifier(value):
         raise InvalidTokenError
-    try:
-        value.encode()
-    except UnicodeEncodeError:  # a lone surrogate, which JSON can write and UTF-8 cannot
-        raise InvalidTokenError from None
     return value
 
 
@@ -105,7 +141,7 @@ def _moment(claims: Mapping[str, object], name: str) -> float:
     value = claims.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InvalidTokenError
-    if not 0 < value < MAX_EXPIRES_AT or math.isnan(value):
+    if not 0 < value < MAX_EXPIRES_AT:  # so NaN is refused, and an integer beyond a float
         raise InvalidTokenError
     return float(value)
 

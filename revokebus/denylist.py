@@ -56,7 +56,7 @@ class Denylist:
 
     def matches(self, claims: Mapping[str, object]) -> bool:
         """Return whether a revocation matches these claims of a verified token."""
-        for claim, values in self._expiry.items():
+        for claim, values in list(self._expiry.items()):  # a thread may ask, too
             value = claims.get(claim)
             if isinstance(value, str) and value in values:
                 return True

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Literal, Self, TypeVar
 
-from revokebus.claims import AccessToken, RefreshToken
+from revokebus.claims import AccessToken, RefreshToken, is_identifier
 from revokebus.clock import ExpiryClock, SystemClock
 from revokebus.denylist import Denylist
 from revokebus.errors import (
@@ -25,7 +26,7 @@ from revokebus.issuer import RESERVED_CLAIMS, Issuer, TokenPair
 from revokebus.memory import MemoryUpstream
 from revokebus.replica import Replica
 from revokebus.report import BusStatus, Receipt
-from revokebus.revocation import SPENT, Claim, Revocation
+from revokebus.revocation import SPENT, Revocation, Spending
 from revokebus.settings import Settings
 from revokebus.store import Store
 from revokebus.verifier import Verifier
@@ -61,14 +62,16 @@ class Engine:
     def __init__(self, settings: Settings | None = None, *, clock: Clock | None = None) -> None:
         self.settings = settings or Settings()
         self._clock = clock = clock or SystemClock()
-        self._denylist = Denylist(ExpiryClock(clock))
+        self._expiry_clock = ExpiryClock(clock)
+        self._denylist = Denylist(self._expiry_clock)
         self._verifier = Verifier(self.settings, clock)
         self._issuer = Issuer(self.settings, clock)
         self._upstream = self._make_upstream(clock)
         self._predicates: list[Predicate] = []
-        self._phase: Literal["new", "running", "closed"] = "new"
-        checked = self.settings.checked_token_types
-        self._checked: frozenset[str] = checked if self.settings.denylist_enabled else frozenset()
+        self._phase: Literal["new", "starting", "running", "closed"] = "new"
+        self._loop: asyncio.AbstractEventLoop | None = None
+        enabled = self.settings.denylist_enabled
+        self._checked = self.settings.checked_token_types if enabled else frozenset()
 
     def _make_upstream(self, clock: Clock) -> Upstream:
         settings = self.settings
@@ -83,15 +86,25 @@ class Engine:
 
         Returns after ``startup_timeout`` at the latest, with a copy or without; without one
         every check raises `StaleError` until Redis can be reached.
+
+        Raises:
+            ConfigurationError: It was started and not closed since.
         """
-        if self._phase == "running":
+        if self._phase in ("starting", "running"):
             raise ConfigurationError("this RevokeBus is running already; one start, one close")
-        await self._upstream.start()
-        self._phase = "running"
+        before, self._phase = self._phase, "starting"
+        self._loop = asyncio.get_running_loop()
+        try:
+            await self._upstream.start()
+        except BaseException:
+            self._phase = before
+            raise
+        if self._phase == "starting":  # and not closed meanwhile
+            self._phase = "running"
 
     async def close(self) -> None:
         """Stop. Every check raises `NotReadyError` from now on, until the next start."""
-        if self._phase == "running":
+        if self._phase in ("starting", "running"):
             self._phase = "closed"
             await self._upstream.stop()
 
@@ -111,22 +124,15 @@ class Engine:
         """Return what is known of the copy; no network."""
         health = self._upstream.health()
         return BusStatus(
-            state=self._state(health.age),
-            staleness=health.age,
-            entries=len(self._denylist),
-            position=health.position,
-            subscribed=health.subscribed,
-            last_error=health.last_error,
-            ignored=health.ignored,
-            unsaved=health.unsaved,
+            state=self._state(health.staleness), entries=len(self._denylist), **asdict(health)
         )
 
-    def _state(self, age: float | None) -> State:
-        if self._phase != "running":
-            return "starting" if self._phase == "new" else "closed"
-        if age is None:
+    def _state(self, staleness: float | None) -> State:
+        if self._phase == "closed":
+            return "closed"
+        if self._phase != "running" or staleness is None:
             return "starting"
-        return "fresh" if age <= self.settings.max_staleness else "stale"
+        return "fresh" if staleness <= self.settings.max_staleness else "stale"
 
     # Issue
 
@@ -158,18 +164,23 @@ class Engine:
         nobody knows which is the thief's: the whole session is revoked (RFC 9700 §4.14.2).
 
         Raises:
+            ExpiredTokenError: The token has expired since it was verified.
             RevokedTokenError: The token or its session was revoked.
             ReplayedTokenError: The token was used before; its session is now revoked.
             StoreError: Redis could not say whether it was; the token is not used up, unless
                 only the answer was lost.
+            TypeError: `token` is an access token: it must not buy a longer life.
         """
+        if not isinstance(token, RefreshToken):
+            raise TypeError("rotate takes a RefreshToken")
         self._require_denylist()
+        self._verifier.check_time(token)
         by_jti, by_sid = self._revocation_of(token), self._session_revocation(token.session_id)
         spent = replace(by_jti, claim=SPENT)
-        outcome = await self._upstream.claim(spent, unless=[by_jti, by_sid])
-        if outcome is Claim.REVOKED:
+        outcome = await self._upstream.spend(spent, unless=[by_jti, by_sid])
+        if outcome is Spending.REVOKED:
             raise RevokedTokenError
-        if outcome is Claim.SPENT:
+        if outcome is Spending.SPENT:
             await self._revoke([by_sid])
             raise ReplayedTokenError
         own = {k: v for k, v in token.claims.items() if k not in RESERVED_CLAIMS}
@@ -200,16 +211,16 @@ class Engine:
             session_id: The ``sid`` of the session's tokens.
 
         Raises:
-            ValueError: `session_id` is empty.
+            ValueError: `session_id` is not a text of 1 to 4096 characters.
             NotDurableError: Refused here from now on, but Redis does not hold the record yet.
         """
-        if not session_id:
-            raise ValueError("session_id must not be empty")
+        if not is_identifier(session_id):
+            raise ValueError("session_id must be a text of 1 to 4096 characters")
         return await self._revoke([self._session_revocation(session_id)])
 
     async def _revoke(self, revocations: list[Revocation]) -> Receipt:
         self._require_denylist()
-        now = self._clock.wall()
+        now = self._expiry_clock.now()  # a step of the wall clock expires nothing
         live = [revocation for revocation in revocations if revocation.expires_at > now]
         for revocation in live:
             self._denylist.add(revocation)
@@ -262,24 +273,33 @@ class Engine:
         token = self._verifier.verify(encoded)
         if not isinstance(token, token_type):
             raise WrongTypeError(token_type.type)
-        if token_type.type in self._checked:
+        self._require_unrevoked(token)
+        if self._predicates and token_type.type in self.settings.checked_token_types:
+            await self._ask_predicates(token)
+            self._require_unrevoked(token)  # a predicate may have waited
+        return token
+
+    def _require_unrevoked(self, token: AccessToken | RefreshToken) -> None:
+        if token.type in self._checked:
             # A local hit refuses in every state; only a miss depends on the copy's age.
             if self._denylist.matches(token.verified_claims):
                 raise RevokedTokenError
             self._require_fresh()
-        if self._predicates and token_type.type in self.settings.checked_token_types:
-            await self._ask_predicates(token)
-        return token
 
     def _require_running(self) -> None:
         if self._phase != "running":
             raise NotReadyError(
-                "RevokeBus is not running: its start belongs to the application's lifespan "
-                "(in tests: `with TestClient(app)`)"
+                "RevokeBus is not running: it starts with the lifespan of the application that it "
+                "is attached to, which is the outermost one (in tests: `with TestClient(app)`)"
             )
 
     def _require_denylist(self) -> None:
         self._require_running()
+        if asyncio.get_running_loop() is not self._loop:
+            raise ConfigurationError(
+                "this RevokeBus runs on another event loop; in a sync route write "
+                "anyio.from_thread.run(bus.revoke, token)"
+            )
         if not self.settings.denylist_enabled:
             raise ConfigurationError(
                 "denylist_enabled (REVOKEBUS_DENYLIST_ENABLED) is off, so nothing would refuse "

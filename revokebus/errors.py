@@ -101,6 +101,11 @@ class UnavailableError(RevokeBusError):
 
     retry_after: int = 1
 
+    @property
+    def public(self) -> str:
+        """What a client may be told; the message itself can name hosts."""
+        return str(self)
+
 
 class NotReadyError(UnavailableError):
     """The bus is not running: not started yet, or closed already."""
@@ -117,12 +122,22 @@ class PredicateError(UnavailableError):
 class StoreError(UnavailableError):
     """Redis refused the request, or did not answer within ``redis_timeout``."""
 
+    @property
+    def public(self) -> str:
+        """What a client may be told."""
+        return "The store of revocations cannot be asked"
+
 
 class NotDurableError(StoreError):
     """Revoked in this process, not yet recorded in Redis.
 
     The record is kept and written as soon as Redis takes it, as long as this process lives.
     """
+
+    @property
+    def public(self) -> str:
+        """What a client may be told."""
+        return "Revoked: applied here, not durable yet"
 
 
 class ConfigurationError(RevokeBusError):

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Literal
 import jwt
 from pydantic import BaseModel, ConfigDict
 
-from revokebus.claims import AccessToken, RefreshToken
+from revokebus.claims import (
+    MAX_TOKEN_LENGTH,
+    AccessToken,
+    RefreshToken,
+    check_scopes,
+    parse_token,
+)
+from revokebus.errors import InvalidTokenError
+from revokebus.revocation import SPENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -18,7 +26,7 @@ if TYPE_CHECKING:
     from revokebus.settings import Settings, TokenType
 
 RESERVED_CLAIMS = frozenset(
-    {"sub", "iat", "exp", "nbf", "jti", "sid", "type", "iss", "aud", "scope", "fresh"}
+    {"sub", "iat", "exp", "nbf", "jti", "sid", "type", "iss", "aud", "scope", "fresh", SPENT}
 )
 """Names of claims that RevokeBus writes or reads itself."""
 
@@ -78,11 +86,11 @@ class Issuer:
             session_id: The session that the pair continues; a new one by default.
 
         Raises:
-            ValueError: `subject` is empty, a scope is not a single word (RFC 6749 §3.3), or
-                `claims` has a name that RevokeBus writes itself.
+            ValueError: `subject` is not a text of 1 to 4096 characters, a scope is not a single
+                word (RFC 6749 §3.3), `claims` has a name that RevokeBus writes itself, or the
+                token would be longer than is ever accepted.
+            TypeError: A claim cannot be written as JSON.
         """
-        if not subject:
-            raise ValueError("subject must not be empty")
         taken = RESERVED_CLAIMS.intersection(claims or ())
         if taken:
             raise ValueError(f"claims must not set {', '.join(sorted(taken))}")
@@ -101,9 +109,7 @@ class Issuer:
 
     def _configured_claims(self, scopes: Iterable[str]) -> dict[str, object]:
         words = [scopes] if isinstance(scopes, str) else list(scopes)
-        for word in words:
-            if word.split() != [word]:
-                raise ValueError(f"a scope must be a single word: {word!r}")
+        check_scopes(words)
         configured = {
             "iss": self._settings.issuer,
             "aud": self._settings.audience,
@@ -112,15 +118,19 @@ class Issuer:
         return {name: value for name, value in configured.items() if value is not None}
 
     def _sign(self, claims: Mapping[str, object], token_type: TokenType, ttl: float) -> str:
-        issued_at = self._clock.wall()
-        return jwt.encode(
-            {
-                **claims,
-                "type": token_type,
-                "jti": secrets.token_urlsafe(16),
-                # Whole seconds, because many verifiers read no others; up, never down.
-                "exp": math.ceil(issued_at + ttl),
-            },
-            self._settings.signing_key,
-            algorithm=self._settings.algorithms[0],
-        )
+        complete = {
+            **claims,
+            "type": token_type,
+            "jti": secrets.token_urlsafe(16),
+            # Whole seconds, because many verifiers read no others; up, never down.
+            "exp": math.ceil(self._clock.wall() + ttl),
+        }
+        try:
+            parse_token(complete)
+        except InvalidTokenError:
+            raise ValueError("subject must be a text of 1 to 4096 characters") from None
+        settings = self._settings
+        encoded = jwt.encode(complete, settings.signing_key, algorithm=settings.algorithms[0])
+        if len(encoded) > MAX_TOKEN_LENGTH:
+            raise ValueError(f"claims make a token of more than {MAX_TOKEN_LENGTH} characters")
+        return encoded

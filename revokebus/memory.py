@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from revokebus.revocation import Claim
+from revokebus.revocation import Spending
 from revokebus.upstream import Health
 
 if TYPE_CHECKING:
@@ -36,11 +36,11 @@ class MemoryUpstream:
             self._denylist.add(revocation)
         return None
 
-    async def claim(self, spent: Revocation, unless: Sequence[Revocation]) -> Claim:
+    async def spend(self, spent: Revocation, unless: Sequence[Revocation]) -> Spending:
         """Add `spent` if neither it nor any of `unless` is there."""
         if any(self._denylist.holds(revocation) for revocation in unless):
-            return Claim.REVOKED
-        return Claim.GRANTED if self._denylist.add(spent) else Claim.SPENT
+            return Spending.REVOKED
+        return Spending.GRANTED if self._denylist.add(spent) else Spending.SPENT
 
     def age(self) -> float | None:
         """Return 0: the copy is the original."""
@@ -48,4 +48,4 @@ class MemoryUpstream:
 
     def health(self) -> Health:
         """Return that all is well."""
-        return Health(age=0.0, subscribed=True)
+        return Health(staleness=0.0, subscribed=True)

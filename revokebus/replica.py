@@ -18,7 +18,7 @@ from redis.backoff import ExponentialWithJitterBackoff
 
 from revokebus.continuity import Break, Continuity, Push
 from revokebus.errors import StoreError, WireError
-from revokebus.revocation import Claim
+from revokebus.revocation import Spending
 from revokebus.upstream import Health
 from revokebus.wire import decode_message, decode_payload, encode_row_id
 
@@ -129,14 +129,14 @@ class Replica:
             self._wake.set()
             raise
 
-    async def claim(self, spent: Revocation, unless: Sequence[Revocation]) -> Claim:
+    async def spend(self, spent: Revocation, unless: Sequence[Revocation]) -> Spending:
         """Let Redis decide; what this process knows already needs no asking."""
         if any(self._denylist.holds(revocation) for revocation in unless):
-            return Claim.REVOKED
+            return Spending.REVOKED
         if self._denylist.holds(spent):
-            return Claim.SPENT
-        outcome = await self._running_store().claim(spent, unless)
-        if outcome is not Claim.REVOKED:
+            return Spending.SPENT
+        outcome = await self._running_store().spend(spent, unless)
+        if outcome is not Spending.REVOKED:
             self._denylist.add(spent)
         return outcome
 
@@ -149,7 +149,7 @@ class Replica:
         position = self._continuity.position
         row = position.row if position else None
         return Health(
-            age=self.age(),
+            staleness=self.age(),
             position=encode_row_id(row.id) if row else None,
             subscribed=self._subscribed,
             last_error="; ".join(self._errors.values()) or None,

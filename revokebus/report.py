@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+# Not for the type checker only: FastAPI reads it where a route returns a BusStatus.
+from collections.abc import Mapping  # noqa: TC003
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from typing import Literal
 
 State = Literal["starting", "fresh", "stale", "closed"]
 

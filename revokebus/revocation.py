@@ -28,7 +28,7 @@ class Revocation:
     expires_at: float
 
 
-class Claim(Enum):
+class Spending(Enum):
     """What became of an attempt to spend a single-use token."""
 
     GRANTED = "granted"

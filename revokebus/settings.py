@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+import json
+
+# Wide types for the caller, who may write a list or a set; pydantic reads them at run time.
+from collections.abc import Sequence, Set  # noqa: TC003
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
+import jwt
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from redis.asyncio.connection import Connection, parse_url
 
 Algorithm = Literal["HS256", "HS384", "HS512"]
 TokenType = Literal["access", "refresh"]
@@ -45,7 +51,8 @@ _GENERATE = 'python -c "import secrets; print(secrets.token_urlsafe(64))"'
 class Settings(BaseSettings):
     """Everything that can be set, from arguments or ``REVOKEBUS_*`` environment variables.
 
-    A list is written with commas in the environment: ``REVOKEBUS_ALGORITHMS=HS256,HS512``.
+    A list is written with commas in the environment: ``REVOKEBUS_ALGORITHMS=HS256,HS512``. An
+    empty variable counts as not set.
 
     Attributes:
         redis_url: ``redis://``, ``rediss://`` or ``unix://``, as redis-py reads them; or
@@ -77,6 +84,7 @@ class Settings(BaseSettings):
         env_prefix="REVOKEBUS_",
         frozen=True,
         extra="forbid",
+        env_ignore_empty=True,
         validate_default=True,
         # A value that is refused may be a secret: say which setting, never what was in it.
         hide_input_in_errors=True,
@@ -84,16 +92,16 @@ class Settings(BaseSettings):
 
     redis_url: str = Field(default="redis://localhost:6379/0", repr=False)
     namespace: str = Field(default="revokebus", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
-    secret_key: SecretStr | None = None
-    algorithms: Annotated[tuple[Algorithm, ...], NoDecode] = Field(default=("HS256",), min_length=1)
-    issuer: str | None = None
-    audience: str | None = None
+    secret_key: SecretStr | str | None = None
+    algorithms: Annotated[Sequence[Algorithm], NoDecode] = Field(default=("HS256",), min_length=1)
+    issuer: str | None = Field(default=None, min_length=1)
+    audience: str | None = Field(default=None, min_length=1)
     leeway: float = Field(default=0.0, ge=0, le=3600)
     access_ttl: float = Field(default=15 * 60.0, gt=0, le=_LONGEST_TTL)
     refresh_ttl: float = Field(default=30 * 86_400.0, gt=0, le=_LONGEST_TTL)
     denylist_enabled: bool = True
-    checked_token_types: Annotated[frozenset[TokenType], NoDecode] = frozenset(
-        {"access", "refresh"}
+    checked_token_types: Annotated[Set[TokenType], NoDecode] = Field(
+        default=frozenset({"access", "refresh"}), min_length=1
     )
     max_staleness: float = Field(default=30.0, gt=0, le=86_400)
     startup_timeout: float = Field(default=5.0, ge=0, le=3600)
@@ -115,16 +123,33 @@ class Settings(BaseSettings):
     @property
     def signing_key(self) -> str:
         """The HMAC key in the clear."""
-        if self.secret_key is None:  # validated; for the type checker
-            raise ValueError("secret_key is not set")
+        if not isinstance(self.secret_key, SecretStr):  # validated; for the type checker
+            raise TypeError("secret_key is not set")
         return self.secret_key.get_secret_value()
 
     @field_validator("algorithms", "checked_token_types", mode="before")
     @classmethod
     def _split_commas(cls, value: object) -> object:
-        if isinstance(value, str):
-            return [part.strip() for part in value.split(",") if part.strip()]
-        return value
+        if not isinstance(value, str):
+            return value
+        if value.lstrip().startswith("["):
+            return json.loads(value)
+        return [part.strip() for part in value.split(",") if part.strip()]
+
+    @field_validator("algorithms")
+    @classmethod
+    def _freeze_algorithms(cls, value: Sequence[Algorithm]) -> Sequence[Algorithm]:
+        return tuple(value)
+
+    @field_validator("checked_token_types")
+    @classmethod
+    def _freeze_types(cls, value: Set[TokenType]) -> Set[TokenType]:
+        return frozenset(value)
+
+    @field_validator("secret_key")
+    @classmethod
+    def _hide_secret(cls, value: SecretStr | str | None) -> SecretStr | None:
+        return SecretStr(value) if isinstance(value, str) else value
 
     @field_validator("redis_url")
     @classmethod
@@ -136,6 +161,12 @@ class Settings(BaseSettings):
         if scheme not in _SCHEMES:
             known = ", ".join(f"{name}://" for name in _SCHEMES)
             raise ValueError(f"redis_url (REVOKEBUS_REDIS_URL) must begin with one of {known}")
+        if scheme != "memory" and not _is_redis_url(url):
+            raise ValueError(
+                "redis_url (REVOKEBUS_REDIS_URL) is not a URL that redis-py understands: "
+                "redis://user:password@host:port/database with the password percent-encoded, or "
+                "unix:///path?db=database; and only options that redis-py has"
+            )
         return url
 
     @model_validator(mode="after")
@@ -146,8 +177,13 @@ class Settings(BaseSettings):
                 f"make one with: {_GENERATE}"
             )
         secret = self.signing_key
+        if not _can_sign(secret, self.algorithms):
+            raise ValueError(
+                "secret_key (REVOKEBUS_SECRET_KEY) cannot be an HMAC key: it looks like a public "
+                "key or a certificate, or is not valid UTF-8"
+            )
         algorithm = max(self.algorithms, key=_KEY_BYTES.__getitem__)
-        size, needed = len(secret.encode("utf-8", "surrogatepass")), _KEY_BYTES[algorithm]
+        size, needed = len(secret.encode()), _KEY_BYTES[algorithm]
         if size < needed:
             raise ValueError(
                 f"secret_key (REVOKEBUS_SECRET_KEY) has {size} bytes, {algorithm} needs at least "
@@ -175,3 +211,27 @@ def _is_guessable(secret: str) -> bool:
         return True
     # A string is a repetition exactly if it stands inside its own double, shifted.
     return 0 < (secret + secret).find(secret, 1) <= _LONGEST_UNIT
+
+
+def _can_sign(secret: str, algorithms: Sequence[Algorithm]) -> bool:
+    try:
+        for algorithm in algorithms:
+            # A short key is told apart later, with its length.
+            jwt.get_algorithm_by_name(algorithm).prepare_key(secret)
+    except (jwt.PyJWTError, UnicodeError):
+        return False
+    return True
+
+
+def _is_redis_url(url: str) -> bool:
+    """Return whether redis-py can connect by `url`; nothing is connected."""
+    try:
+        options: dict[str, Any] = dict(parse_url(url))
+        kind = options.pop("connection_class", Connection)
+        kind(**options)
+    except (TypeError, ValueError):
+        return False  # without the cause, which can quote a part of the password
+    parts = urlsplit(url)
+    if parts.scheme == "unix":
+        return bool(parts.path)
+    return parts.path.strip("/").isdecimal() or not parts.path.strip("/")

@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 from revokebus.connection import reading_pool, writing_pool
 from revokebus.continuity import Position, Row
 from revokebus.errors import StoreError
-from revokebus.revocation import Claim
+from revokebus.revocation import Spending
 from revokebus.subscription import Subscription
 from revokebus.wire import (
     FORMAT_VERSION,
@@ -134,10 +134,10 @@ class Store:
         self._retention = settings.log_retention or settings.longest_life
         self._reader = Redis(connection_pool=reading_pool(settings))
         self._writer = Redis(connection_pool=writing_pool(settings))
-        self._claimer = Redis(connection_pool=reading_pool(settings))
+        self._spender = Redis(connection_pool=reading_pool(settings))
         self._open_script = self._reader.register_script(_OPEN)
         self._write_script = self._writer.register_script(_WRITE)
-        self._claim_script = self._claimer.register_script(_WRITE)
+        self._spend_script = self._spender.register_script(_WRITE)
 
     async def close(self) -> None:
         """Withdraw the heartbeat and end every connection."""
@@ -147,7 +147,7 @@ class Store:
         except StoreError:
             pass  # it expires by itself
         finally:
-            for client in (self._reader, self._writer, self._claimer):
+            for client in (self._reader, self._writer, self._spender):
                 await client.aclose(close_connection_pool=True)
 
     def record_key(self, revocation: Revocation) -> bytes:
@@ -171,16 +171,16 @@ class Store:
             row_id = reply[0].decode()
         return row_id
 
-    async def claim(self, spent: Revocation, unless: Sequence[Revocation]) -> Claim:
+    async def spend(self, spent: Revocation, unless: Sequence[Revocation]) -> Spending:
         """Write `spent` if neither it nor any of `unless` is recorded, in one step.
 
-        Not tried again after an error: a lost answer would look like somebody else's claim.
+        Not tried again after an error: a lost answer would look like somebody else's attempt.
         """
         keys, args = self._write_arguments([spent], single_use=True)
         keys += [self.record_key(revocation) for revocation in unless]
         async with self._deadline():
-            reply = await self._claim_script(keys=keys, args=args)
-        return Claim(reply[1].decode())
+            reply = await self._spend_script(keys=keys, args=args)
+        return Spending(reply[1].decode())
 
     def _write_arguments(
         self, revocations: Sequence[Revocation], *, single_use: bool

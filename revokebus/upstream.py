@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from revokebus.revocation import Claim, Revocation
+    from revokebus.revocation import Revocation, Spending
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +16,7 @@ class Health:
     """What an upstream knows of itself.
 
     Attributes:
-        age: Seconds since the local copy was last proven complete; None before the first time.
+        staleness: Seconds since the copy was last proven complete; None before the first time.
         position: The last row of the log that the copy includes; None where there is none.
         subscribed: Whether revocations are pushed at this moment.
         last_error: The latest trouble, in words; None once a proof has succeeded after it.
@@ -24,7 +24,7 @@ class Health:
         unsaved: How many revocations are applied here and not yet durable.
     """
 
-    age: float | None
+    staleness: float | None
     position: str | None = None
     subscribed: bool = False
     last_error: str | None = None
@@ -51,7 +51,7 @@ class Upstream(Protocol):
             StoreError: They are not durable; they will be written later if this process lives.
         """
 
-    async def claim(self, spent: Revocation, unless: Sequence[Revocation]) -> Claim:
+    async def spend(self, spent: Revocation, unless: Sequence[Revocation]) -> Spending:
         """Make `spent` durable if neither it nor any of `unless` is, in one step.
 
         Raises:

@@ -9,16 +9,13 @@ from typing import TYPE_CHECKING
 import jwt
 from cachetools import TLRUCache
 
-from revokebus.claims import parse_token
+from revokebus.claims import MAX_TOKEN_LENGTH, parse_token
 from revokebus.errors import ExpiredTokenError, InvalidTokenError
 
 if TYPE_CHECKING:
     from revokebus.claims import AccessToken, RefreshToken
     from revokebus.clock import Clock
     from revokebus.settings import Settings
-
-MAX_TOKEN_LENGTH = 16 * 1024
-"""The longest encoded token that is looked at, in characters; servers cut headers near that."""
 
 
 class Verifier:
@@ -58,13 +55,22 @@ class Verifier:
             InvalidTokenError: It is anything but a genuine token of this application.
         """
         token = self.verify_signature(encoded)
+        self.check_time(token)
+        return token
+
+    def check_time(self, token: AccessToken | RefreshToken) -> None:
+        """Check that `token` is neither expired nor of the future.
+
+        Raises:
+            ExpiredTokenError: Its ``exp`` has passed, leeway included.
+            InvalidTokenError: Its ``nbf`` or ``iat`` has not come yet.
+        """
         now = self._clock.wall()
         if token.expires_at + self._leeway <= now:
             raise ExpiredTokenError
         # Whole seconds, as PyJWT compares: another instance's clock may be a moment ahead.
         if math.floor(max(token.issued_at, token.not_before)) > now + self._leeway:
             raise InvalidTokenError("Token is not yet valid")
-        return token
 
     def verify_signature(self, encoded: str) -> AccessToken | RefreshToken:
         """Return the token that `encoded` is, expired or not.

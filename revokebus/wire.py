@@ -12,7 +12,6 @@ Anyone who may publish can put anything there, so decoding raises `WireError` an
 from __future__ import annotations
 
 import json
-import math
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -92,7 +91,7 @@ def _decode_expiry(expires_at: object) -> float:
     # A bool is an int to Python. The comparison also refuses NaN and integers beyond a float.
     if isinstance(expires_at, bool) or not isinstance(expires_at, int | float):
         raise WireError("expires_at")
-    if not 0 < expires_at <= MAX_EXPIRES_AT or math.isnan(expires_at):
+    if not 0 < expires_at <= MAX_EXPIRES_AT:
         raise WireError("expires_at")
     return float(expires_at)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import socket
 import subprocess
@@ -22,6 +23,12 @@ def free_port() -> int:
         probe.bind((LOOPBACK, 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def _with_parent() -> list[str]:
+    """Return what makes a command end when this process is killed, where the system can."""
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
 
 
 class ChildProcess:
@@ -48,7 +55,7 @@ class ChildProcess:
     ) -> None:
         with log.open("ab") as output:
             self._process = subprocess.Popen(  # noqa: S603 - the subclass's own command
-                command,
+                [*_with_parent(), *command],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

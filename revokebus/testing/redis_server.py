@@ -79,10 +79,10 @@ class RedisServer(ChildProcess):
                     raise RuntimeError(f"{self._binary} does not answer:\n{text}")
                 time.sleep(_POLL_SECONDS)
 
-    @staticmethod
-    def _answers(client: redis.Redis) -> bool:
+    def _answers(self, client: redis.Redis) -> bool:
         try:
-            return bool(client.ping())
+            # Another server may have taken the port first, and must not be written to.
+            return bool(client.info("server")["process_id"] == self.pid)
         except redis.RedisError:
             return False
 

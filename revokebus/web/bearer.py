@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
-from starlette.exceptions import HTTPException
+from fastapi import HTTPException
 
 from revokebus.errors import (
     AuthenticationError,
@@ -17,7 +18,11 @@ from revokebus.errors import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from revokebus.errors import RevokeBusError
+HttpError = AuthenticationError | InsufficientScopeError | UnavailableError
+HTTP_ERRORS = (AuthenticationError, InsufficientScopeError, UnavailableError)
+"""The errors that have an answer of their own."""
+
+_NOT_QUOTABLE = re.compile(r"[^\x20\x21\x23-\x5b\x5d-\x7e]")  # RFC 6750 §3, error_description
 
 
 def bearer_token(headers: Iterable[tuple[bytes, bytes]]) -> str:
@@ -44,25 +49,24 @@ def bearer_token(headers: Iterable[tuple[bytes, bytes]]) -> str:
     return token.decode("latin-1")
 
 
-def http_error(error: RevokeBusError) -> HTTPException:
+def http_error(error: HttpError) -> HTTPException:
     """Return the response that `error` calls for.
 
     401 with a challenge (RFC 6750 §3), 403 for a missing scope, 503 with ``Retry-After`` where
-    no safe answer can be given; 500 for what only the developer can mend.
+    no safe answer can be given. What Redis said stays inside.
     """
-    detail = str(error)
-    if isinstance(error, AuthenticationError):
-        return HTTPException(401, detail, {"WWW-Authenticate": _challenge(error)})
-    if isinstance(error, InsufficientScopeError):
-        scope = " ".join(error.required)
-        challenge = f'Bearer error="insufficient_scope", scope="{scope}"'
-        return HTTPException(403, detail, {"WWW-Authenticate": challenge})
     if isinstance(error, UnavailableError):
-        return HTTPException(503, detail, {"Retry-After": str(error.retry_after)})
-    return HTTPException(500, "Internal Server Error")
+        return HTTPException(503, error.public, {"Retry-After": str(error.retry_after)})
+    challenge = {"WWW-Authenticate": f"Bearer{_parameters(error)}"}
+    return HTTPException(
+        403 if isinstance(error, InsufficientScopeError) else 401, str(error), challenge
+    )
 
 
-def _challenge(error: AuthenticationError) -> str:
+def _parameters(error: AuthenticationError | InsufficientScopeError) -> str:
     if isinstance(error, MissingTokenError):
-        return "Bearer"  # RFC 6750 §3.1: no error code where no credentials came
-    return f'Bearer error="invalid_token", error_description="{error}"'
+        return ""  # RFC 6750 §3.1: no error code where no credentials came
+    if isinstance(error, InsufficientScopeError):
+        return f' error="insufficient_scope", scope="{" ".join(error.required)}"'
+    description = _NOT_QUOTABLE.sub("", str(error))
+    return f' error="invalid_token", error_description="{description}"'

@@ -61,6 +61,9 @@ def test_the_redis_example(redis_client: httpx2.Client) -> None:
 def check_login_refresh_and_revocations(client: httpx2.Client) -> None:
     assert client.post("/login", json={**ALICE, "password": "x"}).status_code == 401
     assert client.post("/login", json={"username": "eve", "password": ""}).status_code == 401
+    odd = b'{"username": "alice", "password": "\\ud800"}'
+    kind = {"Content-Type": "application/json"}
+    assert client.post("/login", content=odd, headers=kind).status_code == 401
     access, refresh = sign_in(client, ALICE)
 
     # A protected route, with each kind of token and with none.

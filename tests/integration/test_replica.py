@@ -219,6 +219,21 @@ async def test_what_could_not_be_written_is_tried_at_the_end(
     assert "ends with 1 revocations that Redis does not hold" in caplog.text
 
 
+async def test_a_close_during_the_start_leaves_nothing(
+    redis_server: RedisServer, make_settings: MakeSettings
+) -> None:
+    """An application that is stopped while it starts would go on in the background."""
+    redis_server.freeze()
+    tasks = asyncio.all_tasks()
+    engine = Engine(make_settings(redis_server.url, startup_timeout=0.3))
+    start = asyncio.create_task(engine.start())
+    await asyncio.sleep(0)
+    await engine.close()
+    await start
+    assert engine.status().state == "closed"
+    assert asyncio.all_tasks() == tasks
+
+
 async def test_nothing_is_left_behind(
     redis_server: RedisServer, make_settings: MakeSettings, client: redis.Redis
 ) -> None:

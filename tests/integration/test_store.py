@@ -10,7 +10,7 @@ import pytest
 from revokebus.clock import SystemClock
 from revokebus.continuity import Row
 from revokebus.errors import StoreError
-from revokebus.revocation import SPENT, Claim, Revocation
+from revokebus.revocation import SPENT, Revocation, Spending
 from revokebus.store import PAGE_ROWS, Store, _batches
 from revokebus.testing import ManualClock
 from revokebus.wire import MAX_BYTES, decode_message, decode_payload, decode_row_id, encode_payload
@@ -225,7 +225,7 @@ async def test_what_is_not_a_string_is_listed_as_none(store: Store, client: redi
 async def test_a_claim_is_granted_once(store: Store) -> None:
     """A refresh token could be used twice at the same moment."""
     spent = revocation(claim=SPENT)
-    outcomes = await asyncio.gather(*(store.claim(spent, []) for _ in range(20)))
+    outcomes = await asyncio.gather(*(store.spend(spent, []) for _ in range(20)))
     assert sorted(outcome.value for outcome in outcomes) == ["granted"] + ["spent"] * 19
 
 
@@ -233,7 +233,7 @@ async def test_a_claim_is_refused_if_the_token_is_revoked(store: Store) -> None:
     """A refresh token revoked a moment ago elsewhere would still buy a new pair."""
     by_jti, by_sid = revocation("a"), revocation("s", claim="sid")
     await store.write([by_sid])
-    assert await store.claim(revocation("a", claim=SPENT), [by_jti, by_sid]) is Claim.REVOKED
+    assert await store.spend(revocation("a", claim=SPENT), [by_jti, by_sid]) is Spending.REVOKED
     assert len(await everything(store)) == 1
 
 
@@ -258,7 +258,7 @@ def test_no_batch_is_longer_than_a_reader_accepts() -> None:
 async def test_a_dead_server_is_a_store_error(store: Store, redis_server: RedisServer) -> None:
     """A revocation without Redis would end in an error of another library."""
     redis_server.kill()
-    for attempt in (store.write([revocation()]), store.claim(revocation(), []), store.position()):
+    for attempt in (store.write([revocation()]), store.spend(revocation(), []), store.position()):
         with pytest.raises(StoreError):
             await attempt
 

@@ -69,6 +69,16 @@ def test_claims_are_a_copy() -> None:
     token.claims["tags"].append("admin")
     token.claims["sub"] = "root"
     assert token.claims == GOOD
+    with pytest.raises(TypeError):
+        token.verified_claims["jti"] = "another"  # type: ignore[index]  # on purpose
+
+
+def test_deep_claims_can_be_copied() -> None:
+    """A token that was accepted would end in an exception when its claims are read."""
+    deep: list[Any] = []
+    for _ in range(700):
+        deep = [deep]
+    assert parse_token({**GOOD, "deep": deep}).claims["deep"] == deep
 
 
 def test_repr_leaves_private_claims_out() -> None:

@@ -10,6 +10,7 @@ from revokebus import AccessToken, RefreshToken
 from revokebus.engine import Engine
 from revokebus.errors import (
     ConfigurationError,
+    ExpiredTokenError,
     InvalidTokenError,
     NotReadyError,
     PredicateError,
@@ -17,10 +18,12 @@ from revokebus.errors import (
     RevokedTokenError,
     WrongTypeError,
 )
+from revokebus.memory import MemoryUpstream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine
 
+    from revokebus.denylist import Denylist
     from revokebus.testing import ManualClock
     from tests.support import MakeSettings
 
@@ -94,8 +97,6 @@ async def test_a_session_is_revoked_as_one(engine: Engine) -> None:
     with pytest.raises(RevokedTokenError):
         await engine.authenticate(pair.refresh_token, RefreshToken)
     await engine.authenticate(other.access_token, AccessToken)
-    with pytest.raises(ValueError, match="session_id"):
-        await engine.revoke_session("")
 
 
 @pytest.mark.parametrize("wanted", [AccessToken, RefreshToken])
@@ -148,6 +149,74 @@ async def test_a_revoked_refresh_token_cannot_be_rotated(engine: Engine) -> None
     await engine.revoke(token)
     with pytest.raises(RevokedTokenError):
         await engine.rotate(token)
+
+
+async def test_only_a_refresh_token_can_be_rotated(engine: Engine) -> None:
+    """An access token of fifteen minutes would buy a session of thirty days."""
+    token = await engine.authenticate(engine.issue("alice").access_token, AccessToken)
+    with pytest.raises(TypeError, match="RefreshToken"):
+        await engine.rotate(token)  # type: ignore[arg-type]  # on purpose
+
+
+async def test_a_token_that_expires_meanwhile_is_no_replay(
+    engine: Engine, clock: ManualClock
+) -> None:
+    """A request that waits a moment too long would end the whole session."""
+    pair = engine.issue("alice")
+    token = await engine.authenticate(pair.refresh_token, RefreshToken)
+    clock.advance(engine.settings.refresh_ttl + 1)
+    with pytest.raises(ExpiredTokenError):
+        await engine.rotate(token)
+    assert engine.status().entries == 0
+
+
+async def test_revoking_while_the_clock_is_ahead_holds(engine: Engine, clock: ManualClock) -> None:
+    """A log-out during a step of the wall clock would be forgotten when it is set right."""
+    pair = engine.issue("alice")
+    clock.step(2000)
+    assert (await engine.revoke(pair.access_token)).revocations == 1
+    clock.step(-2000)
+    with pytest.raises(RevokedTokenError):
+        await engine.authenticate(pair.access_token, AccessToken)
+
+
+@pytest.mark.parametrize("session_id", ["", "x" * 5000, "\ud800", 7, None])
+async def test_a_session_id_that_cannot_be_is_refused(engine: Engine, session_id: str) -> None:
+    """A mistake of the caller would be reported as done, and ignored by the other instances."""
+    with pytest.raises(ValueError, match="session_id"):
+        await engine.revoke_session(session_id)
+
+
+class SlowUpstream(MemoryUpstream):
+    """Takes its time to start, until it is told."""
+
+    def __init__(self, denylist: Denylist) -> None:
+        super().__init__(denylist)
+        self.go_on, self.stopped = asyncio.Event(), False
+
+    async def start(self) -> None:
+        await self.go_on.wait()
+
+    async def stop(self) -> None:
+        self.stopped = True
+
+
+async def test_a_start_that_is_under_way_is_not_started_again(
+    make_settings: MakeSettings, clock: ManualClock
+) -> None:
+    """Two starts at once would leave tasks behind that no close ends."""
+    engine = Engine(make_settings(), clock=clock)
+    slow = engine._upstream = SlowUpstream(engine._denylist)
+    first = asyncio.create_task(engine.start())
+    await asyncio.sleep(0)
+    with pytest.raises(ConfigurationError):
+        await engine.start()
+    assert engine.status().state == "starting"
+    await engine.close()
+    assert slow.stopped
+    slow.go_on.set()
+    await first
+    assert engine.status().state == "closed"
 
 
 async def test_the_denylist_can_be_limited_to_a_type(
@@ -260,6 +329,18 @@ class TestPredicates:
         else:
             await engine.authenticate(pair.access_token, AccessToken)
         assert asked == ["alice"]
+
+    async def test_a_revocation_while_it_waits_is_seen(self, engine: Engine) -> None:
+        """A request could outrun the log-out by as long as the predicate takes."""
+        pair = engine.issue("alice")
+
+        @engine.deny_if
+        async def slow(token: AccessToken | RefreshToken) -> bool:
+            await engine.revoke(token)
+            return False
+
+        with pytest.raises(RevokedTokenError):
+            await engine.authenticate(pair.access_token, AccessToken)
 
     async def test_an_exception_refuses_and_is_logged(
         self, engine: Engine, caplog: pytest.LogCaptureFixture

@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Annotated
 
+import anyio.from_thread
 import jwt
 import pytest
-from fastapi import Depends, FastAPI
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Security
 from fastapi.testclient import TestClient
+from starlette.requests import HTTPConnection  # noqa: TC002 - FastAPI reads it
 
 from revokebus import (
     AccessToken,
+    BusStatus,
     RefreshToken,
     RevokeBus,
     TokenPair,
     require_access,
     require_refresh,
 )
-from revokebus.errors import ConfigurationError, InvalidTokenError, NotDurableError
+from revokebus.errors import (
+    ConfigurationError,
+    InvalidTokenError,
+    NotDurableError,
+    UnavailableError,
+)
 from tests.support import SECRET
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from starlette.requests import Request
     from starlette.responses import Response
@@ -167,29 +176,43 @@ def test_the_applications_own_lifespan_runs_inside(make_settings: MakeSettings) 
     bus = RevokeBus.attach(app, make_settings())
 
     @app.get("/state")
-    async def state(request: Request) -> str:
-        return str(request.state.greeting)
+    async def state(connection: HTTPConnection) -> str:
+        return str(connection.state.greeting)
 
-    # FastAPI reads annotations by name, and Request is imported for the type checker only.
-    with TestClient(app):
+    with TestClient(app) as client:
         assert bus.status().state == "fresh"
+        assert client.get("/state").json() == "hello"
     with TestClient(app):  # a second time: the bus starts again
         assert bus.status().state == "fresh"
     assert seen == ["fresh"] * 4
     assert bus.status().state == "closed"
 
 
-def test_an_application_mounted_in_another_finds_the_outer_bus(
-    app: FastAPI, bus: RevokeBus
-) -> None:
-    """The routes of a mounted application could not be guarded."""
+def test_a_mounted_application_can_be_covered(app: FastAPI, bus: RevokeBus) -> None:
+    """The routes of a mounted application could not be guarded, or would answer 500."""
     inner = FastAPI()
+    bus.cover(inner)
     add_routes(inner)
     app.mount("/inner", inner)
     with TestClient(app) as client:
-        header = bearer(bus.issue("alice").access_token)
-        assert client.get("/inner/me", headers=header).status_code == 200
+        pair = bus.issue("alice")
+        assert client.get("/inner/me", headers=bearer(pair.access_token)).status_code == 200
         assert client.get("/inner/me").status_code == 401
+        header = bearer(pair.refresh_token)
+        assert client.post("/inner/refresh", headers=header).status_code == 200
+        assert client.post("/inner/refresh", headers=header).status_code == 401
+
+
+def test_a_guard_without_a_bus_says_what_is_missing(app: FastAPI) -> None:
+    """A forgotten attach would leave routes open, or end in a 500 that nobody can explain."""
+    inner, alone = FastAPI(), FastAPI()
+    add_routes(inner)
+    add_routes(alone)
+    app.mount("/inner", inner)
+    with TestClient(app) as client, pytest.raises(ConfigurationError, match=r"bus\.cover"):
+        client.get("/inner/me")
+    with TestClient(alone) as client, pytest.raises(ConfigurationError, match="attach"):
+        client.get("/me")
 
 
 def test_two_applications_in_one_process_do_not_meet(make_settings: MakeSettings) -> None:
@@ -212,13 +235,110 @@ def test_attaching_twice_is_refused(app: FastAPI, make_settings: MakeSettings) -
         RevokeBus.attach(app, make_settings())
 
 
-def test_a_guard_without_a_bus_is_a_server_error() -> None:
-    """A forgotten attach would leave every route open."""
+def test_attaching_too_late_is_refused(make_settings: MakeSettings) -> None:
+    """Errors that leave a route would end in a 500, because the handlers are in place by then."""
     app = FastAPI()
-    add_routes(app)
+    TestClient(app).get("/")
+    with pytest.raises(ConfigurationError, match="too late"):
+        RevokeBus.attach(app, make_settings())
+
+
+@pytest.mark.parametrize("guard", [require_access, require_refresh])
+def test_a_guard_without_its_parentheses_is_refused(guard: Callable[[], object]) -> None:
+    """FastAPI would call the function, drop the guard that it returns, and let everybody in."""
+    with pytest.raises(TypeError, match="inner parentheses"):
+        FastAPI().get("/x", dependencies=[Depends(guard)])(lambda: None)
+
+
+def test_a_token_cannot_come_out_of_the_request() -> None:
+    """A route that forgets its guard would take whatever token the client writes."""
+    app = FastAPI()
+
+    async def forgotten(token: AccessToken) -> None: ...
+
+    async def empty(token: Annotated[AccessToken, Depends()]) -> None: ...
+
+    with pytest.raises(TypeError, match="take it from a guard"):
+        app.get("/x")(forgotten)
+    with pytest.raises(Exception, match="mappingproxy"):
+        app.get("/x")(empty)
+
+
+def test_scopes_of_security_are_demanded(app: FastAPI, bus: RevokeBus) -> None:
+    """A scope that the documentation page shows would not be asked for."""
+
+    @app.get("/admin")
+    async def admin(
+        token: Annotated[AccessToken, Security(require_access("x"), scopes=["admin"])],
+    ) -> str:
+        return token.subject
+
     with TestClient(app) as client:
-        answer = client.get("/me", headers=bearer("a.b.c"))
-        assert answer.status_code == 500
+        for scopes, status in ((["x"], 403), (["admin"], 403), (["x", "admin"], 200)):
+            header = bearer(bus.issue("alice", scopes=scopes).access_token)
+            assert client.get("/admin", headers=header).status_code == status
+
+
+@pytest.mark.parametrize("scope", ["", "a b", 'a"b', "a\r\nX: y", "\u0447", ["a"]])
+def test_a_scope_that_cannot_be_is_refused(scope: str) -> None:
+    """A route could never be entered, or would break its own challenge (RFC 6749 §3.3)."""
+    with pytest.raises(ValueError, match="one word"):
+        require_access(scope)
+
+
+def test_equal_guards_ask_once(app: FastAPI, bus: RevokeBus) -> None:
+    """A router's guard and a route's own would ask every predicate twice."""
+    asked = []
+
+    @bus.deny_if
+    def count(token: AccessToken | RefreshToken) -> bool:
+        asked.append(token.jti)
+        return False
+
+    router = APIRouter(dependencies=[Depends(require_access())])
+
+    @router.get("/twice")
+    async def twice(token: Annotated[AccessToken, Depends(require_access())]) -> str:
+        return token.subject
+
+    app.include_router(router)
+    with TestClient(app) as client:
+        header = bearer(bus.issue("alice").access_token)
+        assert client.get("/twice", headers=header).status_code == 200
+    assert len(asked) == 1
+    assert require_access("a") != require_access("b")
+    assert require_access() != require_refresh()
+
+
+def test_a_status_can_be_an_answer(app: FastAPI, bus: RevokeBus) -> None:
+    """A health route could not return what `status` returns."""
+
+    @app.get("/health")
+    async def health() -> BusStatus:
+        return bus.status()
+
+    with TestClient(app) as client:
+        assert client.get("/health").json()["state"] == "fresh"
+        assert client.get("/openapi.json").status_code == 200
+
+
+def test_a_sync_route_is_told_how_to_revoke(app: FastAPI, bus: RevokeBus) -> None:
+    """A route with an event loop of its own would break the connections of the bus."""
+
+    @app.delete("/wrong")
+    def wrong(token: Annotated[AccessToken, Depends(require_access())]) -> None:
+        asyncio.run(bus.revoke(token))
+
+    @app.delete("/right")
+    def right(token: Annotated[AccessToken, Depends(require_access())]) -> None:
+        anyio.from_thread.run(bus.revoke, token)
+
+    with TestClient(app) as client:
+        header = bearer(bus.issue("alice").access_token)
+        with pytest.raises(ConfigurationError, match=r"anyio\.from_thread\.run"):
+            client.delete("/wrong", headers=header)
+        assert client.delete("/right", headers=header).status_code == 200
+        assert client.get("/me", headers=header).status_code == 401
 
 
 def test_the_application_may_answer_errors_itself(app: FastAPI) -> None:
@@ -242,3 +362,9 @@ def test_the_application_may_answer_errors_itself(app: FastAPI) -> None:
         answer = client.get("/lost")
         assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
         assert client.get("/bad").status_code == 418
+    app.middleware_stack = None  # built anew with the next handlers
+    app.add_exception_handler(UnavailableError, teapot)
+    app.add_exception_handler(HTTPException, teapot)
+    with TestClient(app) as client:
+        assert client.get("/lost").status_code == 418
+        assert client.get("/me").status_code == 418

@@ -55,10 +55,16 @@ def test_issuer_and_audience_are_written(make_settings: MakeSettings, clock: Man
     "arguments",
     [
         {"subject": ""},
+        {"subject": 7},
+        {"subject": "x" * 5000},
+        {"subject": "\ud800"},
+        {"subject": "a", "claims": {"long": "x" * 20_000}},
         {"subject": "a", "claims": {"exp": 1}},
         {"subject": "a", "claims": {"sid": "x", "jti": "y"}},
         {"subject": "a", "scopes": ["a b"]},
         {"subject": "a", "scopes": [""]},
+        {"subject": "a", "scopes": [1]},
+        {"subject": "a", "claims": {"revokebus:spent": "x"}},
     ],
 )
 def test_wrong_arguments_are_refused(

@@ -40,6 +40,42 @@ def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.access_ttl == 60
 
 
+def test_an_empty_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A compose file with `${X:-}` would switch every check off, or refuse every token."""
+    monkeypatch.setenv("REVOKEBUS_SECRET_KEY", GOOD)
+    for name in ("CHECKED_TOKEN_TYPES", "AUDIENCE", "ISSUER", "ALGORITHMS", "REDIS_URL"):
+        monkeypatch.setenv(f"REVOKEBUS_{name}", "")
+    assert Settings() == Settings(secret_key=GOOD)
+
+
+@pytest.mark.parametrize("name", ["checked_token_types", "algorithms", "audience", "issuer"])
+@pytest.mark.parametrize("value", ["", ","])
+def test_nothing_is_not_a_choice(name: str, value: str) -> None:
+    """A stray comma would switch every check off without a word."""
+    if name in ("audience", "issuer") and value == ",":
+        return
+    assert name in message_of(secret_key=GOOD, **{name: value})
+
+
+@pytest.mark.parametrize("text", ["HS512,HS256", " HS512 , HS256", '["HS512", "HS256"]'])
+def test_lists_are_read_with_commas_or_as_json(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """The form that pydantic-settings documents, or the one that people write, would fail."""
+    monkeypatch.setenv("REVOKEBUS_SECRET_KEY", GOOD)
+    monkeypatch.setenv("REVOKEBUS_ALGORITHMS", text)
+    assert Settings().algorithms == ("HS512", "HS256")
+
+
+PUBLIC_KEY = f"-----BEGIN PUBLIC KEY-----\n{GOOD}\n-----END PUBLIC KEY-----"
+
+
+@pytest.mark.parametrize("secret", [PUBLIC_KEY, f"ssh-rsa {GOOD}", GOOD + "\udc80"])
+def test_a_secret_that_cannot_sign_is_refused(secret: str) -> None:
+    """The first sign-in would fail, or everybody could sign with a public key."""
+    message = message_of(secret_key=secret)
+    assert "cannot be an HMAC key" in message
+    assert GOOD not in message
+
+
 def test_a_missing_secret_names_the_setting_and_the_remedy() -> None:
     """An application would run with a secret that everybody knows."""
     message = message_of()
@@ -90,6 +126,40 @@ def test_an_unknown_scheme_is_refused_at_start(url: str) -> None:
     message = message_of(secret_key=GOOD, redis_url=url)
     assert "REVOKEBUS_REDIS_URL" in message
     assert "rediss://" in message
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:hun/ter2@host:1/0",
+        "redis://host:port/0",
+        "redis://host/abc",
+        "redis://host?db=x",
+        "redis://host?no_such_option=1",
+        "unix://",
+    ],
+)
+def test_a_url_that_redis_py_cannot_use_is_refused_at_start(url: str) -> None:
+    """A misspelt address would be tried for ever, or a password be quoted in a traceback."""
+    message = message_of(secret_key=GOOD, redis_url=url)
+    assert "REVOKEBUS_REDIS_URL" in message
+    assert "hun" not in message
+    assert "ter2" not in message
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://localhost",
+        "redis://user:p%2Fw@localhost:6380/3",
+        "rediss://host/0?ssl_cert_reqs=none",
+        "unix:///run/redis.sock?db=2",
+        "redis://host?health_check_interval=5",
+    ],
+)
+def test_a_url_that_redis_py_can_use_is_accepted(url: str) -> None:
+    """A working address would be refused."""
+    assert Settings(secret_key=GOOD, redis_url=url).redis_url == url
 
 
 @pytest.mark.parametrize("name", ["access_ttl", "refresh_ttl", "max_staleness", "redis_timeout"])

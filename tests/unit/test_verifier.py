@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from revokebus.claims import MAX_TOKEN_LENGTH
 from revokebus.errors import ExpiredTokenError, InvalidTokenError
 from revokebus.issuer import Issuer
 from revokebus.testing import ManualClock
-from revokebus.verifier import MAX_TOKEN_LENGTH, Verifier
+from revokebus.verifier import Verifier
 from tests.support import SECRET
 
 if TYPE_CHECKING:

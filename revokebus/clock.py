@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import Protocol
 
+_NOTICED_STEP = 1.0
+
 
 class Clock(Protocol):
     """What time it is, and how much of it has passed."""
@@ -41,14 +43,22 @@ class ExpiryClock:
 
     Args:
         clock: The clocks to read.
+
+    Attributes:
+        times_set_back: How often the wall clock was found set back by more than a second. What
+            was taken for expired before may be alive then.
     """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._offset = clock.wall() - clock.elapsed()
+        self.times_set_back = 0
 
     def now(self) -> float:
         """Return seconds since the epoch by the cautious reckoning."""
         elapsed = self._clock.elapsed()
-        self._offset = min(self._offset, self._clock.wall() - elapsed)
+        offset = self._clock.wall() - elapsed
+        if offset < self._offset:
+            self.times_set_back += self._offset - offset > _NOTICED_STEP
+            self._offset = offset
         return elapsed + self._offset

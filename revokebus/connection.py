@@ -55,6 +55,7 @@ def _options(settings: Settings) -> dict[str, Any]:
         **parse_url(settings.redis_url),
         "protocol": 2,  # RESP3 reads pub/sub several times slower
         "decode_responses": False,
+        "encoding": "utf-8",
         "parser_class": SafeParser,
         "socket_timeout": settings.redis_timeout,
         "socket_connect_timeout": settings.redis_timeout,

@@ -12,7 +12,7 @@ more.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
@@ -20,10 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from revokebus.wire import Message, RowId
-
-# What is remembered of pushes saves reading them twice; past this they are read twice.
-_HEARD_ROWS = 10_000
-_HEARD_BYTES = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +36,12 @@ class Position:
 
     Attributes:
         epoch: The random name of the data set.
-        row: The last row included, or None where the log was empty.
+        row: The last row included. An empty log is given a row that says nothing, because a log
+            that is empty once and empty again proves nothing.
     """
 
     epoch: str
-    row: Row | None
+    row: Row
 
 
 class Push(Enum):
@@ -61,58 +58,44 @@ class Break(Enum):
     NOT_LISTED = "nothing was listed yet"
     EPOCH_CHANGED = "Redis has another data set than before"
     ROW_MISSING = "the log no longer has the row that was read last"
+    CLOCK_SET_BACK = "the wall clock was set back, so records may have been taken for expired"
 
 
 @dataclass(slots=True)
 class Continuity:
-    """Where the local copy stands, and what has been heard since."""
+    """Where the local copy stands."""
 
     position: Position | None = None
     _last_heard: RowId = (0, 0)
-    _heard: dict[RowId, bytes] = field(default_factory=dict)
 
     def restart(self, position: Position) -> None:
         """Take `position` as included, because everything up to it was listed."""
         self.position = position
-        self._last_heard = _row_id(position)
-        self._heard.clear()
+        self._last_heard = position.row.id
 
     def hear(self, message: Message) -> Push:
         """Judge a message of the channel."""
         if self.position is None or message.epoch != self.position.epoch:
             return Push.TICK
-        if message.row <= _row_id(self.position) or message.row in self._heard:
+        if message.row <= self.position.row.id or message.row == self._last_heard:
             return Push.APPLY
         in_order = message.previous == self._last_heard
         # The latest message, not the greatest: an invented row far ahead must not end the chain.
         self._last_heard = message.row
-        if len(self._heard) < _HEARD_ROWS and len(message.payload) <= _HEARD_BYTES:
-            self._heard[message.row] = message.payload
         return Push.APPLY if in_order else Push.APPLY_AND_TICK
 
-    def read(self, epoch: str, rows: Sequence[Row]) -> list[Row] | Break:
+    def read(self, epoch: str, rows: Sequence[Row]) -> Sequence[Row] | Break:
         """Judge a page of the log that was read from the position inclusive.
 
         Returns:
-            The rows to apply, those excepted that a push has brought already; or why the page
-            does not continue the copy.
+            The rows to apply; or why the page does not continue the copy.
         """
         if self.position is None:
             return Break.NOT_LISTED
         if epoch != self.position.epoch:
             return Break.EPOCH_CHANGED
-        if self.position.row is not None:
-            if not rows or rows[0] != self.position.row:
-                return Break.ROW_MISSING
-            rows = rows[1:]
-        if not rows:
-            return []
+        if not rows or rows[0] != self.position.row:
+            return Break.ROW_MISSING
         self.position = Position(epoch, rows[-1])
         self._last_heard = max(self._last_heard, rows[-1].id)
-        unheard = [row for row in rows if self._heard.get(row.id) != row.payload]
-        self._heard = {row: heard for row, heard in self._heard.items() if row > rows[-1].id}
-        return unheard
-
-
-def _row_id(position: Position) -> RowId:
-    return position.row.id if position.row else (0, 0)
+        return rows[1:]

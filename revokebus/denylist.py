@@ -48,8 +48,9 @@ class Denylist:
         if known is not None and known >= revocation.expires_at:
             return False
         values[revocation.value] = revocation.expires_at
-        heapq.heappush(self._queue, (revocation.expires_at, revocation.claim, revocation.value))
-        self._size += known is None
+        if known is None:
+            self._size += 1
+            self._enqueue(revocation.claim, revocation.value)
         # Two for one: the copy shrinks faster than it grows, without ever a long pause.
         self.sweep(_SWEPT_PER_ADD)
         return True
@@ -73,10 +74,14 @@ class Denylist:
         for _ in range(limit):
             if not self._queue or self._queue[0][0] > now:
                 break
-            expires_at, claim, value = heapq.heappop(self._queue)
-            # A lengthened entry stands in the queue once more, with its later expiry.
-            if self._expiry[claim].get(value) == expires_at:
+            _, claim, value = heapq.heappop(self._queue)
+            if self._expiry[claim][value] > now:  # lengthened since it was queued
+                self._enqueue(claim, value)
+            else:
                 del self._expiry[claim][value]
                 dropped += 1
         self._size -= dropped
         return dropped
+
+    def _enqueue(self, claim: str, value: str) -> None:
+        heapq.heappush(self._queue, (self._expiry[claim][value], claim, value))

@@ -68,7 +68,7 @@ class Engine:
         self._issuer = Issuer(self.settings, clock)
         self._upstream = self._make_upstream(clock)
         self._predicates: list[Predicate] = []
-        self._phase: Literal["new", "starting", "running", "closed"] = "new"
+        self._phase: Literal["new", "starting", "running", "closing", "closed"] = "new"
         self._loop: asyncio.AbstractEventLoop | None = None
         enabled = self.settings.denylist_enabled
         self._checked = self.settings.checked_token_types if enabled else frozenset()
@@ -77,7 +77,9 @@ class Engine:
         settings = self.settings
         if not settings.uses_redis or not settings.denylist_enabled:
             return MemoryUpstream(self._denylist)
-        return Replica(settings, self._denylist, clock, lambda: Store(settings, clock))
+        return Replica(
+            settings, self._denylist, clock, self._expiry_clock, lambda: Store(settings, clock)
+        )
 
     # Life
 
@@ -90,7 +92,7 @@ class Engine:
         Raises:
             ConfigurationError: It was started and not closed since.
         """
-        if self._phase in ("starting", "running"):
+        if self._phase not in ("new", "closed"):
             raise ConfigurationError("this RevokeBus is running already; one start, one close")
         before, self._phase = self._phase, "starting"
         self._loop = asyncio.get_running_loop()
@@ -104,9 +106,13 @@ class Engine:
 
     async def close(self) -> None:
         """Stop. Every check raises `NotReadyError` from now on, until the next start."""
-        if self._phase in ("starting", "running"):
-            self._phase = "closed"
+        if self._phase not in ("starting", "running"):
+            return
+        self._phase = "closing"
+        try:
             await self._upstream.stop()
+        finally:
+            self._phase = "closed"
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -128,7 +134,7 @@ class Engine:
         )
 
     def _state(self, staleness: float | None) -> State:
-        if self._phase == "closed":
+        if self._phase in ("closing", "closed"):
             return "closed"
         if self._phase != "running" or staleness is None:
             return "starting"
@@ -181,7 +187,8 @@ class Engine:
         if outcome is Spending.REVOKED:
             raise RevokedTokenError
         if outcome is Spending.SPENT:
-            await self._revoke([by_sid])
+            lasting = max(by_sid.expires_at, by_jti.expires_at)
+            await self._revoke([replace(by_sid, expires_at=lasting)])
             raise ReplayedTokenError
         own = {k: v for k, v in token.claims.items() if k not in RESERVED_CLAIMS}
         return self._issuer.issue(

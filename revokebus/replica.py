@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import random
 from collections import Counter
@@ -25,11 +26,11 @@ from revokebus.wire import decode_message, decode_payload, encode_row_id
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from revokebus.clock import Clock
+    from revokebus.clock import Clock, ExpiryClock
     from revokebus.denylist import Denylist
     from revokebus.revocation import Revocation
     from revokebus.settings import Settings
-    from revokebus.store import Page, Store
+    from revokebus.store import Page, Store, Written
 
 logger = logging.getLogger("revokebus")
 
@@ -39,7 +40,10 @@ _LONGEST_BACKOFF = 1.0
 _SWEPT_PER_TICK = 1000
 _RESYNCS_PER_TICK = 3
 _APPLIED_AT_ONCE = 500
+_SAVED_AT_ONCE = 5000
 _CANCEL_AGAIN = 0.1
+_LASTING = 5.0
+_MOST_FAILURES = 10
 
 
 class Replica:
@@ -49,6 +53,7 @@ class Replica:
         settings: The intervals and deadlines.
         denylist: The copy to keep fresh.
         clock: Tells the age of the copy.
+        expiry_clock: The one that the copy goes by.
         connect: Makes the `Store`, at each start, for the event loop that then runs.
     """
 
@@ -57,11 +62,14 @@ class Replica:
         settings: Settings,
         denylist: Denylist,
         clock: Clock,
+        expiry_clock: ExpiryClock,
         connect: Callable[[], Store],
     ) -> None:
         self._settings = settings
         self._denylist = denylist
         self._clock = clock
+        self._expiry_clock = expiry_clock
+        self._times_set_back = 0
         self._connect = connect
         self._store: Store | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -71,14 +79,17 @@ class Replica:
         self._ignored: Counter[str] = Counter()
         self._subscribed = False
         self._errors: dict[str, str] = {}
+        self._wake, self._fresh = asyncio.Event(), asyncio.Event()
+        self._subscription_tried = asyncio.Event()
 
     async def start(self) -> None:
         """Begin to keep the copy fresh; wait for the first proof, ``startup_timeout`` at most."""
         self._store = self._connect()
         self._continuity = Continuity()
         self._proven_at = None
-        self._wake = asyncio.Event()
-        self._fresh = asyncio.Event()
+        self._errors = {}
+        # New ones for each start: an event belongs to the loop that first waits for it.
+        self._wake, self._fresh = asyncio.Event(), asyncio.Event()
         self._subscription_tried = asyncio.Event()
         self._tasks = [
             asyncio.create_task(self._listen(self._store), name="revokebus-subscriber"),
@@ -101,33 +112,39 @@ class Replica:
 
     async def stop(self) -> None:
         """End both tasks, try once more to write what is unsaved, and close the connections."""
-        tasks, self._tasks = self._tasks, []
-        await _end(tasks)
         store, self._store = self._store, None
+        tasks, self._tasks = self._tasks, []
+        self._proven_at = None
         if store is None:
             return
+        self._subscription_tried.set()  # a start that still waits
+        self._fresh.set()
         try:
-            await self._save(store)
-        except StoreError as error:
-            logger.error(  # noqa: TRY400 - the traceback would say no more
-                "revokebus ends with %d revocations that Redis does not hold: %s",
-                len(self._unsaved),
-                error,
-            )
+            await _end(tasks)
+            while self._unsaved:
+                await self._save(store)
+        except Exception as error:  # noqa: BLE001 - whatever it was, what follows must be done
+            self._note("unsaved", error)
         finally:
-            self._proven_at = None
             await store.close()
+            await asyncio.sleep(0)  # requests that were under way now know
+            if self._unsaved:
+                logger.error(
+                    "revokebus ends with %d revocations that Redis does not hold",
+                    len(self._unsaved),
+                )
 
     async def write(self, revocations: Sequence[Revocation]) -> str | None:
         """Make `revocations` durable and push them."""
-        store = self._running_store()
         try:
-            return await store.write(revocations)
+            written = await self._running_store().write(revocations)
         except BaseException:
             # Also when the request that waits here is cancelled: it was promised.
             self._unsaved |= dict.fromkeys(revocations)
             self._wake.set()
             raise
+        self._note_unheard(written)
+        return written.position
 
     async def spend(self, spent: Revocation, unless: Sequence[Revocation]) -> Spending:
         """Let Redis decide; what this process knows already needs no asking."""
@@ -147,10 +164,9 @@ class Replica:
     def health(self) -> Health:
         """Return what is known."""
         position = self._continuity.position
-        row = position.row if position else None
         return Health(
             staleness=self.age(),
-            position=encode_row_id(row.id) if row else None,
+            position=encode_row_id(position.row.id) if position else None,
             subscribed=self._subscribed,
             last_error="; ".join(self._errors.values()) or None,
             ignored=dict(self._ignored),
@@ -168,9 +184,10 @@ class Replica:
         backoff = ExponentialWithJitterBackoff(cap=_LONGEST_BACKOFF, base=_SHORTEST_PAUSE)
         failures = 0
         while True:
+            began = self._clock.elapsed()
             try:
                 async with store.subscribe() as messages:
-                    self._subscribed, failures = True, 0
+                    self._subscribed = True
                     self._errors.pop("subscriber", None)
                     self._subscription_tried.set()
                     self._wake.set()  # what was published while nobody listened
@@ -181,7 +198,9 @@ class Replica:
             finally:
                 self._subscribed = False
             self._subscription_tried.set()
-            failures += 1
+            lasted = self._clock.elapsed() - began > _LASTING
+            # Bounded, because the exponent outgrows a float after some minutes of outage.
+            failures = 1 if lasted else min(failures + 1, _MOST_FAILURES)
             await asyncio.sleep(backoff.compute(failures))
 
     def _hear(self, data: bytes) -> None:
@@ -205,9 +224,10 @@ class Replica:
                 await self._tick(store)
                 self._errors.pop("ticker", None)
                 self._fresh.set()
-                await self._save(store)
             except Exception as error:  # noqa: BLE001 - a silent end would be a silent gap
                 self._note("ticker", error)
+            else:
+                await self._try_to_save(store)
             self._denylist.sweep(_SWEPT_PER_TICK)
             await self._pause()
 
@@ -221,6 +241,10 @@ class Replica:
     async def _tick(self, store: Store) -> None:
         """Read the log to its end; the copy is then proven as of the last request's sending."""
         breaks = 0
+        self._expiry_clock.now()
+        if self._times_set_back != self._expiry_clock.times_set_back:
+            await self._list(store, Break.CLOCK_SET_BACK)
+            self._times_set_back = self._expiry_clock.times_set_back
         while True:
             sent = self._clock.elapsed()
             page = await self._read(store)
@@ -250,13 +274,29 @@ class Replica:
             await self._apply_all("record", payloads)
         self._continuity.restart(position)
 
+    async def _try_to_save(self, store: Store) -> None:
+        try:
+            await self._save(store)
+            self._errors.pop("unsaved", None)
+        except Exception as error:  # noqa: BLE001 - a silent end would be a silent gap
+            self._note("unsaved", error)
+
     async def _save(self, store: Store) -> None:
-        """Write what could not be written when it was revoked."""
-        if unsaved := list(self._unsaved):
-            await store.write(unsaved)
-            for revocation in unsaved:
-                self._unsaved.pop(revocation, None)
-            logger.info("revokebus has written %d revocations that were unsaved", len(unsaved))
+        """Write some of what could not be written when it was revoked."""
+        unsaved = list(itertools.islice(self._unsaved, _SAVED_AT_ONCE))
+        if not unsaved:
+            return
+        self._note_unheard(await store.write(unsaved))
+        for revocation in unsaved:
+            self._unsaved.pop(revocation, None)
+        logger.info("revokebus has written %d revocations that were unsaved", len(unsaved))
+
+    def _note_unheard(self, written: Written) -> None:
+        """A push that was refused is no loss, but others hear of it at their next tick only."""
+        if written.unheard:
+            self._note("publisher", StoreError(written.unheard))
+        else:
+            self._errors.pop("publisher", None)
 
     async def _apply_all(self, source: str, payloads: Sequence[bytes | None]) -> None:
         applied = 0

@@ -6,13 +6,13 @@ import json
 
 # Wide types for the caller, who may write a list or a set; pydantic reads them at run time.
 from collections.abc import Sequence, Set  # noqa: TC003
-from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
+from typing import Annotated, Literal, Self
+from urllib.parse import parse_qs, urlsplit
 
 import jwt
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
-from redis.asyncio.connection import Connection, parse_url
+from redis.asyncio.connection import parse_url
 
 Algorithm = Literal["HS256", "HS384", "HS512"]
 TokenType = Literal["access", "refresh"]
@@ -20,6 +20,8 @@ TokenType = Literal["access", "refresh"]
 _KEY_BYTES: dict[Algorithm, int] = {"HS256": 32, "HS384": 48, "HS512": 64}
 _SCHEMES = ("redis", "rediss", "unix", "memory")
 _LONGEST_TTL = 10 * 366 * 86_400.0
+_URL_OPTIONS = frozenset({"db", "username", "password", "max_connections"})
+_SLACK = 0.1
 _FEWEST_CHARACTERS = 8
 _LONGEST_UNIT = 16
 
@@ -66,7 +68,9 @@ class Settings(BaseSettings):
         leeway: Seconds by which the clocks of instances may differ; a token is accepted, and a
             revocation kept, this much longer than ``exp`` says.
         access_ttl: Lifetime of an access token, in seconds (15 minutes).
-        refresh_ttl: Lifetime of a refresh token, in seconds (30 days).
+        refresh_ttl: Lifetime of a refresh token, in seconds (30 days). A revoked session is
+            remembered for the longer of the two; after lowering them, revoke no session that
+            was begun before as long as its tokens live.
         denylist_enabled: Whether tokens are checked against revocations. Without it nothing
             connects to Redis, and ``revoke`` and ``rotate`` raise.
         checked_token_types: The token types whose revocation is checked.
@@ -107,13 +111,18 @@ class Settings(BaseSettings):
     startup_timeout: float = Field(default=5.0, ge=0, le=3600)
     tick_interval: float = Field(default=0.5, ge=0.01, le=3600)
     redis_timeout: float = Field(default=1.0, gt=0, le=60)
-    log_retention: float | None = Field(default=None, gt=0)
+    log_retention: float | None = Field(default=None, gt=0, le=2 * _LONGEST_TTL)
     verified_cache_size: int = Field(default=10_000, ge=0)
 
     @property
     def longest_life(self) -> float:
-        """The longest that a token issued here can be accepted, in seconds."""
-        return max(self.access_ttl, self.refresh_ttl) + self.leeway
+        """For how long a token that is being issued now can be accepted anywhere, in seconds.
+
+        Its lifetime is rounded up to whole seconds, the clocks of issuer and reader may differ
+        by `leeway` each way, and the request that issues it may wait for Redis first.
+        """
+        longest = max(self.access_ttl, self.refresh_ttl)
+        return longest + 1.0 + 2 * self.leeway + self.redis_timeout
 
     @property
     def uses_redis(self) -> bool:
@@ -165,7 +174,8 @@ class Settings(BaseSettings):
             raise ValueError(
                 "redis_url (REVOKEBUS_REDIS_URL) is not a URL that redis-py understands: "
                 "redis://user:password@host:port/database with the password percent-encoded, or "
-                "unix:///path?db=database; and only options that redis-py has"
+                "unix:///path?db=database; of redis-py's options only db, username, password, "
+                "max_connections and those that begin with ssl_"
             )
         return url
 
@@ -198,10 +208,11 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_staleness(self) -> Self:
-        if self.max_staleness < 2 * self.tick_interval:
+        if self.max_staleness < 2 * self.tick_interval + _SLACK:
             raise ValueError(
                 "max_staleness (REVOKEBUS_MAX_STALENESS) must be at least twice tick_interval "
-                "(REVOKEBUS_TICK_INTERVAL), or the copy is stale between two proofs"
+                f"(REVOKEBUS_TICK_INTERVAL) and {_SLACK} s more, or the copy is stale between "
+                "two proofs"
             )
         return self
 
@@ -226,12 +237,12 @@ def _can_sign(secret: str, algorithms: Sequence[Algorithm]) -> bool:
 def _is_redis_url(url: str) -> bool:
     """Return whether redis-py can connect by `url`; nothing is connected."""
     try:
-        options: dict[str, Any] = dict(parse_url(url))
-        kind = options.pop("connection_class", Connection)
-        kind(**options)
-    except (TypeError, ValueError):
+        parse_url(url)
+    except ValueError:
         return False  # without the cause, which can quote a part of the password
     parts = urlsplit(url)
+    if not all(name in _URL_OPTIONS or name.startswith("ssl_") for name in parse_qs(parts.query)):
+        return False
     if parts.scheme == "unix":
         return bool(parts.path)
     return parts.path.strip("/").isdecimal() or not parts.path.strip("/")

@@ -6,9 +6,9 @@ All keys share the hash tag ``{namespace}``, so that one script may touch them o
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import secrets
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 from urllib.parse import quote
@@ -41,12 +41,11 @@ _BATCH_ROWS = 500
 # A character takes 12 bytes at most (two escaped surrogates), a row's syntax less than 64.
 _BATCH_BYTES, _CHARACTER_BYTES, _ROW_BYTES = MAX_BYTES // 2, 12, 64
 _SCAN_COUNT = 1000
-_FIRST_ROW: tuple[int, int] = (0, 0)
 _HEARTBEAT_TICKS = 20
 _HEARTBEAT_LEAST = 10.0
 
 # The epoch names the data set: whoever finds none makes one, and everybody else then knows that
-# Redis has lost what it had.
+# Redis has lost what it had. The log is never empty: a position needs a row that can be missed.
 _DATA_SET = """
 local meta, log = KEYS[1], KEYS[2]
 local time = redis.call('TIME')
@@ -58,48 +57,64 @@ local epoch, format = unpack(redis.call('HMGET', meta, 'epoch', 'format'))
 if format ~= ARGV[2] then
   return redis.error_reply('REVOKEBUS the data has format ' .. tostring(format))
 end
-local last = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
+local function last_row() return redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1] end
+if not last_row() then redis.call('XADD', log, '*', 'r', ARGV[3]) end
+local last = last_row()
 """
 
-_OPEN = _DATA_SET + "return {epoch, last or false}"
+_OPEN = _DATA_SET + "return {epoch, last}"
 
-# The record's life is reckoned by both clocks, Redis's and the writer's, and the longer one
-# counts; so does a longer life that the record has already. Nothing is written before XADD, so
-# that a Redis that is full or fenced refuses as a whole.
+# A record is only ever lengthened: its life is reckoned by both clocks, Redis's and the writer's,
+# the longest reckoning counts, and the value, from which others read the expiry, keeps the later
+# one. Nothing but the data set's name is written before XADD, so that a Redis that is full or
+# fenced refuses as a whole. A writer that may not publish has written all the same.
 _WRITE = (
     _DATA_SET
     + """
-local channel, single_use, retention, payload = ARGV[3], ARGV[4] == '1', ARGV[5], ARGV[6]
-local records = (#ARGV - 6) / 3
+local channel, single_use, retention, payload = ARGV[4], ARGV[5] == '1', ARGV[6], ARGV[7]
+local records = (#ARGV - 7) / 3
 local function stored(key)
   local value = redis.pcall('GET', key)
   return type(value) == 'string' and value or nil
 end
 if single_use then
   for i = 3 + records, #KEYS do
-    if stored(KEYS[i]) then return {'', 'revoked'} end
+    if stored(KEYS[i]) then return {'', 'revoked', ''} end
   end
-  if stored(KEYS[3]) then return {'', 'spent'} end
+  if stored(KEYS[3]) then return {'', 'spent', ''} end
 end
-local oldest = string.format('%.0f', (now - tonumber(retention)) * 1000)
+local function split(value) return string.match(value, '^(.*,)([%d.]+)%]%]$') end
+local oldest = string.format('%.0f', math.max(0, (now - tonumber(retention)) * 1000))
 local id = redis.call('XADD', log, 'MINID', '~', oldest, '*', 'r', payload)
 for i = 3, 2 + records do
-  local at = 7 + 3 * (i - 3)
+  local at = 8 + 3 * (i - 3)
   local value, expires_at, remaining = ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
   local life = math.ceil(math.max(expires_at - now, remaining))
-  local held = redis.call('PTTL', KEYS[i])
-  if stored(KEYS[i]) ~= value or (held >= 0 and held < (life - 1) * 1000) then
+  local held, old = redis.call('PTTL', KEYS[i]), stored(KEYS[i])
+  local what, till = split(old or '')
+  if what and what == split(value) and tonumber(till) > expires_at then value = old end
+  if old ~= value or (held >= 0 and held < (life - 1) * 1000) then
     life = math.max(life, math.ceil(held / 1000))
     if life > 0 then
       redis.call('SET', KEYS[i], value, 'EX', string.format('%.0f', life))
     end
   end
 end
-local previous = last and last[1] or '0-0'
-redis.call('PUBLISH', channel, table.concat({'RB', epoch, previous, id, payload}, ' '))
-return {id, 'granted'}
+local message = table.concat({'RB', epoch, last[1], id, payload}, ' ')
+local heard = redis.pcall('PUBLISH', channel, message)
+return {id, 'granted', type(heard) == 'table' and heard.err or ''}
 """
 )
+
+
+# A script and not MULTI, which a Redis that is full refuses even for reading. To lengthen the
+# heartbeat is a write, so that a former primary that may no longer accept writes cannot answer;
+# one that is full allows it.
+_READ = """
+local alive = redis.call('EXPIRE', KEYS[3], ARGV[3])
+local named = redis.call('HMGET', KEYS[1], 'epoch', 'format')
+return {named, redis.call('XRANGE', KEYS[2], ARGV[1], '+', 'COUNT', ARGV[2]), alive}
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +124,19 @@ class Page:
     epoch: str
     rows: Sequence[Row]
     more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What became of a write.
+
+    Attributes:
+        position: The last row of the log that was written.
+        unheard: Why it could not be published, or nothing.
+    """
+
+    position: str
+    unheard: str
 
 
 class Store:
@@ -134,20 +162,19 @@ class Store:
         self._retention = settings.log_retention or settings.longest_life
         self._reader = Redis(connection_pool=reading_pool(settings))
         self._writer = Redis(connection_pool=writing_pool(settings))
-        self._spender = Redis(connection_pool=reading_pool(settings))
         self._open_script = self._reader.register_script(_OPEN)
+        self._read_script = self._reader.register_script(_READ)
         self._write_script = self._writer.register_script(_WRITE)
-        self._spend_script = self._spender.register_script(_WRITE)
+        self._spend_script = self._reader.register_script(_WRITE)
 
     async def close(self) -> None:
-        """Withdraw the heartbeat and end every connection."""
-        try:
+        """Withdraw the heartbeat and end every connection, whatever state they are in."""
+        with contextlib.suppress(StoreError):  # the heartbeat expires by itself
             async with self._deadline():
                 await self._reader.delete(self._heartbeat)
-        except StoreError:
-            pass  # it expires by itself
-        finally:
-            for client in (self._reader, self._writer, self._spender):
+        for client in (self._reader, self._writer):
+            # A peer that does not answer cannot be said goodbye to.
+            with contextlib.suppress(RedisError, OSError):
                 await client.aclose(close_connection_pool=True)
 
     def record_key(self, revocation: Revocation) -> bytes:
@@ -158,18 +185,15 @@ class Store:
         key = f"{self._tag}:r:{quote(revocation.claim, safe='')}:{revocation.value}"
         return key.encode("utf-8", "surrogatepass")
 
-    async def write(self, revocations: Sequence[Revocation]) -> str:
-        """Record, log and publish `revocations`; return the position of the last row written.
-
-        Doing it again changes nothing but the log.
-        """
-        row_id = ""
+    async def write(self, revocations: Sequence[Revocation]) -> Written:
+        """Record, log and publish `revocations`. Doing it again changes nothing but the log."""
+        written = Written("", "")
         for batch in _batches(revocations):
             keys, args = self._write_arguments(batch, single_use=False)
             async with self._deadline():
                 reply = await self._write_script(keys=keys, args=args)
-            row_id = reply[0].decode()
-        return row_id
+            written = Written(reply[0].decode(), reply[2].decode())
+        return written
 
     async def spend(self, spent: Revocation, unless: Sequence[Revocation]) -> Spending:
         """Write `spent` if neither it nor any of `unless` is recorded, in one step.
@@ -201,7 +225,7 @@ class Store:
         return keys, args
 
     def _data_set_arguments(self) -> list[bytes | str | float]:
-        return [secrets.token_hex(16), str(FORMAT_VERSION)]
+        return [secrets.token_hex(16), str(FORMAT_VERSION), encode_payload([])]
 
     async def position(self) -> Position:
         """Return the end of the log; make a data set where there is none."""
@@ -209,11 +233,7 @@ class Store:
             epoch, last = await self._open_script(
                 keys=[self._meta, self._log], args=self._data_set_arguments()
             )
-        if last is None:
-            return Position(epoch.decode(), None)
-        row_id, fields = last
-        pairs = dict(zip(fields[::2], fields[1::2], strict=True))
-        return Position(epoch.decode(), _row(row_id, pairs))
+        return Position(epoch.decode(), _row(*last))
 
     async def records(self) -> AsyncIterator[list[bytes | None]]:
         """Yield the records' payloads, some at a time; None for a key that holds no string."""
@@ -229,19 +249,23 @@ class Store:
                 return
 
     async def read(self, after: Position) -> Page:
-        """Return the log from `after`, that row included, and show that this instance lives.
-
-        The heartbeat is a write in the same transaction, so that a former primary that may no
-        longer accept writes cannot answer.
-        """
-        first = after.row.id if after.row else _FIRST_ROW
-        async with self._deadline(), self._reader.pipeline(transaction=True) as pipeline:
-            pipeline.hget(self._meta, "epoch")
-            pipeline.xrange(self._log, min=encode_row_id(first), count=PAGE_ROWS)
-            pipeline.set(self._heartbeat, encode_row_id(first), ex=self._heartbeat_life)
-            epoch, entries, _ = await pipeline.execute()
-        rows = [_row(row_id, fields) for row_id, fields in entries]
+        """Return the log from `after`, that row included, and show that this instance lives."""
+        async with self._deadline():
+            (epoch, version), entries, alive = await self._read_script(
+                keys=[self._meta, self._log, self._heartbeat],
+                args=[encode_row_id(after.row.id), PAGE_ROWS, self._heartbeat_life],
+            )
+        if epoch and version != b"%d" % FORMAT_VERSION:
+            raise StoreError(f"the data has format {version!r}, this is format {FORMAT_VERSION}")
+        if not alive:
+            await self._begin_heartbeat()
+        rows = [_row(*entry) for entry in entries]
         return Page(epoch.decode() if epoch else "", rows, more=len(rows) == PAGE_ROWS)
+
+    async def _begin_heartbeat(self) -> None:
+        with contextlib.suppress(StoreError):  # presence is a help to operators, not a proof
+            async with self._deadline():
+                await self._reader.set(self._heartbeat, "1", ex=self._heartbeat_life)
 
     def subscribe(self) -> Subscription:
         """Return a subscription to the channel, on a connection of its own."""
@@ -249,7 +273,7 @@ class Store:
             self._reader.connection_pool, self._channel, deadline=self._settings.redis_timeout
         )
 
-    @asynccontextmanager
+    @contextlib.asynccontextmanager
     async def _deadline(self) -> AsyncIterator[None]:
         try:
             async with asyncio.timeout(self._settings.redis_timeout):
@@ -261,8 +285,9 @@ class Store:
             raise StoreError(f"Redis: {error}") from error
 
 
-def _row(row_id: bytes, fields: dict[bytes, bytes]) -> Row:
-    return Row(decode_row_id(row_id), fields.get(b"r", b""))
+def _row(row_id: bytes, fields: Sequence[bytes]) -> Row:
+    pairs = dict(zip(fields[::2], fields[1::2], strict=True))
+    return Row(decode_row_id(row_id), pairs.get(b"r", b""))
 
 
 def _batches(revocations: Sequence[Revocation]) -> Iterator[list[Revocation]]:

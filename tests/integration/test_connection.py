@@ -36,7 +36,8 @@ async def test_the_url_cannot_change_what_the_protocol_relies_on(
 ) -> None:
     """A copied URL with options would turn bytes into text, or hide outages behind retries."""
     url = f"{redis_server.url}?decode_responses=true&protocol=3&socket_timeout=99"
-    for pool in (reading_pool(make_settings(url)), writing_pool(make_settings(url))):
+    settings = make_settings().model_copy(update={"redis_url": url})  # Settings refuses it, too
+    for pool in (reading_pool(settings), writing_pool(settings)):
         connection = pool.make_connection()  # type: ignore[no-untyped-call]  # redis-py has no annotation
         assert isinstance(connection._parser, SafeParser)
         assert connection.protocol == 2

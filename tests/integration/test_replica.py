@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 from contextlib import AsyncExitStack
@@ -14,6 +15,7 @@ from revokebus import AccessToken, RefreshToken, TokenPair
 from revokebus.engine import Engine
 from revokebus.errors import NotDurableError, ReplayedTokenError, RevokedTokenError
 from revokebus.revocation import Revocation
+from revokebus.testing import ManualClock
 from revokebus.wire import encode_payload
 
 if TYPE_CHECKING:
@@ -217,6 +219,76 @@ async def test_what_could_not_be_written_is_tried_at_the_end(
         with pytest.raises(NotDurableError):
             await engine.revoke(lost)
     assert "ends with 1 revocations that Redis does not hold" in caplog.text
+
+
+async def test_an_instance_started_with_its_clock_ahead_looks_again(
+    fleet: list[Engine],
+    redis_server: RedisServer,
+    make_settings: MakeSettings,
+    eventually: Eventually,
+) -> None:
+    """What it took for expired would be accepted when its clock is set right."""
+    token = await access(fleet[0])
+    await fleet[0].revoke(token)
+    clock = ManualClock()
+    clock.step(+3600)
+    async with Engine(make_settings(redis_server.url), clock=clock) as ahead:
+        assert not knows(ahead, token)
+        clock.step(-3600)
+        await eventually(lambda: knows(ahead, token))
+
+
+async def test_an_instance_that_may_not_publish_says_so(
+    fleet: list[Engine], client: redis.Redis, eventually: Eventually
+) -> None:
+    """Its revocations would be called lost, written for ever, or be slow without a word."""
+    token = await access(fleet[0])
+    client.acl_setuser("default", enabled=True, reset_channels=True)
+    receipt = await fleet[0].revoke(token)
+    assert receipt.revocations == 1
+    status = fleet[0].status()
+    assert "publisher" in (status.last_error or "")
+    assert status.unsaved == 0
+    await eventually(lambda: all(knows(engine, token) for engine in fleet))
+    client.acl_setuser("default", enabled=True, channels=["*"])
+    await fleet[0].revoke(token)
+    await eventually(lambda: fleet[0].status().last_error is None)
+
+
+async def test_a_full_redis_is_no_outage_of_the_fleet(
+    fleet: list[Engine], client: redis.Redis, eventually: Eventually
+) -> None:
+    """A Redis that refuses writes would make every instance answer 503."""
+    token = await access(fleet[0])
+    client.config_set("maxmemory", 1)
+    with pytest.raises(NotDurableError, match=r"(?i)memory"):
+        await fleet[0].revoke(token)
+    await eventually(lambda: fleet[0].status().last_error)
+    await eventually(lambda: all((e.status().staleness or 9) < 0.1 for e in fleet))
+    client.config_set("maxmemory", 0)
+    await eventually(lambda: all(knows(engine, token) for engine in fleet))
+    await eventually(lambda: fleet[0].status().last_error is None)
+    assert fleet[0].status().unsaved == 0
+
+
+async def test_a_close_that_is_cancelled_still_ends_the_connections(
+    redis_server: RedisServer,
+    make_settings: MakeSettings,
+    client: redis.Redis,
+    eventually: Eventually,
+) -> None:
+    """A server that stops in a hurry would leave connections and tasks behind."""
+    tasks = asyncio.all_tasks()
+    engine = Engine(make_settings(redis_server.url))
+    await engine.start()
+    close = asyncio.create_task(engine.close())
+    await asyncio.sleep(0)
+    close.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await close
+    assert engine.status().state == "closed"
+    await eventually(lambda: asyncio.all_tasks() == tasks)
+    await eventually(lambda: len(client.client_list()) == 1)
 
 
 async def test_a_close_during_the_start_leaves_nothing(

@@ -31,6 +31,20 @@ def test_a_step_forward_and_back_leaves_no_trace(clock: ManualClock) -> None:
     assert expiry.now() == before + 7
 
 
+def test_steps_back_are_counted(clock: ManualClock) -> None:
+    """An instance that started with its clock ahead would never look again for what it skipped."""
+    expiry = ExpiryClock(clock)
+    clock.step(-0.5)
+    expiry.now()
+    clock.step(+10)
+    expiry.now()
+    assert expiry.times_set_back == 0
+    clock.step(-20)
+    expiry.now()
+    expiry.now()
+    assert expiry.times_set_back == 1
+
+
 def test_the_system_clock_counts_seconds_of_this_machine() -> None:
     """Every expiry would be off if the units or the epoch were others."""
     clock = SystemClock()

@@ -44,6 +44,14 @@ def test_the_expired_are_dropped_as_new_ones_come(clock: ManualClock) -> None:
     assert len(denylist) <= 2
 
 
+def test_lengthening_does_not_grow_the_queue(clock: ManualClock) -> None:
+    """Revoking the same session again and again would fill the memory."""
+    denylist = Denylist(ExpiryClock(clock))
+    for number in range(1000):
+        denylist.add(Revocation("sid", "a", clock.wall() + 10 + number))
+    assert len(denylist._queue) == len(denylist) == 1
+
+
 def test_what_has_expired_already_is_not_taken(clock: ManualClock) -> None:
     """Replaying a month's log would fill the memory with dead entries."""
     denylist = Denylist(ExpiryClock(clock))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from typing import TYPE_CHECKING
 
@@ -19,12 +20,12 @@ from revokebus.errors import (
     WrongTypeError,
 )
 from revokebus.memory import MemoryUpstream
+from revokebus.testing import ManualClock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine
 
     from revokebus.denylist import Denylist
-    from revokebus.testing import ManualClock
     from tests.support import MakeSettings
 
 
@@ -86,6 +87,25 @@ async def test_the_record_lives_as_long_as_the_token(
         await engine.revoke(engine.issue("bob").access_token)  # adding sweeps
         with pytest.raises(RevokedTokenError):
             await engine.authenticate(pair.access_token, AccessToken)
+
+
+@pytest.mark.parametrize("leeway", [0, 30])
+async def test_a_revoked_session_stays_so_to_its_tokens_last_moment(
+    make_settings: MakeSettings, clock: ManualClock, leeway: float
+) -> None:
+    """A session revoked just after its sign-in would come back for its last second."""
+    clock.advance(0.3 - clock.wall() % 1)
+    ahead = ManualClock()
+    ahead.step(clock.wall() + leeway - ahead.wall())
+    settings = make_settings(leeway=leeway, refresh_ttl=60, access_ttl=60)
+    async with Engine(settings, clock=clock) as engine:
+        pair = Engine(settings, clock=ahead).issue("alice")  # an instance with a faster clock
+        await engine.revoke_session(pair.session_id)
+        for _ in range(1000):
+            clock.advance(0.1)
+            engine._denylist.sweep(10)
+            with pytest.raises((RevokedTokenError, ExpiredTokenError)):
+                await engine.authenticate(pair.refresh_token, RefreshToken)
 
 
 async def test_a_session_is_revoked_as_one(engine: Engine) -> None:
@@ -199,6 +219,11 @@ class SlowUpstream(MemoryUpstream):
 
     async def stop(self) -> None:
         self.stopped = True
+        if self.go_on.is_set():
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1):
+                await self.go_on.wait()
 
 
 async def test_a_start_that_is_under_way_is_not_started_again(
@@ -217,6 +242,25 @@ async def test_a_start_that_is_under_way_is_not_started_again(
     slow.go_on.set()
     await first
     assert engine.status().state == "closed"
+
+
+async def test_a_close_that_is_under_way_refuses_a_start(
+    make_settings: MakeSettings, clock: ManualClock
+) -> None:
+    """A restart during the stop would lose its connections to the stop."""
+    engine = Engine(make_settings(), clock=clock)
+    slow = engine._upstream = SlowUpstream(engine._denylist)
+    slow.go_on.set()
+    await engine.start()
+    slow.go_on.clear()
+    close = asyncio.create_task(engine.close())
+    await asyncio.sleep(0)
+    assert engine.status().state == "closed"
+    with pytest.raises(ConfigurationError):
+        await engine.start()
+    slow.go_on.set()
+    await close
+    await engine.start()
 
 
 async def test_the_denylist_can_be_limited_to_a_type(

@@ -1,6 +1,19 @@
-import asyncio
+from __future__ import annotations
 
-from revokebus.replica import _end
+import asyncio
+from typing import TYPE_CHECKING, NoReturn, cast
+
+from revokebus import replica as replica_module
+from revokebus.clock import ExpiryClock
+from revokebus.denylist import Denylist
+from revokebus.replica import Replica, _end
+
+if TYPE_CHECKING:
+    import pytest
+
+    from revokebus.store import Store
+    from revokebus.testing import ManualClock
+    from tests.support import MakeSettings
 
 
 async def test_a_cancellation_that_is_lost_is_repeated() -> None:
@@ -20,3 +33,34 @@ async def test_a_cancellation_that_is_lost_is_repeated() -> None:
     async with asyncio.timeout(10):
         await _end([task])
     assert cancelled == 3
+
+
+class Unreachable:
+    """A store that never lets anybody subscribe."""
+
+    def __init__(self) -> None:
+        self.attempts = 0
+        self.enough = asyncio.Event()
+
+    def subscribe(self) -> NoReturn:
+        self.attempts += 1
+        if self.attempts > 1500:
+            self.enough.set()
+        raise ConnectionRefusedError
+
+
+async def test_the_subscriber_outlives_a_long_outage(
+    make_settings: MakeSettings, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After some minutes without Redis an instance would never listen again, and not say so."""
+    monkeypatch.setattr(replica_module, "_LONGEST_BACKOFF", 0)
+    store = Unreachable()
+    expiry_clock = ExpiryClock(clock)
+    replica = Replica(
+        make_settings(), Denylist(expiry_clock), clock, expiry_clock, lambda: cast("Store", store)
+    )
+    task = asyncio.create_task(replica._listen(cast("Store", store)))
+    async with asyncio.timeout(30):
+        await store.enough.wait()
+    assert not task.done()
+    await _end([task])

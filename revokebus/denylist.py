@@ -10,11 +10,12 @@ from __future__ import annotations
 import heapq
 from typing import TYPE_CHECKING
 
+from revokebus.revocation import Revocation
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from revokebus.clock import ExpiryClock
-    from revokebus.revocation import Revocation
 
 _SWEPT_PER_ADD = 2
 
@@ -66,6 +67,14 @@ class Denylist:
     def holds(self, revocation: Revocation) -> bool:
         """Return whether there is an entry for the claim and value of `revocation`."""
         return revocation.value in self._expiry.get(revocation.claim, ())
+
+    def live(self) -> Iterator[Revocation]:
+        """Yield every entry that has not expired; the copy may change meanwhile."""
+        now = self._clock.now()
+        for claim, values in list(self._expiry.items()):
+            for value, expires_at in list(values.items()):
+                if expires_at > now:
+                    yield Revocation(claim, value, expires_at)
 
     def sweep(self, limit: int) -> int:
         """Drop up to `limit` expired entries and return how many were dropped."""

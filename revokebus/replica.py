@@ -12,25 +12,28 @@ import contextlib
 import itertools
 import logging
 import random
-from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from redis.backoff import ExponentialWithJitterBackoff
 
 from revokebus.continuity import Break, Continuity, Push
 from revokebus.errors import StoreError, WireError
+from revokebus.repair import Repair
 from revokebus.revocation import Spending
+from revokebus.troubles import Troubles
 from revokebus.upstream import Health
-from revokebus.wire import decode_message, decode_payload, encode_row_id
+from revokebus.wire import decode_message, decode_payload, decode_row_id, encode_row_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from revokebus.clock import Clock, ExpiryClock
     from revokebus.denylist import Denylist
     from revokebus.revocation import Revocation
     from revokebus.settings import Settings
     from revokebus.store import Page, Store, Written
+    from revokebus.wire import RowId
 
 logger = logging.getLogger("revokebus")
 
@@ -44,6 +47,14 @@ _SAVED_AT_ONCE = 5000
 _CANCEL_AGAIN = 0.1
 _LASTING = 5.0
 _MOST_FAILURES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """A write of this instance that the log must show when it is read next."""
+
+    at: float
+    revocations: Sequence[Revocation]
 
 
 class Replica:
@@ -76,9 +87,10 @@ class Replica:
         self._continuity = Continuity()
         self._proven_at: float | None = None
         self._unsaved: dict[Revocation, None] = {}
-        self._ignored: Counter[str] = Counter()
+        self._repair = Repair(denylist)
+        self._acknowledged: dict[RowId, Acknowledged] = {}
         self._subscribed = False
-        self._errors: dict[str, str] = {}
+        self._troubles = Troubles()
         self._wake, self._fresh = asyncio.Event(), asyncio.Event()
         self._subscription_tried = asyncio.Event()
 
@@ -87,7 +99,7 @@ class Replica:
         self._store = self._connect()
         self._continuity = Continuity()
         self._proven_at = None
-        self._errors = {}
+        self._troubles = Troubles()
         # New ones for each start: an event belongs to the loop that first waits for it.
         self._wake, self._fresh = asyncio.Event(), asyncio.Event()
         self._subscription_tried = asyncio.Event()
@@ -124,7 +136,7 @@ class Replica:
             while self._unsaved:
                 await self._save(store)
         except Exception as error:  # noqa: BLE001 - whatever it was, what follows must be done
-            self._note("unsaved", error)
+            self._troubles.note("unsaved", error)
         finally:
             await store.close()
             await asyncio.sleep(0)  # requests that were under way now know
@@ -144,7 +156,13 @@ class Replica:
             self._wake.set()
             raise
         self._note_unheard(written)
+        self._remember(written, revocations)
         return written.position
+
+    def _remember(self, written: Written, revocations: Sequence[Revocation]) -> None:
+        row, position = decode_row_id(written.position.encode()), self._continuity.position
+        if position is None or row > position.row.id:  # else it has been read already
+            self._acknowledged[row] = Acknowledged(self._clock.elapsed(), revocations)
 
     async def spend(self, spent: Revocation, unless: Sequence[Revocation]) -> Spending:
         """Let Redis decide; what this process knows already needs no asking."""
@@ -168,8 +186,8 @@ class Replica:
             staleness=self.age(),
             position=encode_row_id(position.row.id) if position else None,
             subscribed=self._subscribed,
-            last_error="; ".join(self._errors.values()) or None,
-            ignored=dict(self._ignored),
+            last_error=str(self._troubles) or None,
+            ignored=dict(self._troubles.ignored),
             unsaved=len(self._unsaved),
         )
 
@@ -188,13 +206,13 @@ class Replica:
             try:
                 async with store.subscribe() as messages:
                     self._subscribed = True
-                    self._errors.pop("subscriber", None)
+                    self._troubles.over("subscriber")
                     self._subscription_tried.set()
                     self._wake.set()  # what was published while nobody listened
                     async for message in messages:
                         self._hear(message)
             except Exception as error:  # noqa: BLE001 - a silent end would be a silent gap
-                self._note("subscriber", error)
+                self._troubles.note("subscriber", error)
             finally:
                 self._subscribed = False
             self._subscription_tried.set()
@@ -207,7 +225,7 @@ class Replica:
         try:
             message = decode_message(data)
         except WireError as error:
-            self._ignore("message", error.kind)
+            self._troubles.ignore("message", error.kind)
             return
         push = self._continuity.hear(message)
         if push is not Push.TICK:
@@ -222,12 +240,13 @@ class Replica:
             self._wake.clear()
             try:
                 await self._tick(store)
-                self._errors.pop("ticker", None)
+                self._troubles.over("ticker")
                 self._fresh.set()
             except Exception as error:  # noqa: BLE001 - a silent end would be a silent gap
-                self._note("ticker", error)
+                self._troubles.note("ticker", error)
             else:
-                await self._try_to_save(store)
+                await self._try("unsaved", self._save(store))
+                await self._try("repair", self._repair.write_back(store))
             self._denylist.sweep(_SWEPT_PER_TICK)
             await self._pause()
 
@@ -255,10 +274,21 @@ class Replica:
                     raise StoreError("the log does not stay the same while it is read")
                 await self._list(store, rows)
                 continue
+            for row in rows:
+                self._acknowledged.pop(row.id, None)
             await self._apply_all("row", [row.payload for row in rows])
             if page is not None and not page.more:
+                self._miss_acknowledged(sent)
                 self._proven_at = sent
                 return
+
+    def _miss_acknowledged(self, sent: float) -> None:
+        """Find what Redis acknowledged before `sent` and the log, read to its end, lacks."""
+        for row, acknowledged in list(self._acknowledged.items()):
+            if acknowledged.at < sent:
+                del self._acknowledged[row]
+                self._repair.lost(acknowledged.revocations)
+                logger.warning("revokebus misses an acknowledged write in the log: data was lost")
 
     async def _read(self, store: Store) -> Page | None:
         position = self._continuity.position
@@ -270,16 +300,19 @@ class Replica:
             logger.warning("revokebus lists all revocations again: %s", reason.value)
         # The position first: what comes after it is read from the log.
         position = await store.position()
+        self._repair.begin()
         async for payloads in store.records():
             await self._apply_all("record", payloads)
+        await self._repair.compare()
+        self._acknowledged.clear()
         self._continuity.restart(position)
 
-    async def _try_to_save(self, store: Store) -> None:
+    async def _try(self, part: str, work: Awaitable[None]) -> None:
         try:
-            await self._save(store)
-            self._errors.pop("unsaved", None)
+            await work
+            self._troubles.over(part)
         except Exception as error:  # noqa: BLE001 - a silent end would be a silent gap
-            self._note("unsaved", error)
+            self._troubles.note(part, error)
 
     async def _save(self, store: Store) -> None:
         """Write some of what could not be written when it was revoked."""
@@ -294,9 +327,9 @@ class Replica:
     def _note_unheard(self, written: Written) -> None:
         """A push that was refused is no loss, but others hear of it at their next tick only."""
         if written.unheard:
-            self._note("publisher", StoreError(written.unheard))
+            self._troubles.note("publisher", written.unheard)
         else:
-            self._errors.pop("publisher", None)
+            self._troubles.over("publisher")
 
     async def _apply_all(self, source: str, payloads: Sequence[bytes | None]) -> None:
         applied = 0
@@ -310,27 +343,16 @@ class Replica:
         try:
             revocations = decode_payload(payload if payload is not None else b"")
         except WireError as error:
-            self._ignore(source, error.kind)
+            self._troubles.ignore(source, error.kind)
             return 0
         for revocation in revocations:
             self._denylist.add(revocation)
+        # A push is no proof that Redis has it.
+        if source == "record":
+            self._repair.listed(revocations)
+        if source != "message":
+            self._repair.has(revocations)
         return len(revocations)
-
-    # What went wrong
-
-    def _ignore(self, source: str, kind: str) -> None:
-        name = f"{source}_{kind}"
-        self._ignored[name] += 1
-        if self._ignored[name] == 1:
-            logger.warning(
-                "revokebus ignores what is not its own: %s (further ones: counted)", name
-            )
-
-    def _note(self, part: str, error: Exception) -> None:
-        text = f"{part}: {error}".rstrip(".")
-        if self._errors.get(part) != text:
-            logger.warning("revokebus %s", text)
-        self._errors[part] = text
 
 
 async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:

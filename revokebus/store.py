@@ -14,16 +14,17 @@ from typing import TYPE_CHECKING, cast
 from urllib.parse import quote
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import LockError, RedisError
 
 from revokebus.connection import reading_pool, writing_pool
 from revokebus.continuity import Position, Row
-from revokebus.errors import StoreError
+from revokebus.errors import StoreError, WireError
 from revokebus.revocation import Spending
 from revokebus.subscription import Subscription
 from revokebus.wire import (
     FORMAT_VERSION,
     MAX_BYTES,
+    decode_payload,
     decode_row_id,
     encode_payload,
     encode_row_id,
@@ -41,6 +42,7 @@ _BATCH_ROWS = 500
 # A character takes 12 bytes at most (two escaped surrogates), a row's syntax less than 64.
 _BATCH_BYTES, _CHARACTER_BYTES, _ROW_BYTES = MAX_BYTES // 2, 12, 64
 _SCAN_COUNT = 1000
+_TURN_SECONDS = 10.0
 _HEARTBEAT_TICKS = 20
 _HEARTBEAT_LEAST = 10.0
 
@@ -267,6 +269,33 @@ class Store:
             async with self._deadline():
                 await self._reader.set(self._heartbeat, "1", ex=self._heartbeat_life)
 
+    async def missing(self, revocations: Sequence[Revocation]) -> list[Revocation]:
+        """Return those of `revocations` that have no record, or one that ends before they do."""
+        if not revocations:
+            return []
+        async with self._deadline():
+            payloads = await self._reader.mget([self.record_key(each) for each in revocations])
+        return [
+            each
+            for each, payload in zip(revocations, payloads, strict=True)
+            if not _covers(cast("bytes | None", payload), each)
+        ]
+
+    @contextlib.asynccontextmanager
+    async def turn(self) -> AsyncIterator[bool]:
+        """Yield whether it is this instance's turn to repair; no other has it meanwhile."""
+        lock = self._reader.lock(f"{self._tag}:repair", timeout=_TURN_SECONDS)
+        async with self._deadline():
+            granted = await lock.acquire(blocking=False)
+        try:
+            yield granted
+        finally:
+            if granted:
+                # It may have run out; another one's turn is not to be ended.
+                with contextlib.suppress(LockError, StoreError):
+                    async with self._deadline():
+                        await lock.release()
+
     def subscribe(self) -> Subscription:
         """Return a subscription to the channel, on a connection of its own."""
         return Subscription(
@@ -288,6 +317,15 @@ class Store:
 def _row(row_id: bytes, fields: Sequence[bytes]) -> Row:
     pairs = dict(zip(fields[::2], fields[1::2], strict=True))
     return Row(decode_row_id(row_id), pairs.get(b"r", b""))
+
+
+def _covers(payload: bytes | None, revocation: Revocation) -> bool:
+    try:
+        (held,) = decode_payload(payload or b"")
+    except (WireError, ValueError):
+        return False
+    same = (held.claim, held.value) == (revocation.claim, revocation.value)
+    return same and held.expires_at >= revocation.expires_at
 
 
 def _batches(revocations: Sequence[Revocation]) -> Iterator[list[Revocation]]:

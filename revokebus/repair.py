@@ -1,0 +1,92 @@
+"""Self-repair: what this process holds and Redis has lost, and whose turn it is to write it back.
+
+A fleet notices a loss all at once. Each instance therefore writes only while it has the turn, a
+lock in Redis, and only what Redis then still lacks; what another one has written meanwhile comes
+back through the log and is crossed off here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from itertools import islice
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from revokebus.denylist import Denylist
+    from revokebus.revocation import Revocation
+    from revokebus.store import Store
+
+logger = logging.getLogger("revokebus")
+
+_COMPARED_AT_ONCE = 1000
+_WRITTEN_AT_ONCE = 1000
+
+Key = tuple[str, str]
+
+
+class Repair:
+    """The list of what Redis lacks.
+
+    Args:
+        denylist: The copy that Redis is compared with.
+    """
+
+    def __init__(self, denylist: Denylist) -> None:
+        self._denylist = denylist
+        self._lacking: dict[Key, Revocation] = {}
+        self._listed: dict[Key, float] = {}
+
+    def __len__(self) -> int:
+        return len(self._lacking)
+
+    def begin(self) -> None:
+        """Forget what Redis had; a listing follows."""
+        self._listed.clear()
+
+    def has(self, revocations: Iterable[Revocation]) -> None:
+        """Note that Redis has these."""
+        for revocation in revocations:
+            key = (revocation.claim, revocation.value)
+            lacking = self._lacking.get(key)
+            if lacking is not None and lacking.expires_at <= revocation.expires_at:
+                del self._lacking[key]
+
+    def listed(self, revocations: Iterable[Revocation]) -> None:
+        """Note that the listing has brought these."""
+        for revocation in revocations:
+            self._listed[revocation.claim, revocation.value] = revocation.expires_at
+
+    def lost(self, revocations: Iterable[Revocation]) -> None:
+        """Note that Redis has acknowledged these and lost them."""
+        self._lacking.update({(each.claim, each.value): each for each in revocations})
+
+    async def compare(self) -> None:
+        """Put down every live entry of the copy that the listing did not bring."""
+        held = iter(self._denylist.live())
+        while some := list(islice(held, _COMPARED_AT_ONCE)):
+            self.lost(
+                each
+                for each in some
+                if self._listed.get((each.claim, each.value), 0.0) < each.expires_at
+            )
+            await asyncio.sleep(0)  # let requests through
+        self._listed.clear()
+
+    async def write_back(self, store: Store) -> None:
+        """Write what Redis lacks, if it is this instance's turn."""
+        if not self._lacking:
+            return
+        async with store.turn() as granted:
+            while granted and self._lacking:
+                some = list(islice(self._lacking.values(), _WRITTEN_AT_ONCE))
+                missing = await store.missing(some)
+                if missing:
+                    await store.write(missing)
+                    logger.warning(
+                        "revokebus has written back %d revocations that Redis had lost",
+                        len(missing),
+                    )
+                self.has(some)

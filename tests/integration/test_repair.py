@@ -1,0 +1,164 @@
+"""What Redis loses, the fleet writes back."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from revokebus.engine import Engine
+from revokebus.revocation import Revocation
+from revokebus.wire import decode_payload
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    import redis
+
+    from revokebus.testing import RedisServer
+    from tests.support import Eventually, MakeSettings
+
+
+@pytest.fixture
+def client(redis_server: RedisServer) -> Iterator[redis.Redis]:
+    with redis_server.client() as client:
+        yield client
+
+
+@pytest.fixture
+async def fleet(
+    redis_server: RedisServer, make_settings: MakeSettings
+) -> AsyncIterator[list[Engine]]:
+    async with AsyncExitStack() as stack:
+        settings = make_settings(redis_server.url)
+        yield [await stack.enter_async_context(Engine(settings)) for _ in range(3)]
+
+
+async def revoke_some(engine: Engine, count: int, life: float = 600) -> list[Revocation]:
+    now = time.time()
+    some = [Revocation("jti", str(number), now + life) for number in range(count)]
+    await engine._revoke(some)
+    return some
+
+
+def recorded(client: redis.Redis) -> int:
+    return len(client.keys("{revokebus}:r:*"))
+
+
+def logged(client: redis.Redis) -> int:
+    """Return how many revocations the log names, repetitions included."""
+    entries = cast("list[tuple[bytes, dict[bytes, bytes]]]", client.xrange("{revokebus}:log"))
+    return sum(len(decode_payload(fields[b"r"])) for _, fields in entries)
+
+
+def all_know(fleet: list[Engine], revocations: list[Revocation]) -> bool:
+    return all(engine._denylist.holds(each) for engine in fleet for each in revocations)
+
+
+async def test_flushall_is_repaired(
+    fleet: list[Engine], client: redis.Redis, eventually: Eventually
+) -> None:
+    """The next instance to start would accept everything that was ever revoked."""
+    some = await revoke_some(fleet[0], 100)
+    await eventually(lambda: all_know(fleet, some))
+    client.flushall()
+    await eventually(lambda: recorded(client) == 100)
+    assert all(0 < client.ttl(key) <= 601 for key in client.keys("{revokebus}:r:*"))
+    await eventually(lambda: all(len(engine._upstream._repair) == 0 for engine in fleet))  # type: ignore[attr-defined]  # a Replica
+    assert logged(client) <= 110
+
+
+async def test_an_old_data_set_is_repaired(
+    redis_binary: str, make_settings: MakeSettings, eventually: Eventually
+) -> None:
+    """A restart from yesterday's snapshot would forget today."""
+    from revokebus.testing import RedisServer  # noqa: PLC0415 - the fixture has no snapshots
+
+    with RedisServer(redis_binary, {"save": "3600 1"}) as server, server.client() as client:
+        async with (
+            Engine(make_settings(server.url)) as one,
+            Engine(make_settings(server.url)) as two,
+        ):
+            old = await revoke_some(one, 10)
+            client.save()
+            new = [Revocation("sid", str(number), time.time() + 600) for number in range(10)]
+            await one._revoke(new)
+            await eventually(lambda: all_know([one, two], old + new))
+            await eventually(lambda: one.status().position == two.status().position)
+            server.kill()
+            server.start()
+            assert recorded(client) == 10
+            await eventually(lambda: recorded(client) == 20)
+            await eventually(lambda: one.status().state == two.status().state == "fresh")
+
+
+async def test_a_write_that_is_lost_before_the_next_tick_is_missed(
+    redis_binary: str, make_settings: MakeSettings, eventually: Eventually
+) -> None:
+    """An acknowledged revocation would be gone, and every instance call itself fresh."""
+    from revokebus.testing import RedisServer  # noqa: PLC0415 - the fixture has no snapshots
+
+    with RedisServer(redis_binary, {"save": "3600 1"}) as server, server.client() as client:
+        settings = make_settings(server.url, tick_interval=1.0)
+        async with Engine(settings) as engine:
+            await eventually(lambda: engine.status().subscribed)
+            await eventually(lambda: (engine.status().staleness or 0) > 0.1)
+            client.save()
+            (lost,) = await revoke_some(engine, 1)
+            server.kill()
+            server.start()
+            assert recorded(client) == 0
+            await eventually(lambda: recorded(client) == 1)
+            async with Engine(settings) as other:
+                assert other._denylist.holds(lost)
+
+
+async def test_records_that_vanish_with_the_log_are_repaired(
+    fleet: list[Engine], client: redis.Redis, eventually: Eventually
+) -> None:
+    """A data set of which only a part was lost would be taken for whole."""
+    some = await revoke_some(fleet[0], 20)
+    await eventually(lambda: all_know(fleet, some))
+    client.delete("{revokebus}:log", *client.keys("{revokebus}:r:jti:1*"))
+    await eventually(lambda: recorded(client) == 20)
+
+
+async def test_a_strangers_record_is_no_record(
+    fleet: list[Engine], client: redis.Redis, eventually: Eventually
+) -> None:
+    """A value that nobody can read would count as the revocation that it replaced."""
+    (mine,) = await revoke_some(fleet[0], 1)
+    client.set("{revokebus}:r:jti:0", "stray", keepttl=True)
+    client.delete("{revokebus}:log")
+    await eventually(lambda: client.get("{revokebus}:r:jti:0") != b"stray")
+    assert decode_payload(cast("bytes", client.get("{revokebus}:r:jti:0"))) == [mine]
+
+
+async def test_fifty_instances_repair_once(
+    redis_server: RedisServer,
+    make_settings: MakeSettings,
+    client: redis.Redis,
+) -> None:
+    """A fleet that repairs would bury Redis under fifty copies of everything."""
+    settings = make_settings(
+        redis_server.url, redis_timeout=10, max_staleness=60, tick_interval=0.5
+    )
+    count = 10_000
+    async with AsyncExitStack() as stack:
+        fleet = [await stack.enter_async_context(Engine(settings)) for _ in range(50)]
+        for engine in fleet[1:]:  # as if each had heard of them; the log stays short
+            for each in (Revocation("jti", str(n), time.time() + 600) for n in range(count)):
+                engine._denylist.add(each)
+            await asyncio.sleep(0)
+        await revoke_some(fleet[0], count)
+        client.flushall()
+        async with asyncio.timeout(60):
+            while recorded(client) < count:  # noqa: ASYNC110 - another process has no event
+                await asyncio.sleep(0.05)
+            while any(len(engine._upstream._repair) for engine in fleet):  # type: ignore[attr-defined]  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        assert recorded(client) == count
+        assert logged(client) <= 1.1 * count

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import math
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Literal, Self, TypeVar
 
@@ -38,12 +39,14 @@ if TYPE_CHECKING:
 
     from revokebus.clock import Clock
     from revokebus.report import State
+    from revokebus.settings import OnStale
     from revokebus.upstream import Upstream
 
     Predicate = Callable[[AccessToken | RefreshToken], bool | Awaitable[bool]]
 
 logger = logging.getLogger("revokebus")
 
+_SAY_AGAIN_SECONDS = 10.0
 AnyToken = TypeVar("AnyToken", bound=AccessToken | RefreshToken)
 AnyPredicate = TypeVar("AnyPredicate", bound="Predicate")
 
@@ -69,6 +72,7 @@ class Engine:
         self._upstream = self._make_upstream(clock)
         self._predicates: list[Predicate] = []
         self._phase: Literal["new", "starting", "running", "closing", "closed"] = "new"
+        self._said_stale_at = -math.inf
         self._loop: asyncio.AbstractEventLoop | None = None
         enabled = self.settings.denylist_enabled
         self._checked = self.settings.checked_token_types if enabled else frozenset()
@@ -267,10 +271,18 @@ class Engine:
         self._predicates.append(predicate)
         return predicate
 
-    async def authenticate(self, encoded: str, token_type: type[AnyToken]) -> AnyToken:
+    async def authenticate(
+        self, encoded: str, token_type: type[AnyToken], *, on_stale: OnStale | None = None
+    ) -> AnyToken:
         """Return the token that `encoded` is, if it may be used.
 
-        Waits for nothing but predicates.
+        Waits for nothing but predicates, and for Redis only where the copy is too old and
+        ``on_stale`` says to ask.
+
+        Args:
+            encoded: The token as it was sent.
+            token_type: What it has to be.
+            on_stale: What to do where the copy is too old; the setting by default.
 
         Raises:
             InvalidTokenError: Or one of its kinds: the token must not be used.
@@ -280,18 +292,53 @@ class Engine:
         token = self._verifier.verify(encoded)
         if not isinstance(token, token_type):
             raise WrongTypeError(token_type.type)
-        self._require_unrevoked(token)
+        policy = on_stale or self.settings.on_stale
+        await self._require_unrevoked(token, policy)
         if self._predicates and token_type.type in self.settings.checked_token_types:
             await self._ask_predicates(token)
-            self._require_unrevoked(token)  # a predicate may have waited
+            await self._require_unrevoked(token, policy)  # a predicate may have waited
         return token
 
-    def _require_unrevoked(self, token: AccessToken | RefreshToken) -> None:
-        if token.type in self._checked:
-            # A local hit refuses in every state; only a miss depends on the copy's age.
-            if self._denylist.matches(token.verified_claims):
+    async def _require_unrevoked(self, token: AccessToken | RefreshToken, policy: OnStale) -> None:
+        if token.type not in self._checked:
+            return
+        # A local hit refuses in every state; only a miss depends on the copy's age.
+        if self._denylist.matches(token.verified_claims):
+            raise RevokedTokenError
+        self._require_running()
+        age = self._upstream.age()
+        if age is None or age > self.settings.max_staleness:
+            await self._decide_without_proof(token, age, policy)
+
+    async def _decide_without_proof(
+        self, token: AccessToken | RefreshToken, age: float | None, policy: OnStale
+    ) -> None:
+        if policy == "ask_redis":
+            matching = [self._revocation_of(token), self._session_revocation(token.session_id)]
+            try:
+                recorded = await self._upstream.has_record(matching)
+            except StoreError as error:
+                raise StaleError(
+                    "The revocations are too old, and Redis cannot be asked"
+                ) from error
+            if recorded:
                 raise RevokedTokenError
-            self._require_fresh()
+            return
+        if age is None:  # nothing is known, so there is no last known good
+            raise StaleError("The revocations have not been loaded yet")
+        if policy == "reject":
+            raise StaleError("The revocations are too old to decide")
+        self._say_that_stale_is_accepted(age)
+
+    def _say_that_stale_is_accepted(self, age: float) -> None:
+        now = self._clock.elapsed()
+        if now - self._said_stale_at > _SAY_AGAIN_SECONDS:
+            self._said_stale_at = now
+            logger.error(
+                "revokebus accepts tokens by revocations that are %.0f s old (on_stale=accept): %s",
+                age,
+                self.status().last_error,
+            )
 
     def _require_running(self) -> None:
         if self._phase != "running":
@@ -312,14 +359,6 @@ class Engine:
                 "denylist_enabled (REVOKEBUS_DENYLIST_ENABLED) is off, so nothing would refuse "
                 "the token"
             )
-
-    def _require_fresh(self) -> None:
-        self._require_running()
-        age = self._upstream.age()
-        if age is None:
-            raise StaleError("The revocations have not been loaded yet")
-        if age > self.settings.max_staleness:
-            raise StaleError("The revocations are too old to decide")
 
     async def _ask_predicates(self, token: AccessToken | RefreshToken) -> None:
         for predicate in self._predicates:

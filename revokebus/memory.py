@@ -38,9 +38,13 @@ class MemoryUpstream:
 
     async def spend(self, spent: Revocation, unless: Sequence[Revocation]) -> Spending:
         """Add `spent` if neither it nor any of `unless` is there."""
-        if any(self._denylist.holds(revocation) for revocation in unless):
+        if await self.has_record(unless):
             return Spending.REVOKED
         return Spending.GRANTED if self._denylist.add(spent) else Spending.SPENT
+
+    async def has_record(self, revocations: Sequence[Revocation]) -> bool:
+        """Return whether any of `revocations` is in the copy, which is all there is."""
+        return any(self._denylist.holds(revocation) for revocation in revocations)
 
     def age(self) -> float | None:
         """Return 0: the copy is the original."""

@@ -175,6 +175,10 @@ class Replica:
             self._denylist.add(spent)
         return outcome
 
+    async def has_record(self, revocations: Sequence[Revocation]) -> bool:
+        """Ask Redis whether any of `revocations` is recorded."""
+        return await self._running_store().has_record(revocations)
+
     def age(self) -> float | None:
         """Return seconds since the copy was last proven complete, None if it never was."""
         return None if self._proven_at is None else self._clock.elapsed() - self._proven_at

@@ -16,6 +16,7 @@ from redis.asyncio.connection import parse_url
 
 Algorithm = Literal["HS256", "HS384", "HS512"]
 TokenType = Literal["access", "refresh"]
+OnStale = Literal["reject", "ask_redis", "accept"]
 
 _KEY_BYTES: dict[Algorithm, int] = {"HS256": 32, "HS384": 48, "HS512": 64}
 _SCHEMES = ("redis", "rediss", "unix", "memory")
@@ -75,6 +76,10 @@ class Settings(BaseSettings):
             connects to Redis, and ``revoke`` and ``rotate`` raise.
         checked_token_types: The token types whose revocation is checked.
         max_staleness: Seconds: a copy that was not proven complete for longer does not decide.
+        on_stale: What happens to a token that the copy does not refuse when the copy is older
+            than that: ``reject`` (503), ``ask_redis`` (one look-up within `redis_timeout`, and
+            503 if it fails), or ``accept`` (by what was known last; logged as an error). A
+            guard can have its own.
         startup_timeout: Seconds that start-up waits for the first complete copy; the
             application then starts without one and refuses until it is there.
         tick_interval: Seconds between two proofs.
@@ -108,6 +113,7 @@ class Settings(BaseSettings):
         default=frozenset({"access", "refresh"}), min_length=1
     )
     max_staleness: float = Field(default=30.0, gt=0, le=86_400)
+    on_stale: OnStale = "reject"
     startup_timeout: float = Field(default=5.0, ge=0, le=3600)
     tick_interval: float = Field(default=0.5, ge=0.01, le=3600)
     redis_timeout: float = Field(default=1.0, gt=0, le=60)

@@ -269,6 +269,11 @@ class Store:
             async with self._deadline():
                 await self._reader.set(self._heartbeat, "1", ex=self._heartbeat_life)
 
+    async def has_record(self, revocations: Sequence[Revocation]) -> bool:
+        """Return whether any of `revocations` has a record, readable or not."""
+        async with self._deadline():
+            return bool(await self._reader.exists(*map(self.record_key, revocations)))
+
     async def missing(self, revocations: Sequence[Revocation]) -> list[Revocation]:
         """Return those of `revocations` that have no record, or one that ends before they do."""
         if not revocations:

@@ -58,6 +58,13 @@ class Upstream(Protocol):
             StoreError: It is not known which.
         """
 
+    async def has_record(self, revocations: Sequence[Revocation]) -> bool:
+        """Ask the durable records, not the copy, whether any of `revocations` is there.
+
+        Raises:
+            StoreError: It is not known.
+        """
+
     def age(self) -> float | None:
         """Return seconds since the copy was last proven complete, None if it never was."""
 

@@ -14,6 +14,7 @@ from starlette.requests import HTTPConnection  # noqa: TC002
 from revokebus.claims import AccessToken, RefreshToken, check_scopes
 from revokebus.engine import AnyToken, Engine
 from revokebus.errors import ConfigurationError, InsufficientScopeError
+from revokebus.settings import OnStale  # noqa: TC001 - FastAPI reads it, see _CallIt
 from revokebus.web.bearer import HTTP_ERRORS, bearer_token, http_error
 
 STATE_NAME = "revokebus"
@@ -29,21 +30,31 @@ class TokenGuard(SecurityBase, Generic[AnyToken]):
     Args:
         token_type: The type of token that opens the route.
         scopes: The scopes that the token must all have.
+        on_stale: What to do where the copy is too old; the setting by default.
     """
 
-    def __init__(self, token_type: type[AnyToken], scopes: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        token_type: type[AnyToken],
+        scopes: tuple[str, ...] = (),
+        on_stale: OnStale | None = None,
+    ) -> None:
         self.model = HTTPBearer(bearerFormat="JWT", description=f"A JWT of type {token_type.type}.")
         self.scheme_name = f"{token_type.type.capitalize()}Token"
         self._token_type = token_type
         self._scopes = scopes
+        self._on_stale = on_stale
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TokenGuard):
             return NotImplemented
-        return (self._token_type, self._scopes) == (other._token_type, other._scopes)
+        return self._demands() == other._demands()
 
     def __hash__(self) -> int:
-        return hash((self._token_type, self._scopes))
+        return hash(self._demands())
+
+    def _demands(self) -> tuple[object, ...]:
+        return self._token_type, self._scopes, self._on_stale
 
     async def __call__(self, connection: HTTPConnection, route: SecurityScopes) -> AnyToken:
         """Return the request's token.
@@ -59,7 +70,7 @@ class TokenGuard(SecurityBase, Generic[AnyToken]):
         bus = bus_of(connection)
         try:
             encoded = bearer_token(connection.scope["headers"])
-            token = await bus.authenticate(encoded, self._token_type)
+            token = await bus.authenticate(encoded, self._token_type, on_stale=self._on_stale)
             required = (*self._scopes, *route.scopes)
             if not token.scopes.issuperset(required):
                 raise InsufficientScopeError(required)
@@ -94,11 +105,15 @@ class _CallIt:
         raise TypeError("write Depends(require_access()), with the inner parentheses")
 
 
-def require_access(*scopes: Annotated[str, _CallIt()]) -> TokenGuard[AccessToken]:
+def require_access(
+    *scopes: Annotated[str, _CallIt()], on_stale: OnStale | None = None
+) -> TokenGuard[AccessToken]:
     """Return a dependency that demands an access token.
 
     Args:
         scopes: Scopes that the token must all have.
+        on_stale: What this route does where the revocations here are too old to decide; by
+            default what ``Settings.on_stale`` says.
 
     The dependency answers 401 with an RFC 6750 challenge for a missing, malformed, expired or
     revoked token and for one of another type; 403 where a scope is missing; 503 with
@@ -108,9 +123,11 @@ def require_access(*scopes: Annotated[str, _CallIt()]) -> TokenGuard[AccessToken
         ValueError: A scope is not a ``scope-token`` (RFC 6749 §3.3).
     """
     check_scopes(scopes)
-    return TokenGuard(AccessToken, scopes)
+    return TokenGuard(AccessToken, scopes, on_stale)
 
 
-def require_refresh(*_: Annotated[Never, _CallIt()]) -> TokenGuard[RefreshToken]:
-    """Return a dependency that demands a refresh token; see `require_access` for its answers."""
-    return TokenGuard(RefreshToken)
+def require_refresh(
+    *_: Annotated[Never, _CallIt()], on_stale: OnStale | None = None
+) -> TokenGuard[RefreshToken]:
+    """Return a dependency that demands a refresh token; see `require_access` for the rest."""
+    return TokenGuard(RefreshToken, (), on_stale)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 import math
 from dataclasses import asdict, replace
@@ -16,7 +15,6 @@ from revokebus.errors import (
     ConfigurationError,
     NotDurableError,
     NotReadyError,
-    PredicateError,
     ReplayedTokenError,
     RevokedTokenError,
     StaleError,
@@ -25,6 +23,7 @@ from revokebus.errors import (
 )
 from revokebus.issuer import RESERVED_CLAIMS, Issuer, TokenPair
 from revokebus.memory import MemoryUpstream
+from revokebus.predicates import Predicates
 from revokebus.replica import Replica
 from revokebus.report import BusStatus, Receipt
 from revokebus.revocation import SPENT, Revocation, Spending
@@ -34,15 +33,14 @@ from revokebus.verifier import Verifier
 from revokebus.wire import MAX_EXPIRES_AT
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
     from types import TracebackType
 
     from revokebus.clock import Clock
+    from revokebus.predicates import Predicate
     from revokebus.report import State
     from revokebus.settings import OnStale
     from revokebus.upstream import Upstream
-
-    Predicate = Callable[[AccessToken | RefreshToken], bool | Awaitable[bool]]
 
 logger = logging.getLogger("revokebus")
 
@@ -70,7 +68,7 @@ class Engine:
         self._verifier = Verifier(self.settings, clock)
         self._issuer = Issuer(self.settings, clock)
         self._upstream = self._make_upstream(clock)
-        self._predicates: list[Predicate] = []
+        self._predicates = Predicates()
         self._phase: Literal["new", "starting", "running", "closing", "closed"] = "new"
         self._said_stale_at = -math.inf
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -268,7 +266,7 @@ class Engine:
                 refuse it. If it raises, or returns anything but a bool, the request is refused
                 with `PredicateError`. A sync one must not block: it runs on the event loop.
         """
-        self._predicates.append(predicate)
+        self._predicates.add(predicate)
         return predicate
 
     async def authenticate(
@@ -295,7 +293,7 @@ class Engine:
         policy = on_stale or self.settings.on_stale
         await self._require_unrevoked(token, policy)
         if self._predicates and token_type.type in self.settings.checked_token_types:
-            await self._ask_predicates(token)
+            await self._predicates.ask(token)
             await self._require_unrevoked(token, policy)  # a predicate may have waited
         return token
 
@@ -359,22 +357,3 @@ class Engine:
                 "denylist_enabled (REVOKEBUS_DENYLIST_ENABLED) is off, so nothing would refuse "
                 "the token"
             )
-
-    async def _ask_predicates(self, token: AccessToken | RefreshToken) -> None:
-        for predicate in self._predicates:
-            try:
-                denied: object = predicate(token)
-                if inspect.isawaitable(denied):
-                    denied = await denied
-            except Exception as error:
-                logger.exception("revokebus: a deny_if predicate raised; the request is refused")
-                raise PredicateError("The application's own check failed") from error
-            if not isinstance(denied, bool):
-                logger.error(
-                    "revokebus: a deny_if predicate returned %s instead of a bool; the request "
-                    "is refused",
-                    type(denied).__name__,
-                )
-                raise PredicateError("The application's own check failed")
-            if denied:
-                raise RevokedTokenError

@@ -12,11 +12,11 @@ import contextlib
 import itertools
 import logging
 import random
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from redis.backoff import ExponentialWithJitterBackoff
 
+from revokebus.acknowledged import Acknowledged
 from revokebus.continuity import Break, Continuity, Push
 from revokebus.errors import StoreError, WireError
 from revokebus.repair import Repair
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from revokebus.revocation import Revocation
     from revokebus.settings import Settings
     from revokebus.store import Page, Store, Written
-    from revokebus.wire import RowId
 
 logger = logging.getLogger("revokebus")
 
@@ -47,14 +46,6 @@ _SAVED_AT_ONCE = 5000
 _CANCEL_AGAIN = 0.1
 _LASTING = 5.0
 _MOST_FAILURES = 10
-
-
-@dataclass(frozen=True, slots=True)
-class Acknowledged:
-    """A write of this instance that the log must show when it is read next."""
-
-    at: float
-    revocations: Sequence[Revocation]
 
 
 class Replica:
@@ -88,7 +79,7 @@ class Replica:
         self._proven_at: float | None = None
         self._unsaved: dict[Revocation, None] = {}
         self._repair = Repair(denylist)
-        self._acknowledged: dict[RowId, Acknowledged] = {}
+        self._acknowledged = Acknowledged()
         self._subscribed = False
         self._troubles = Troubles()
         self._wake, self._fresh = asyncio.Event(), asyncio.Event()
@@ -162,7 +153,7 @@ class Replica:
     def _remember(self, written: Written, revocations: Sequence[Revocation]) -> None:
         row, position = decode_row_id(written.position.encode()), self._continuity.position
         if position is None or row > position.row.id:  # else it has been read already
-            self._acknowledged[row] = Acknowledged(self._clock.elapsed(), revocations)
+            self._acknowledged.remember(row, self._clock.elapsed(), revocations)
 
     async def spend(self, spent: Revocation, unless: Sequence[Revocation]) -> Spending:
         """Let Redis decide; what this process knows already needs no asking."""
@@ -278,21 +269,14 @@ class Replica:
                     raise StoreError("the log does not stay the same while it is read")
                 await self._list(store, rows)
                 continue
-            for row in rows:
-                self._acknowledged.pop(row.id, None)
+            self._acknowledged.seen(rows)
             await self._apply_all("row", [row.payload for row in rows])
             if page is not None and not page.more:
-                self._miss_acknowledged(sent)
+                if missed := self._acknowledged.missed(sent):
+                    logger.warning("revokebus: Redis lost %d acknowledged writes", len(missed))
+                    self._repair.lost(missed)
                 self._proven_at = sent
                 return
-
-    def _miss_acknowledged(self, sent: float) -> None:
-        """Find what Redis acknowledged before `sent` and the log, read to its end, lacks."""
-        for row, acknowledged in list(self._acknowledged.items()):
-            if acknowledged.at < sent:
-                del self._acknowledged[row]
-                self._repair.lost(acknowledged.revocations)
-                logger.warning("revokebus misses an acknowledged write in the log: data was lost")
 
     async def _read(self, store: Store) -> Page | None:
         position = self._continuity.position

@@ -4,12 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test bench check format lock clean
+.PHONY: help demo test faults bench check format lock clean
 
 help:
 	@echo "make demo    three instances, one revocation, and when each of them refused it"
 	@echo "             (ARGS=--serve leaves them running)"
 	@echo "make test    the whole test suite, on real servers that it starts and stops"
+	@echo "make faults  faults done to real servers under load, and which promises held"
+	@echo "             (SEED=n repeats a run, ONLY=word chooses)"
 	@echo "make bench   what a request costs while Redis hangs, against one while it is well"
 	@echo "make check   formatting, lint, types, direction of imports"
 	@echo "make format  mend the formatting"
@@ -28,6 +30,9 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest $(ARGS)
+
+faults: $(READY)
+	@SEED=$(SEED) ONLY="$(ONLY)" $(BIN)/python -m tests.faults
 
 bench: $(READY)
 	$(BIN)/python -m load_tests.outage

@@ -288,6 +288,8 @@ class Replica:
             logger.warning("revokebus lists all revocations again: %s", reason.value)
         # The position first: what comes after it is read from the log.
         position = await store.position()
+        if reason is Break.NOT_LISTED and (why := await store.unsettled()):
+            raise StoreError(why)
         self._repair.begin()
         async for payloads in store.records():
             await self._apply_all("record", payloads)

@@ -43,6 +43,7 @@ _BATCH_ROWS = 500
 _BATCH_BYTES, _CHARACTER_BYTES, _ROW_BYTES = MAX_BYTES // 2, 12, 64
 _SCAN_COUNT = 1000
 _TURN_SECONDS = 10.0
+_SETTLING_TICKS = 4
 _HEARTBEAT_TICKS = 20
 _HEARTBEAT_LEAST = 10.0
 
@@ -65,6 +66,14 @@ local last = last_row()
 """
 
 _OPEN = _DATA_SET + "return {epoch, last}"
+
+# How old the data set is, and whether somebody is writing back what an older one had.
+_UNSETTLED = """
+local time = redis.call('TIME')
+local began = tonumber(redis.call('HGET', KEYS[1], 'began'))
+local age = began and tonumber(time[1]) + tonumber(time[2]) / 1000000 - began or 0
+return {string.format('%.3f', age), redis.call('EXISTS', KEYS[2])}
+"""
 
 # A record is only ever lengthened: its life is reckoned by both clocks, Redis's and the writer's,
 # the longest reckoning counts, and the value, from which others read the expiry, keeps the later
@@ -157,6 +166,7 @@ class Store:
         self._tag = f"{{{settings.namespace}}}"
         self._meta, self._log = f"{self._tag}:meta", f"{self._tag}:log"
         self._channel = f"{self._tag}:ch"
+        self._repair = f"{self._tag}:repair"
         self._heartbeat = f"{self._tag}:hb:{secrets.token_hex(8)}"
         self._heartbeat_life = math.ceil(
             max(_HEARTBEAT_LEAST, _HEARTBEAT_TICKS * settings.tick_interval)
@@ -166,6 +176,7 @@ class Store:
         self._writer = Redis(connection_pool=writing_pool(settings))
         self._open_script = self._reader.register_script(_OPEN)
         self._read_script = self._reader.register_script(_READ)
+        self._unsettled_script = self._reader.register_script(_UNSETTLED)
         self._write_script = self._writer.register_script(_WRITE)
         self._spend_script = self._reader.register_script(_WRITE)
 
@@ -237,6 +248,19 @@ class Store:
             )
         return Position(epoch.decode(), _row(*last))
 
+    async def unsettled(self) -> str:
+        """Return why a process that knows nothing must not rely on the records yet, or nothing.
+
+        A Redis that has just lost its data looks like one that never had any. Those who know
+        better need a few ticks to notice and to write it back.
+        """
+        settled = _SETTLING_TICKS * self._settings.tick_interval
+        async with self._deadline():
+            age, repairing = await self._unsettled_script(keys=[self._meta, self._repair])
+        if float(age) < settled:
+            return f"the data is new; instances that know more get {settled:g} s to write it back"
+        return "another instance is writing back what Redis has lost" if repairing else ""
+
     async def records(self) -> AsyncIterator[list[bytes | None]]:
         """Yield the records' payloads, some at a time; None for a key that holds no string."""
         cursor = 0
@@ -289,7 +313,7 @@ class Store:
     @contextlib.asynccontextmanager
     async def turn(self) -> AsyncIterator[bool]:
         """Yield whether it is this instance's turn to repair; no other has it meanwhile."""
-        lock = self._reader.lock(f"{self._tag}:repair", timeout=_TURN_SECONDS)
+        lock = self._reader.lock(self._repair, timeout=_TURN_SECONDS)
         async with self._deadline():
             granted = await lock.acquire(blocking=False)
         try:

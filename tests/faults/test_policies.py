@@ -15,6 +15,7 @@ from revokebus import AccessToken, RevokeBus, require_access
 from revokebus.engine import Engine
 from revokebus.errors import RevokedTokenError, StaleError
 from revokebus.testing import ManualClock
+from tests.support import settle
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -31,6 +32,7 @@ async def stale(
     redis_server: RedisServer, make_settings: MakeSettings, on_stale: OnStale
 ) -> AsyncIterator[Engine]:
     """An engine whose last proof is older than the bound, beside a Redis that is well."""
+    settle(redis_server)
     clock = ManualClock()
     settings = make_settings(
         redis_server.url,

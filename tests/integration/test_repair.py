@@ -162,3 +162,38 @@ async def test_fifty_instances_repair_once(
                 await asyncio.sleep(0.05)
         assert recorded(client) == count
         assert logged(client) <= 1.1 * count
+
+
+async def test_a_process_that_starts_after_a_loss_waits_for_those_who_know(
+    redis_server: RedisServer,
+    make_settings: MakeSettings,
+    client: redis.Redis,
+    eventually: Eventually,
+) -> None:
+    """A deployment in the second after FLUSHALL would accept everything that was revoked."""
+    settings = make_settings(redis_server.url, tick_interval=0.3)
+    async with Engine(settings) as old:
+        await eventually(lambda: (old.status().staleness or 0) > 0.05)
+        (lost,) = await revoke_some(old, 1)
+        client.flushall()
+        async with Engine(settings) as new:
+            assert new.status().state == "fresh"
+            assert new._denylist.holds(lost)
+
+
+async def test_a_repair_under_way_is_waited_for(
+    redis_server: RedisServer,
+    make_settings: MakeSettings,
+    client: redis.Redis,
+    eventually: Eventually,
+) -> None:
+    """A process that starts during a long repair would know a part and believe it is all."""
+    settings = make_settings(redis_server.url, startup_timeout=0.1)
+    async with Engine(settings) as engine:
+        await eventually(lambda: engine.status().state == "fresh")
+    client.set("{revokebus}:repair", "somebody", ex=60)
+    async with Engine(settings) as engine:
+        await eventually(lambda: "writing back" in (engine.status().last_error or ""))
+        assert engine.status().state == "starting"
+        client.delete("{revokebus}:repair")
+        await eventually(lambda: engine.status().state == "fresh")

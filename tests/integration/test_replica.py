@@ -17,6 +17,7 @@ from revokebus.errors import NotDurableError, ReplayedTokenError, RevokedTokenEr
 from revokebus.revocation import Revocation
 from revokebus.testing import ManualClock
 from revokebus.wire import encode_payload
+from tests.support import settle
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -70,6 +71,7 @@ async def test_the_push_alone_brings_it(
     eventually: Eventually,
 ) -> None:
     """A revocation would take as long as the next tick, half a second and not milliseconds."""
+    settle(redis_server)
     settings = make_settings(redis_server.url, tick_interval=NEVER, max_staleness=3 * NEVER)
     async with Engine(settings) as one, Engine(settings) as two:
         await eventually(lambda: two.status().subscribed)
@@ -206,6 +208,7 @@ async def test_what_could_not_be_written_is_tried_at_the_end(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """A revocation made in the seconds before a deployment would be lost without a word."""
+    settle(redis_server)
     settings = make_settings(redis_server.url, tick_interval=NEVER, max_staleness=3 * NEVER)
     async with Engine(settings) as engine:
         kept, lost = await access(engine), await access(engine)

@@ -76,14 +76,15 @@ class NaiveListener:
         self._channel = channel
         self._known: set[str] = set()
         self.generation = 0
+        self.subscribed = asyncio.Event()
 
     def knows(self, jti: str) -> bool:
         """Return whether a message has named the token."""
         return jti in self._known
 
     def staleness(self) -> float | None:
-        """Return 0: it never doubts."""
-        return 0.0
+        """Return a tenth of a second: it never doubts, and messages take a moment."""
+        return 0.1
 
     async def run(self) -> None:
         """Listen until cancelled."""
@@ -99,6 +100,7 @@ class NaiveListener:
         try:
             await pubsub.subscribe(self._channel)
             async for message in pubsub.listen():
+                self.subscribed.set()
                 if message["type"] == "message":
                     with contextlib.suppress(WireError):
                         for each in decode_payload(decode_message(message["data"]).payload):
@@ -166,6 +168,7 @@ class Arena:
                 stack.push_async_callback(instance.close)
             for work in (self._control.run(), self._watch()):
                 stack.push_async_callback(_cancel, asyncio.create_task(work))
+            await self._control.subscribed.wait()  # it has its chance
             load = asyncio.create_task(self._revoke())
             stack.push_async_callback(_cancel, load)
             await asyncio.sleep(before)

@@ -15,11 +15,13 @@ help:
 	@echo "make bench   what a request costs while Redis hangs, against one while it is well"
 	@echo "make check   formatting, lint, types, direction of imports"
 	@echo "make format  mend the formatting"
+	@echo "make clean   remove what the others have made"
 	@echo "make lock    renew requirements.lock from pyproject.toml"
 
 $(READY): pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed; name one with: make PYTHON=python3.12 ..."; exit 1; }
+	@echo "Setting up $(VENV) ..."
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .

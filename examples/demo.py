@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import httpx2
+import redis
 from rich.console import Console
 from rich.table import Table
 
@@ -64,7 +65,7 @@ def main() -> int:
             stopping.set()
             raise KeyboardInterrupt
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, interrupt)
     try:
         with ExitStack() as servers:
@@ -120,6 +121,15 @@ def demonstrate(console: Console, servers: ExitStack) -> list[AppServer]:
 def redis_url(console: Console, servers: ExitStack) -> str:
     """Return the user's Redis, or one that is started here."""
     if given := os.environ.get("REVOKEBUS_REDIS_URL"):
+        if given.startswith("memory:"):
+            raise RuntimeError(
+                "it needs a Redis that three processes share; unset REVOKEBUS_REDIS_URL or name one"
+            )
+        try:
+            with redis.Redis.from_url(given) as client:
+                client.ping()
+        except (redis.RedisError, ValueError) as error:
+            raise RuntimeError(f"the Redis of REVOKEBUS_REDIS_URL: {error}") from error
         console.print("Using the Redis that REVOKEBUS_REDIS_URL names.")
         return given
     server = servers.enter_context(RedisServer())
@@ -176,7 +186,10 @@ def table(refusals: list[Refusal]) -> Table:
         result.add_row(
             f"{number}{note}", f"{refusal.last_accepted:+.1f}", f"{refusal.first_refused:+.1f}"
         )
-    result.caption = "Negative: before the acknowledgement arrived. Each client asks in turn."
+    result.caption = (
+        "Negative: before the acknowledgement arrived. "
+        "Each instance is asked again as soon as it has answered."
+    )
     return result
 
 

@@ -58,14 +58,15 @@ class Token:
 
     @classmethod
     def __get_pydantic_core_schema__(cls, _source: object, _handler: object) -> NoReturn:
-        """Refuse to be read from a request: a token comes out of a guard, never out of a body.
+        """Refuse to be read from a request, or to be the form of an answer.
 
         Raises:
             TypeError: Always; FastAPI meets it where a route forgets its guard.
         """
         raise TypeError(
             f"{cls.__name__} does not come from the request: take it from a guard, as in "
-            "Annotated[AccessToken, Depends(require_access())]"
+            "Annotated[AccessToken, Depends(require_access())]; and to answer with one, return "
+            "its fields"
         )
 
 

@@ -96,6 +96,7 @@ class Engine:
         """
         if self._phase not in ("new", "closed"):
             raise ConfigurationError("this RevokeBus is running already; one start, one close")
+        self._warn_of_what_is_not_shared()
         before, self._phase = self._phase, "starting"
         self._loop = asyncio.get_running_loop()
         try:
@@ -105,6 +106,15 @@ class Engine:
             raise
         if self._phase == "starting":  # and not closed meanwhile
             self._phase = "running"
+
+    def _warn_of_what_is_not_shared(self) -> None:
+        if not self.settings.denylist_enabled:
+            logger.warning("revokebus: denylist_enabled is off, so no token can be revoked")
+        elif not self.settings.uses_redis:
+            logger.warning(
+                "revokebus: memory:// keeps revocations in this process alone; with several "
+                "workers or instances the others would go on accepting the token: use a Redis"
+            )
 
     async def close(self) -> None:
         """Stop. Every check raises `NotReadyError` from now on, until the next start."""
@@ -209,6 +219,8 @@ class Engine:
             InvalidTokenError: The encoded token is not one of ours.
             NotDurableError: Refused here from now on, but Redis does not hold the record yet.
         """
+        if not isinstance(token, str | AccessToken | RefreshToken):
+            raise TypeError("revoke takes a token or its encoded form")
         if isinstance(token, str):
             token = self._verifier.verify_signature(token)
         return await self._revoke([self._revocation_of(token)])
@@ -237,7 +249,8 @@ class Engine:
             position = await self._upstream.write(live) if live else None
         except StoreError as error:
             raise NotDurableError(
-                f"applied here, not durable: {error}; it is written as soon as Redis takes it"
+                f"applied here, not durable: {error}; it is written as soon as Redis takes it, if "
+                "this process lives until then"
             ) from error
         return Receipt(len(live), position)
 
@@ -342,7 +355,8 @@ class Engine:
         if self._phase != "running":
             raise NotReadyError(
                 "RevokeBus is not running: it starts with the lifespan of the application that it "
-                "is attached to, which is the outermost one (in tests: `with TestClient(app)`)"
+                "is attached to, which is the outermost one (in tests: `with TestClient(app)`; in "
+                "a script: `async with RevokeBus() as bus`)"
             )
 
     def _require_denylist(self) -> None:

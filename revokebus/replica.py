@@ -242,8 +242,20 @@ class Replica:
             else:
                 await self._try("unsaved", self._save(store))
                 await self._try("repair", self._repair.write_back(store))
+            self._say_if_stale()
             self._denylist.sweep(_SWEPT_PER_TICK)
             await self._pause()
+
+    def _say_if_stale(self) -> None:
+        age = self.age()
+        if age is None:
+            return
+        if age > self._settings.max_staleness:
+            self._troubles.note(
+                "copy", f"stale, no proof within {self._settings.max_staleness:g} s"
+            )
+        elif self._troubles.over("copy"):
+            logger.warning("revokebus: the copy is fresh again")
 
     async def _pause(self) -> None:
         await asyncio.sleep(_SHORTEST_PAUSE)

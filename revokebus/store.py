@@ -340,7 +340,7 @@ class Store:
             seconds = self._settings.redis_timeout
             raise StoreError(f"Redis did not answer within {seconds:g} s") from None
         except (RedisError, OSError) as error:
-            raise StoreError(f"Redis: {error}") from error
+            raise StoreError(f"Redis: {error}".rstrip(".")) from error
 
 
 def _row(row_id: bytes, fields: Sequence[bytes]) -> Row:

@@ -25,9 +25,9 @@ class Troubles:
             logger.warning("revokebus %s", text)
         self._lasting[part] = text
 
-    def over(self, part: str) -> None:
-        """Forget the trouble of `part`."""
-        self._lasting.pop(part, None)
+    def over(self, part: str) -> bool:
+        """Forget the trouble of `part`, and say whether there was one."""
+        return self._lasting.pop(part, None) is not None
 
     def ignore(self, source: str, kind: str) -> None:
         """Count something that is not ours; only the first of its kind is logged."""

@@ -6,12 +6,19 @@ import asyncio
 import shutil
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import pytest
 
 from revokebus import Settings
 from revokebus.testing import ManualClock, RedisServer
 from revokebus.testing.redis_server import embedded_valkey
 from tests.support import SECRET
+
+# On a new machine Hypothesis first builds its tables of characters, which is slow once.
+hypothesis.settings.register_profile(
+    "revokebus", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("revokebus")
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

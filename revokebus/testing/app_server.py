@@ -9,8 +9,7 @@ import tempfile
 import urllib.error
 import urllib.request
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from revokebus.testing.process import LOOPBACK, ChildProcess
 
@@ -37,7 +36,7 @@ class AppServer(ChildProcess):
         self._app = app
         self._environment = {**os.environ, **(environment or {})}
         self.port = port
-        self._log: Path | None = None
+        self._log: IO[bytes] | None = None
 
     @property
     def url(self) -> str:
@@ -55,9 +54,8 @@ class AppServer(ChildProcess):
 
     def launch(self) -> None:
         """Start the application without waiting for it."""
-        descriptor, name = tempfile.mkstemp(prefix="revokebus-", suffix=".log")
-        os.close(descriptor)
-        self._log = Path(name)
+        # A file without a name, so that nothing is left behind however this process ends.
+        self._log = tempfile.TemporaryFile("a+b")  # noqa: SIM115 - open as long as the process
         # The port is taken before the process starts: no other can come between.
         with socket.create_server((LOOPBACK, self.port), backlog=_BACKLOG) as listener:
             self.port = listener.getsockname()[1]
@@ -84,12 +82,16 @@ class AppServer(ChildProcess):
 
     def printed(self) -> str:
         """Return what the application has printed so far."""
-        return self._log.read_text(errors="replace") if self._log else ""
+        if self._log is None:
+            return ""
+        # Without moving the position, which the application shares.
+        size = os.fstat(self._log.fileno()).st_size
+        return os.pread(self._log.fileno(), size, 0).decode(errors="replace")
 
     def _end(self, number: signal.Signals) -> None:
         super()._end(number)
         if self._log is not None:
-            self._log.unlink(missing_ok=True)
+            self._log.close()
             self._log = None
 
 

@@ -6,7 +6,7 @@ import shutil
 import signal
 import socket
 import subprocess
-from typing import TYPE_CHECKING, Self
+from typing import IO, TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -48,22 +48,21 @@ class ChildProcess:
         self,
         command: Sequence[str],
         *,
-        log: Path,
+        log: IO[bytes],
         environment: Mapping[str, str] | None = None,
         keep_open: Sequence[int] = (),
         folder: Path | None = None,
     ) -> None:
-        with log.open("ab") as output:
-            self._process = subprocess.Popen(  # noqa: S603 - the subclass's own command
-                [*_with_parent(), *command],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env=environment,
-                cwd=folder,
-                pass_fds=keep_open,
-                start_new_session=True,
-            )
+        self._process = subprocess.Popen(  # noqa: S603 - the subclass's own command
+            [*_with_parent(), *command],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            cwd=folder,
+            pass_fds=keep_open,
+            start_new_session=True,
+        )
 
     @property
     def running(self) -> bool:

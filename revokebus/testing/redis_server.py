@@ -69,7 +69,8 @@ class RedisServer(ChildProcess):
             part for name, value in (fixed | self._options).items() for part in (f"--{name}", value)
         ]
         log = self._folder / "server.log"
-        self._spawn([self._binary, *directives], log=log, folder=self._folder)
+        with log.open("ab") as output:
+            self._spawn([self._binary, *directives], log=output, folder=self._folder)
         deadline = time.monotonic() + _START_SECONDS
         with self.client() as client:
             while not self._answers(client):

@@ -108,7 +108,10 @@ async def test_away_later(
 
 
 async def test_frozen(
-    redis_server: RedisServer, make_settings: MakeSettings, eventually: Eventually
+    redis_server: RedisServer,
+    make_settings: MakeSettings,
+    eventually: Eventually,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """A server that hangs would hang every request, or look healthy for ever."""
     settings = make_settings(
@@ -119,12 +122,15 @@ async def test_frozen(
         redis_server.freeze()
         assert at_once(engine.authenticate(good.access_token, AccessToken))
         await eventually(lambda: engine.status().state == "stale")
+        await eventually(lambda: "copy: stale" in (engine.status().last_error or ""))
         status = engine.status()
         assert "did not answer within 0.2 s" in (status.last_error or "")
         assert not status.subscribed
         redis_server.thaw()
         await eventually(lambda: engine.status().state == "fresh")
         await eventually(lambda: engine.status().subscribed)
+        await eventually(lambda: engine.status().last_error is None)
+    assert "fresh again" in caplog.text
 
 
 async def test_a_stalled_event_loop_is_stale_by_itself(

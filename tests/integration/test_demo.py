@@ -80,7 +80,7 @@ def test_it_uses_a_redis_at_hand(redis_server: RedisServer) -> None:
         assert client.exists(*client.keys("{revokebus-demo-*"))
 
 
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_serve_prints_lines_that_work_and_ends_with_everything(
     demo: subprocess.Popen[str], ending: signal.Signals
 ) -> None:
@@ -123,5 +123,16 @@ def test_a_redis_that_is_away_is_said() -> None:
     )
     assert done.returncode == 1
     assert "The demonstration failed" in done.stdout
+    assert "refused" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
     assert secret not in done.stdout + done.stderr
+
+
+def test_memory_is_refused_at_once() -> None:
+    """The quick start's setting would make the demonstration fail after ten seconds."""
+    environment = {**os.environ, "REVOKEBUS_REDIS_URL": "memory://"}
+    done = subprocess.run(
+        COMMAND, capture_output=True, text=True, timeout=_SECONDS, check=False, env=environment
+    )
+    assert done.returncode == 1
+    assert "unset REVOKEBUS_REDIS_URL" in " ".join(done.stdout.split())

@@ -42,6 +42,7 @@ def test_every_block_is_run_by_a_test_of_this_file() -> None:
         "sh",  # its start
         "sh",  # the requests
         "python",  # the script
+        "python",  # a check of its own, and health
     ]
 
 
@@ -66,6 +67,7 @@ def test_the_installation_is_of_what_is_there() -> None:
 def environment(tmp_path: Path) -> dict[str, str]:
     """Where `python` and `uvicorn` are those of this run, and `main.py` is the README's."""
     (tmp_path / "main.py").write_text(blocks("python")[0])
+    (tmp_path / "more.py").write_text(blocks("python")[2])
     (tmp_path / "script.py").write_text(blocks("python")[1])
     return {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
@@ -76,20 +78,28 @@ def port(tmp_path: Path, environment: dict[str, str], redis_server: RedisServer)
     port = free_port()
     script = blocks("sh")[2].replace("8000", str(port)).replace("memory://", redis_server.url)
     exports, serve = script.strip().rsplit("\n", 1)
+    serve = serve.replace("main:app", "more:app")  # main.py and what follows it
     script = f"{exports}\necho $REVOKEBUS_SECRET_KEY > key\nexec {serve}"
     process = subprocess.Popen(["bash", "-euc", script], cwd=tmp_path, env=environment)
+    try:
+        wait_for(process, f"http://localhost:{port}/openapi.json")
+        yield port
+    finally:
+        process.terminate()
+        process.wait(_SECONDS)
+
+
+def wait_for(process: subprocess.Popen[bytes], url: str) -> None:
     deadline = time.monotonic() + _SECONDS
     while True:
         try:
-            httpx2.get(f"http://localhost:{port}/openapi.json")
-            break
+            httpx2.get(url)
         except httpx2.TransportError:
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.02)
-    yield port
-    process.terminate()
-    process.wait(_SECONDS)
+        else:
+            return
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the README's requests need curl")
@@ -104,6 +114,8 @@ def test_the_quick_start(
     assert re.findall(r"HTTP/1.1 (\d+)", done.stdout) == ["200", "200", "401"]
     assert "an item of alice" in done.stdout
     assert "Token has been revoked" in done.stdout
+
+    assert httpx2.get(f"http://localhost:{port}/health").json()["state"] == "fresh"
 
     # The script revokes what the application then refuses.
     pair = httpx2.post(f"http://localhost:{port}/login").raise_for_status().json()

@@ -57,6 +57,18 @@ async def test_an_encoded_token_can_be_revoked(engine: Engine) -> None:
         await engine.authenticate(pair.refresh_token, RefreshToken)
     with pytest.raises(InvalidTokenError):
         await engine.revoke("nonsense")
+    with pytest.raises(TypeError, match="encoded form"):
+        await engine.revoke(pair)  # type: ignore[arg-type]  # on purpose
+
+
+async def test_memory_says_that_it_is_not_shared(
+    make_settings: MakeSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With several workers a revoked token would go on working in the others, without a word."""
+    async with Engine(make_settings()):
+        assert "memory:// keeps revocations in this process" in caplog.text
+    async with Engine(make_settings(denylist_enabled=False)):
+        assert "denylist_enabled is off" in caplog.text
 
 
 async def test_revoking_twice_is_harmless(engine: Engine) -> None:

@@ -7,34 +7,15 @@ import time
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, cast
 
-import pytest
-
 from revokebus.engine import Engine
 from revokebus.revocation import Revocation
 from revokebus.wire import decode_payload
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
-
     import redis
 
     from revokebus.testing import RedisServer
     from tests.support import Eventually, MakeSettings
-
-
-@pytest.fixture
-def client(redis_server: RedisServer) -> Iterator[redis.Redis]:
-    with redis_server.client() as client:
-        yield client
-
-
-@pytest.fixture
-async def fleet(
-    redis_server: RedisServer, make_settings: MakeSettings
-) -> AsyncIterator[list[Engine]]:
-    async with AsyncExitStack() as stack:
-        settings = make_settings(redis_server.url)
-        yield [await stack.enter_async_context(Engine(settings)) for _ in range(3)]
 
 
 async def revoke_some(engine: Engine, count: int, life: float = 600) -> list[Revocation]:

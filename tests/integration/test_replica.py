@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import gc
 import logging
-from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,29 +19,12 @@ from revokebus.wire import encode_payload
 from tests.support import settle
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
-
     import redis
 
     from revokebus.testing import RedisServer
     from tests.support import Eventually, MakeSettings
 
 NEVER = 3600.0
-
-
-@pytest.fixture
-def client(redis_server: RedisServer) -> Iterator[redis.Redis]:
-    with redis_server.client() as client:
-        yield client
-
-
-@pytest.fixture
-async def fleet(
-    redis_server: RedisServer, make_settings: MakeSettings
-) -> AsyncIterator[list[Engine]]:
-    async with AsyncExitStack() as stack:
-        settings = make_settings(redis_server.url)
-        yield [await stack.enter_async_context(Engine(settings)) for _ in range(3)]
 
 
 def knows(engine: Engine, token: AccessToken | RefreshToken) -> bool:

@@ -15,7 +15,7 @@ from revokebus.testing import ManualClock
 from revokebus.wire import MAX_BYTES, decode_message, decode_payload, decode_row_id, encode_payload
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
 
     import redis
 
@@ -40,12 +40,6 @@ async def opened(settings: Settings, clock: Clock = CLOCK) -> AsyncIterator[Stor
 async def store(redis_server: RedisServer, make_settings: MakeSettings) -> AsyncIterator[Store]:
     async with opened(make_settings(redis_server.url)) as store:
         yield store
-
-
-@pytest.fixture
-def client(redis_server: RedisServer) -> Iterator[redis.Redis]:
-    with redis_server.client() as client:
-        yield client
 
 
 def revocation(value: str = "a", *, life: float = 60, claim: str = "jti") -> Revocation:

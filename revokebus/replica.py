@@ -168,7 +168,11 @@ class Replica:
 
     async def has_record(self, revocations: Sequence[Revocation]) -> bool:
         """Ask Redis whether any of `revocations` is recorded."""
-        return await self._running_store().has_record(revocations)
+        store = self._running_store()
+        # A copy that knows nothing would not refuse what a Redis that lost its data lacks, too.
+        if self._proven_at is None and (why := await store.unsettled()):
+            raise StoreError(why)
+        return await store.has_record(revocations)
 
     def age(self) -> float | None:
         """Return seconds since the copy was last proven complete, None if it never was."""

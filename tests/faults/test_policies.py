@@ -14,6 +14,7 @@ from fastapi.testclient import TestClient
 from revokebus import AccessToken, RevokeBus, require_access
 from revokebus.engine import Engine
 from revokebus.errors import RevokedTokenError, StaleError
+from revokebus.replica import _end
 from revokebus.testing import ManualClock
 from tests.support import settle
 
@@ -42,10 +43,8 @@ async def stale(
         access_ttl=10 * NEVER,
     )
     async with Engine(settings, clock=clock) as engine:
-        async with asyncio.timeout(10):
-            while not engine.status().subscribed:  # noqa: ASYNC110 - its ticks are over then
-                await asyncio.sleep(0.005)
-        await asyncio.sleep(0.1)
+        # Without its ticker nothing can prove the copy again.
+        await _end([t for t in asyncio.all_tasks() if t.get_name() == "revokebus-ticker"])
         clock.advance(3 * NEVER + 1)
         assert engine.status().state == "stale"
         yield engine
@@ -87,6 +86,20 @@ async def test_ask_redis(redis_server: RedisServer, make_settings: MakeSettings)
         async with asyncio.timeout(5):
             with pytest.raises(StaleError, match="cannot be asked"):
                 await engine.authenticate(good.access_token, AccessToken)
+
+
+async def test_a_redis_that_has_just_lost_its_data_is_not_believed(
+    redis_server: RedisServer, make_settings: MakeSettings
+) -> None:
+    """A process started after FLUSHALL would ask an empty Redis and accept what was revoked."""
+    settle(redis_server)
+    settings = make_settings(redis_server.url, on_stale="ask_redis", startup_timeout=0)
+    with redis_server.client() as client:
+        client.set("{revokebus}:repair", "somebody", ex=60)  # who has noticed the loss
+        async with Engine(settings) as engine:
+            assert engine.status().state == "starting"
+            with pytest.raises(StaleError, match="cannot be asked"):
+                await engine.authenticate(engine.issue("alice").access_token, AccessToken)
 
 
 async def test_accept(

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 # The parser is private to redis-py and has to be subclassed all the same, see SafeParser;
 # tests/integration/test_connection.py fails if a release changes what is relied on here.
 from redis._parsers import _AsyncHiredisParser
-from redis.asyncio import ConnectionPool
-from redis.asyncio.connection import parse_url
+from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 if TYPE_CHECKING:
-    from revokebus.settings import Settings
+    from collections.abc import Mapping
+
+    from revokebus.redis_url import Address
 
 _WRITE_RETRIES = 3
 
@@ -38,27 +39,34 @@ class SafeParser(_AsyncHiredisParser):
             raise RedisConnectionError(f"connection lost: {error}") from error
 
 
-def writing_pool(settings: Settings) -> ConnectionPool:
-    """Return a pool whose requests are tried again: every write is idempotent."""
-    retry = Retry(ExponentialWithJitterBackoff(base=0.01, cap=0.1), _WRITE_RETRIES)
-    return ConnectionPool(**_options(settings), retry=retry)
+def client(
+    options: Mapping[str, Any], address: Address | None, deadline: float, *, again: bool = False
+) -> Redis:
+    """Return a client with a pool of its own, which it closes; an async context manager.
 
-
-def reading_pool(settings: Settings) -> ConnectionPool:
-    """Return a pool whose requests fail at the first error: a hidden retry hides an outage."""
-    return ConnectionPool(**_options(settings), retry=Retry(NoBackoff(), 0))
-
-
-def _options(settings: Settings) -> dict[str, Any]:
+    Args:
+        options: What the URL says.
+        address: The server, where the URL does not name it.
+        deadline: Seconds within which the server must take a connection, and answer.
+        again: Whether a request is tried again after an error: right for what is idempotent,
+            wrong for what is to notice an outage.
+    """
+    retry = (
+        Retry(ExponentialWithJitterBackoff(base=0.01, cap=0.1), _WRITE_RETRIES)
+        if again
+        else Retry(NoBackoff(), 0)
+    )
+    where = {"host": address[0], "port": address[1]} if address else {}
     # Last wins: an option in the URL must not change what the protocol relies on.
-    return {
-        **parse_url(settings.redis_url),
+    fixed: dict[str, Any] = {
         "protocol": 2,  # RESP3 reads pub/sub several times slower
         "decode_responses": False,
         "encoding": "utf-8",
         "parser_class": SafeParser,
-        "socket_timeout": settings.redis_timeout,
-        "socket_connect_timeout": settings.redis_timeout,
+        "socket_timeout": deadline,
+        "socket_connect_timeout": deadline,
         "health_check_interval": 0,
         "driver_info": None,
+        "retry": retry,
     }
+    return Redis.from_pool(ConnectionPool(**{**options, **where, **fixed}))

@@ -1,13 +1,15 @@
-"""The local copy: every live revocation of this process, in memory.
+"""The local copy: the live revocations of this process, in memory.
 
 An entry, once added, is there until its ``expires_at`` has passed by the cautious
 `ExpiryClock`. Nothing else removes it: there is no eviction and no delete, so a look-up that
-finds an entry needs no clock at all.
+finds an entry needs no clock at all. Where there is a limit, what comes after it is reached is
+left out, and the copy says that it is incomplete for as long as that may matter.
 """
 
 from __future__ import annotations
 
 import heapq
+import math
 from typing import TYPE_CHECKING
 
 from revokebus.revocation import Revocation
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from revokebus.clock import ExpiryClock
 
 _SWEPT_PER_ADD = 2
+_ROOM = 0.9
 
 
 class Denylist:
@@ -25,16 +28,30 @@ class Denylist:
 
     Args:
         clock: Decides when an entry may be dropped.
+        max_entries: The most entries that are held; None for no limit.
+
+    Attributes:
+        complete: Whether every live revocation that was to be added is held.
+        left_out: How many were left out, ever.
     """
 
-    def __init__(self, clock: ExpiryClock) -> None:
+    def __init__(self, clock: ExpiryClock, max_entries: int | None = None) -> None:
         self._clock = clock
+        self._most = math.inf if max_entries is None else max_entries
         self._expiry: dict[str, dict[str, float]] = {}
         self._queue: list[tuple[float, str, str]] = []
         self._size = 0
+        self._left_out_until = 0.0
+        self.complete = True
+        self.left_out = 0
 
     def __len__(self) -> int:
         return self._size
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a tenth of the limit is free, so that listing again is worth while."""
+        return self._size <= _ROOM * self._most
 
     def add(self, revocation: Revocation) -> bool:
         """Hold `revocation` until it expires; a second one only ever lengthens the first.
@@ -44,17 +61,28 @@ class Denylist:
         """
         if revocation.expires_at <= self._clock.now():
             return False
-        values = self._expiry.setdefault(revocation.claim, {})
-        known = values.get(revocation.value)
+        known = self._expiry.get(revocation.claim, {}).get(revocation.value)
         if known is not None and known >= revocation.expires_at:
             return False
-        values[revocation.value] = revocation.expires_at
+        # Two for one: the copy shrinks faster than it grows, without ever a long pause.
+        self.sweep(_SWEPT_PER_ADD)
+        if known is None and self._size >= self._most:
+            self._leave_out(revocation)
+            return False
+        self._expiry.setdefault(revocation.claim, {})[revocation.value] = revocation.expires_at
         if known is None:
             self._size += 1
             self._enqueue(revocation.claim, revocation.value)
-        # Two for one: the copy shrinks faster than it grows, without ever a long pause.
-        self.sweep(_SWEPT_PER_ADD)
         return True
+
+    def _leave_out(self, revocation: Revocation) -> None:
+        self.left_out += 1
+        self.complete = False
+        self._left_out_until = max(self._left_out_until, revocation.expires_at)
+
+    def completed(self) -> None:
+        """Note that everything was listed anew and nothing was left out."""
+        self.complete, self._left_out_until = True, 0.0
 
     def matches(self, claims: Mapping[str, object]) -> bool:
         """Return whether a revocation matches these claims of a verified token."""
@@ -90,6 +118,8 @@ class Denylist:
                 del self._expiry[claim][value]
                 dropped += 1
         self._size -= dropped
+        if not self.complete and self._left_out_until <= now:
+            self.completed()  # whatever was left out has expired
         return dropped
 
     def _enqueue(self, claim: str, value: str) -> None:

@@ -15,6 +15,7 @@ from revokebus.errors import (
     ConfigurationError,
     NotDurableError,
     NotReadyError,
+    NotReplicatedError,
     ReplayedTokenError,
     RevokedTokenError,
     StaleError,
@@ -29,6 +30,7 @@ from revokebus.report import BusStatus, Receipt
 from revokebus.revocation import SPENT, Revocation, Spending
 from revokebus.settings import Settings
 from revokebus.store import Store
+from revokebus.upstream import Recorded
 from revokebus.verifier import Verifier
 from revokebus.wire import MAX_EXPIRES_AT
 
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
 
     from revokebus.clock import Clock
     from revokebus.predicates import Predicate
-    from revokebus.report import State
+    from revokebus.report import Finding, State
     from revokebus.settings import OnStale
     from revokebus.upstream import Upstream
 
@@ -64,7 +66,9 @@ class Engine:
         self.settings = settings or Settings()
         self._clock = clock = clock or SystemClock()
         self._expiry_clock = ExpiryClock(clock)
-        self._denylist = Denylist(self._expiry_clock)
+        # Without a Redis that could be asked instead, the copy has no limit.
+        limit = self.settings.max_entries if self.settings.uses_redis else None
+        self._denylist = Denylist(self._expiry_clock, limit)
         self._verifier = Verifier(self.settings, clock)
         self._issuer = Issuer(self.settings, clock)
         self._upstream = self._make_upstream(clock)
@@ -142,8 +146,28 @@ class Engine:
         """Return what is known of the copy; no network."""
         health = self._upstream.health()
         return BusStatus(
-            state=self._state(health.staleness), entries=len(self._denylist), **asdict(health)
+            state=self._state(health.staleness),
+            entries=len(self._denylist),
+            complete=self._denylist.complete,
+            **asdict(health),
         )
+
+    async def audit(self) -> list[Finding]:
+        """Look at Redis and at the settings for what endangers the promises.
+
+        Eviction, persistence, replicas, fencing, clocks, the user's rights and the log's
+        retention. It also runs at the start, which logs its warnings and refuses a
+        ``maxmemory-policy`` of ``allkeys-*``.
+
+        Returns:
+            What was found, what is well included; nothing on ``memory://``.
+
+        Raises:
+            StoreError: Redis could not be asked.
+            NotReadyError: The bus is not running.
+        """
+        self._require_running()
+        return list(await self._upstream.audit())
 
     def _state(self, staleness: float | None) -> State:
         if self._phase in ("closing", "closed"):
@@ -209,50 +233,65 @@ class Engine:
 
     # Revoke
 
-    async def revoke(self, token: AccessToken | RefreshToken | str) -> Receipt:
+    async def revoke(
+        self, token: AccessToken | RefreshToken | str, *, min_replicas: int | None = None
+    ) -> Receipt:
         """Refuse `token` from now on, here at once and everywhere within milliseconds.
 
         Args:
             token: A verified token, or an encoded one. One that has expired is left alone.
+            min_replicas: For how many replicas of Redis to wait, half of ``redis_timeout`` at
+                most; the setting by default. The receipt says how many there were.
 
         Raises:
             InvalidTokenError: The encoded token is not one of ours.
             NotDurableError: Refused here from now on, but Redis does not hold the record yet.
+            NotReplicatedError: Recorded, but by fewer replicas than that.
+            ConfigurationError: There can be no replicas, on ``memory://``.
         """
         if not isinstance(token, str | AccessToken | RefreshToken):
             raise TypeError("revoke takes a token or its encoded form")
         if isinstance(token, str):
             token = self._verifier.verify_signature(token)
-        return await self._revoke([self._revocation_of(token)])
+        return await self._revoke([self._revocation_of(token)], min_replicas)
 
-    async def revoke_session(self, session_id: str) -> Receipt:
+    async def revoke_session(self, session_id: str, *, min_replicas: int | None = None) -> Receipt:
         """Refuse every token of a session, those not issued yet included.
 
         Args:
             session_id: The ``sid`` of the session's tokens.
+            min_replicas: As for `revoke`.
 
         Raises:
             ValueError: `session_id` is not a text of 1 to 4096 characters.
             NotDurableError: Refused here from now on, but Redis does not hold the record yet.
+            NotReplicatedError: Recorded, but by fewer replicas than `min_replicas`.
+            ConfigurationError: There can be no replicas, on ``memory://``.
         """
         if not is_identifier(session_id):
             raise ValueError("session_id must be a text of 1 to 4096 characters")
-        return await self._revoke([self._session_revocation(session_id)])
+        return await self._revoke([self._session_revocation(session_id)], min_replicas)
 
-    async def _revoke(self, revocations: list[Revocation]) -> Receipt:
+    async def _revoke(
+        self, revocations: list[Revocation], min_replicas: int | None = None
+    ) -> Receipt:
         self._require_denylist()
+        needed = self.settings.min_replicas if min_replicas is None else min_replicas
         now = self._expiry_clock.now()  # a step of the wall clock expires nothing
         live = [revocation for revocation in revocations if revocation.expires_at > now]
         for revocation in live:
             self._denylist.add(revocation)
         try:
-            position = await self._upstream.write(live) if live else None
+            recorded = await self._upstream.write(live, needed) if live else Recorded()
         except StoreError as error:
             raise NotDurableError(
                 f"applied here, not durable: {error}; it is written as soon as Redis takes it, if "
                 "this process lives until then"
             ) from error
-        return Receipt(len(live), position)
+        receipt = Receipt(len(live), recorded.position, recorded.replicas)
+        if recorded.replicas is not None and recorded.replicas < needed:
+            raise NotReplicatedError(receipt, needed)
+        return receipt
 
     def _revocation_of(self, token: AccessToken | RefreshToken) -> Revocation:
         expires_at = min(token.expires_at + self.settings.leeway, MAX_EXPIRES_AT)
@@ -320,20 +359,23 @@ class Engine:
         age = self._upstream.age()
         if age is None or age > self.settings.max_staleness:
             await self._decide_without_proof(token, age, policy)
+        elif not self._denylist.complete:
+            await self._ask_redis(token, "The copy of the revocations is not complete")
+
+    async def _ask_redis(self, token: AccessToken | RefreshToken, why: str) -> None:
+        matching = [self._revocation_of(token), self._session_revocation(token.session_id)]
+        try:
+            recorded = await self._upstream.has_record(matching)
+        except StoreError as error:
+            raise StaleError(f"{why}, and Redis cannot be asked") from error
+        if recorded:
+            raise RevokedTokenError
 
     async def _decide_without_proof(
         self, token: AccessToken | RefreshToken, age: float | None, policy: OnStale
     ) -> None:
         if policy == "ask_redis":
-            matching = [self._revocation_of(token), self._session_revocation(token.session_id)]
-            try:
-                recorded = await self._upstream.has_record(matching)
-            except StoreError as error:
-                raise StaleError(
-                    "The revocations are too old, and Redis cannot be asked"
-                ) from error
-            if recorded:
-                raise RevokedTokenError
+            await self._ask_redis(token, "The revocations are too old")
             return
         if age is None:  # nothing is known, so there is no last known good
             raise StaleError("The revocations have not been loaded yet")

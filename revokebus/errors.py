@@ -16,7 +16,9 @@
     │   ├── StaleError             the local copy is older than ``max_staleness``
     │   ├── PredicateError         the application's own check failed
     │   └── StoreError             Redis could not be asked
+    │       ├── RefusedError       Redis has answered, and will not do it
     │       └── NotDurableError    revoked here, but Redis does not hold the record yet
+    │           └── NotReplicatedError  Redis holds it, too few of its replicas do
     ├── ConfigurationError         the application is put together wrongly
     └── WireError                  bytes on the channel or under our keys that are not ours
 
@@ -24,6 +26,11 @@ No message of these errors contains a token, a key or a password.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from revokebus.report import Receipt
 
 
 class RevokeBusError(Exception):
@@ -138,6 +145,32 @@ class NotDurableError(StoreError):
     def public(self) -> str:
         """What a client may be told."""
         return "Revoked: applied here, not durable yet"
+
+
+class RefusedError(StoreError):
+    """Redis can be reached and refuses: it is full, fenced, or the user lacks the right."""
+
+
+class NotReplicatedError(NotDurableError):
+    """Revoked everywhere and recorded in Redis, but by fewer replicas than were asked for.
+
+    If the primary is lost now, so may the record be; live instances would write it back.
+
+    Attributes:
+        receipt: What was achieved.
+    """
+
+    def __init__(self, receipt: Receipt, min_replicas: int) -> None:
+        super().__init__(
+            f"recorded in Redis, acknowledged by {receipt.replicas} of the {min_replicas} replicas "
+            "asked for"
+        )
+        self.receipt = receipt
+
+    @property
+    def public(self) -> str:
+        """What a client may be told."""
+        return "Revoked: not replicated yet"
 
 
 class ConfigurationError(RevokeBusError):

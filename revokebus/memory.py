@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from revokebus.errors import ConfigurationError
 from revokebus.revocation import Spending
-from revokebus.upstream import Health
+from revokebus.upstream import Health, Recorded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from revokebus.denylist import Denylist
+    from revokebus.report import Finding
     from revokebus.revocation import Revocation
 
 
@@ -30,11 +32,13 @@ class MemoryUpstream:
     async def stop(self) -> None:
         """Do nothing."""
 
-    async def write(self, revocations: Sequence[Revocation]) -> str | None:
+    async def write(self, revocations: Sequence[Revocation], min_replicas: int) -> Recorded:
         """Add `revocations` to the copy."""
+        if min_replicas:
+            raise ConfigurationError("memory:// (REVOKEBUS_REDIS_URL) has no replicas")
         for revocation in revocations:
             self._denylist.add(revocation)
-        return None
+        return Recorded()
 
     async def spend(self, spent: Revocation, unless: Sequence[Revocation]) -> Spending:
         """Add `spent` if neither it nor any of `unless` is there."""
@@ -45,6 +49,10 @@ class MemoryUpstream:
     async def has_record(self, revocations: Sequence[Revocation]) -> bool:
         """Return whether any of `revocations` is in the copy, which is all there is."""
         return any(self._denylist.holds(revocation) for revocation in revocations)
+
+    async def audit(self) -> Sequence[Finding]:
+        """Return nothing: there is nothing that could be set up wrongly."""
+        return ()
 
     def age(self) -> float | None:
         """Return 0: the copy is the original."""

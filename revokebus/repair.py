@@ -55,9 +55,10 @@ class Repair:
                 del self._lacking[key]
 
     def listed(self, revocations: Iterable[Revocation]) -> None:
-        """Note that the listing has brought these."""
+        """Note that the listing has brought these, as far as the copy has room for them."""
         for revocation in revocations:
-            self._listed[revocation.claim, revocation.value] = revocation.expires_at
+            if self._denylist.holds(revocation):
+                self._listed[revocation.claim, revocation.value] = revocation.expires_at
 
     def lost(self, revocations: Iterable[Revocation]) -> None:
         """Note that Redis has acknowledged these and lost them."""

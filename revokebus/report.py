@@ -17,10 +17,31 @@ class Receipt:
     Attributes:
         revocations: How many records were made durable; 0 for a token that has expired.
         position: The last row of the log that carries them, None on ``memory://``.
+        replicas: How many replicas of Redis have acknowledged them; None where `min_replicas`
+            was not asked for.
     """
 
     revocations: int
     position: str | None
+    replicas: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that the audit has looked at.
+
+    Attributes:
+        check: What was looked at, in one word: ``eviction``, ``persistence``, ``replicas``,
+            ``fencing``, ``clock``, ``rights`` or ``retention``.
+        level: ``ok``; ``warning``; or ``refused``, with which the bus does not start.
+        message: What was found.
+        remedy: What to do about it; empty where nothing is to be done.
+    """
+
+    check: str
+    level: Literal["ok", "warning", "refused"]
+    message: str
+    remedy: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +58,8 @@ class BusStatus:
         last_error: The trouble that lasts at this moment, in words.
         ignored: How many messages, rows and records of strangers were met, by kind.
         unsaved: How many revocations are applied here and not yet in Redis.
+        complete: Whether the copy has room for every revocation (``max_entries``). Where it has
+            not, Redis is asked about every token that the copy does not refuse.
     """
 
     state: State
@@ -47,3 +70,4 @@ class BusStatus:
     last_error: str | None = None
     ignored: Mapping[str, int] = field(default_factory=dict)
     unsaved: int = 0
+    complete: bool = True

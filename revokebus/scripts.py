@@ -2,14 +2,58 @@
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from redis.exceptions import NoScriptError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from redis.asyncio import Redis
+
+    Argument = bytes | str | float
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A script and the digest by which a server that has seen it knows it.
+
+    Attributes:
+        text: The Lua source.
+        sha: Its SHA-1, which is Redis's name for it and protects nothing.
+    """
+
+    text: str
+    sha: str
+
+    async def run(self, redis: Redis, keys: Sequence[bytes | str], args: Sequence[Argument]) -> Any:
+        """Run the script on a server, whether it has seen it before or not.
+
+        Raises:
+            redis.RedisError: The server refuses, or is away.
+        """
+        try:
+            return await redis.evalsha(self.sha, len(keys), *keys, *args)
+        except NoScriptError:
+            return await redis.eval(self.text, len(keys), *keys, *args)
+
+
+def _script(text: str) -> Script:
+    return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
 # The epoch names the data set: whoever finds none makes one, and everybody else then knows that
 # Redis has lost what it had. The log is never empty: a position needs a row that can be missed.
+# Where all is there nothing is written, so that a Redis that is full can still be listed.
 _DATA_SET = """
 local meta, log = KEYS[1], KEYS[2]
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
-if redis.call('HSETNX', meta, 'epoch', ARGV[1]) == 1 then
-  redis.call('HSET', meta, 'format', ARGV[2], 'began', string.format('%.3f', now))
+if redis.call('HEXISTS', meta, 'epoch') == 0 then
+  local began = string.format('%.3f', now)
+  redis.call('HSET', meta, 'epoch', ARGV[1], 'format', ARGV[2], 'began', began)
 end
 local epoch, format = unpack(redis.call('HMGET', meta, 'epoch', 'format'))
 if format ~= ARGV[2] then
@@ -20,21 +64,36 @@ if not last_row() then redis.call('XADD', log, '*', 'r', ARGV[3]) end
 local last = last_row()
 """
 
-OPEN = _DATA_SET + "return {epoch, last}"
+OPEN = _script(_DATA_SET + "return {epoch, last}")
 
-# How old the data set is, and whether somebody is writing back what an older one had.
-UNSETTLED = """
+# For how long this server has had this data set, and whether somebody is writing back what an
+# older one had. A server that was restored from a snapshot, or promoted, has another run_id than
+# the one noted in the data set. One that cannot note its own tells how long it has been up.
+UNSETTLED = _script("""
+local meta, repair = KEYS[1], KEYS[2]
 local time = redis.call('TIME')
-local began = tonumber(redis.call('HGET', KEYS[1], 'began'))
-local age = began and tonumber(time[1]) + tonumber(time[2]) / 1000000 - began or 0
-return {string.format('%.3f', age), redis.call('EXISTS', KEYS[2])}
-"""
+local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
+local began, server, since = unpack(redis.call('HMGET', meta, 'began', 'server', 'since'))
+since = tonumber(since or began)
+local info = redis.pcall('INFO', 'server')
+if since and type(info) == 'string' then
+  local id = string.match(info, 'run_id:(%x+)')
+  if id and id ~= server then
+    if server then since = now end
+    local noted = redis.pcall('HSET', meta, 'server', id, 'since', string.format('%.3f', since))
+    if type(noted) == 'table' then
+      since = now - (tonumber(string.match(info, 'uptime_in_seconds:(%d+)')) or 0)
+    end
+  end
+end
+return {string.format('%.3f', since and now - since or 0), redis.call('EXISTS', repair)}
+""")
 
 # A record is only ever lengthened: its life is reckoned by both clocks, Redis's and the writer's,
 # the longest reckoning counts, and the value, from which others read the expiry, keeps the later
 # one. Nothing but the data set's name is written before XADD, so that a Redis that is full or
 # fenced refuses as a whole. A writer that may not publish has written all the same.
-WRITE = (
+WRITE = _script(
     _DATA_SET
     + """
 local channel, single_use, retention, payload = ARGV[4], ARGV[5] == '1', ARGV[6], ARGV[7]
@@ -72,12 +131,24 @@ return {id, 'granted', type(heard) == 'table' and heard.err or ''}
 """
 )
 
-
 # A script and not MULTI, which a Redis that is full refuses even for reading. To lengthen the
 # heartbeat is a write, so that a former primary that may no longer accept writes cannot answer;
 # one that is full allows it.
-READ = """
+READ = _script("""
 local alive = redis.call('EXPIRE', KEYS[3], ARGV[3])
 local named = redis.call('HMGET', KEYS[1], 'epoch', 'format')
 return {named, redis.call('XRANGE', KEYS[2], ARGV[1], '+', 'COUNT', ARGV[2]), alive}
-"""
+""")
+
+# Which of some commands the user may use, each given as its number of words and the words.
+RIGHTS = _script("""
+if not redis.acl_check_cmd then return {} end
+local allowed, at = {}, 1
+while at <= #ARGV do
+  local count = tonumber(ARGV[at])
+  local ok, may = pcall(redis.acl_check_cmd, unpack(ARGV, at + 1, at + count))
+  allowed[#allowed + 1] = (ok and may) and 1 or 0
+  at = at + 1 + count
+end
+return allowed
+""")

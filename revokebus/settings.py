@@ -7,21 +7,19 @@ import json
 # Wide types for the caller, who may write a list or a set; pydantic reads them at run time.
 from collections.abc import Sequence, Set  # noqa: TC003
 from typing import Annotated, Literal, Self
-from urllib.parse import parse_qs, urlsplit
 
 import jwt
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
-from redis.asyncio.connection import parse_url
+
+from revokebus.redis_url import parse_redis_url
 
 Algorithm = Literal["HS256", "HS384", "HS512"]
 TokenType = Literal["access", "refresh"]
 OnStale = Literal["reject", "ask_redis", "accept"]
 
 _KEY_BYTES: dict[Algorithm, int] = {"HS256": 32, "HS384": 48, "HS512": 64}
-_SCHEMES = ("redis", "rediss", "unix", "memory")
 _LONGEST_TTL = 10 * 366 * 86_400.0
-_URL_OPTIONS = frozenset({"db", "username", "password", "max_connections"})
 _SLACK = 0.1
 _FEWEST_CHARACTERS = 8
 _LONGEST_UNIT = 16
@@ -58,7 +56,10 @@ class Settings(BaseSettings):
     empty variable counts as not set.
 
     Attributes:
-        redis_url: ``redis://``, ``rediss://`` or ``unix://``, as redis-py reads them; or
+        redis_url: ``redis://``, ``rediss://`` or ``unix://``, as redis-py reads them;
+            ``redis+sentinel://host:port,host:port/service/database`` to ask Sentinels for the
+            primary (their own credentials as ``?sentinel_username=&sentinel_password=``);
+            ``redis+cluster://host:port,host:port``; the latter two with ``rediss+`` for TLS; or
             ``memory://`` for one process without Redis.
         namespace: Prefix of every key and of the channel. Applications that share a Redis but
             not their revocations need different ones.
@@ -87,6 +88,12 @@ class Settings(BaseSettings):
         log_retention: Seconds that the change feed keeps. By default the longest token
             lifetime plus leeway.
         verified_cache_size: Verified tokens whose signature is not checked again; 0 for none.
+        min_replicas: For how many replicas of Redis a revocation waits, half of `redis_timeout`
+            at most, before it counts as done. ``revoke`` can have its own.
+        max_entries: The most revocations that the copy holds. At this limit nothing that is
+            alive is dropped: Redis is asked about every token that the copy does not refuse.
+        allow_allkeys_eviction: Whether to start on a Redis whose ``maxmemory-policy`` may drop
+            any key, and with it revocations that nobody then knows of.
     """
 
     model_config = SettingsConfigDict(
@@ -119,6 +126,9 @@ class Settings(BaseSettings):
     redis_timeout: float = Field(default=1.0, gt=0, le=60)
     log_retention: float | None = Field(default=None, gt=0, le=2 * _LONGEST_TTL)
     verified_cache_size: int = Field(default=10_000, ge=0)
+    min_replicas: int = Field(default=0, ge=0, le=100)
+    max_entries: int = Field(default=1_000_000, ge=1)
+    allow_allkeys_eviction: bool = False
 
     @property
     def longest_life(self) -> float:
@@ -133,7 +143,7 @@ class Settings(BaseSettings):
     @property
     def uses_redis(self) -> bool:
         """Whether revocations are shared through Redis."""
-        return urlsplit(self.redis_url).scheme != "memory"
+        return parse_redis_url(self.redis_url).kind != "memory"
 
     @property
     def signing_key(self) -> str:
@@ -170,19 +180,14 @@ class Settings(BaseSettings):
     @classmethod
     def _check_redis_url(cls, url: str) -> str:
         try:
-            scheme = urlsplit(url).scheme
-        except ValueError:
-            scheme = ""
-        if scheme not in _SCHEMES:
-            known = ", ".join(f"{name}://" for name in _SCHEMES)
-            raise ValueError(f"redis_url (REVOKEBUS_REDIS_URL) must begin with one of {known}")
-        if scheme != "memory" and not _is_redis_url(url):
+            parse_redis_url(url)
+        except ValueError as error:
             raise ValueError(
-                "redis_url (REVOKEBUS_REDIS_URL) is not a URL that redis-py understands: "
-                "redis://user:password@host:port/database with the password percent-encoded, or "
-                "unix:///path?db=database; of redis-py's options only db, username, password, "
-                "max_connections and those that begin with ssl_"
-            )
+                f"redis_url (REVOKEBUS_REDIS_URL) {error}. It looks like "
+                "redis://user:password@host:port/database with the password percent-encoded, "
+                "unix:///path?db=database, redis+sentinel://host:port,host:port/service/database, "
+                "redis+cluster://host:port,host:port, or memory://"
+            ) from None
         return url
 
     @model_validator(mode="after")
@@ -238,17 +243,3 @@ def _can_sign(secret: str, algorithms: Sequence[Algorithm]) -> bool:
     except (jwt.PyJWTError, UnicodeError):
         return False
     return True
-
-
-def _is_redis_url(url: str) -> bool:
-    """Return whether redis-py can connect by `url`; nothing is connected."""
-    try:
-        parse_url(url)
-    except ValueError:
-        return False  # without the cause, which can quote a part of the password
-    parts = urlsplit(url)
-    if not all(name in _URL_OPTIONS or name.startswith("ssl_") for name in parse_qs(parts.query)):
-        return False
-    if parts.scheme == "unix":
-        return bool(parts.path)
-    return parts.path.strip("/").isdecimal() or not parts.path.strip("/")

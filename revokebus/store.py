@@ -1,7 +1,4 @@
-"""Redis: the write script, the records, the log and the heartbeat.
-
-All keys share the hash tag ``{namespace}``, so that one script may touch them on a cluster.
-"""
+"""Redis: the write script, the records, the log and the heartbeat."""
 
 from __future__ import annotations
 
@@ -10,33 +7,40 @@ import contextlib
 import math
 import secrets
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from redis.asyncio import Redis
-from redis.exceptions import LockError, RedisError
+from redis.exceptions import LockError, RedisError, ResponseError
 
 from revokebus import scripts
-from revokebus.connection import reading_pool, writing_pool
 from revokebus.continuity import Position, Row
-from revokebus.errors import StoreError, WireError
+from revokebus.errors import RefusedError, StoreError, WireError
+from revokebus.keys import Keys
+from revokebus.primary import Primary
 from revokebus.revocation import Spending
 from revokebus.subscription import Subscription
 from revokebus.wire import (
     FORMAT_VERSION,
     MAX_BYTES,
+    Message,
     decode_payload,
     decode_row_id,
+    encode_message,
     encode_payload,
     encode_row_id,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+
+    from redis.asyncio import Redis
 
     from revokebus.clock import Clock
+    from revokebus.primary import Clients
     from revokebus.revocation import Revocation
+    from revokebus.scripts import Argument
     from revokebus.settings import Settings
+
+Answer = TypeVar("Answer")
 
 PAGE_ROWS = 1000
 _BATCH_ROWS = 500
@@ -44,9 +48,10 @@ _BATCH_ROWS = 500
 _BATCH_BYTES, _CHARACTER_BYTES, _ROW_BYTES = MAX_BYTES // 2, 12, 64
 _SCAN_COUNT = 1000
 _TURN_SECONDS = 10.0
-_SETTLING_TICKS = 4
+_SETTLING_TICKS = 3
 _HEARTBEAT_TICKS = 20
 _HEARTBEAT_LEAST = 10.0
+_WAIT_SHARE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +70,12 @@ class Written:
     Attributes:
         position: The last row of the log that was written.
         unheard: Why it could not be published, or nothing.
+        replicas: How many replicas have acknowledged it; None where nobody asked.
     """
 
     position: str
     unheard: str
+    replicas: int | None = None
 
 
 class Store:
@@ -78,56 +85,54 @@ class Store:
 
     Args:
         settings: Where Redis is, the namespace and the deadlines.
-        clock: Tells the wall time.
+        clock: Tells the time.
     """
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self._settings = settings
         self._clock = clock
-        self._tag = f"{{{settings.namespace}}}"
-        self._meta, self._log = f"{self._tag}:meta", f"{self._tag}:log"
-        self._channel = f"{self._tag}:ch"
-        self._repair = f"{self._tag}:repair"
-        self._heartbeat = f"{self._tag}:hb:{secrets.token_hex(8)}"
+        self._keys = Keys(settings.namespace)
+        self._primary = Primary(settings, clock)
         self._heartbeat_life = math.ceil(
             max(_HEARTBEAT_LEAST, _HEARTBEAT_TICKS * settings.tick_interval)
         )
         self._retention = settings.log_retention or settings.longest_life
-        self._reader = Redis(connection_pool=reading_pool(settings))
-        self._writer = Redis(connection_pool=writing_pool(settings))
-        self._open_script = self._reader.register_script(scripts.OPEN)
-        self._read_script = self._reader.register_script(scripts.READ)
-        self._unsettled_script = self._reader.register_script(scripts.UNSETTLED)
-        self._write_script = self._writer.register_script(scripts.WRITE)
-        self._spend_script = self._reader.register_script(scripts.WRITE)
 
     async def close(self) -> None:
         """Withdraw the heartbeat and end every connection, whatever state they are in."""
         with contextlib.suppress(StoreError):  # the heartbeat expires by itself
-            async with self._deadline():
-                await self._reader.delete(self._heartbeat)
-        for client in (self._reader, self._writer):
-            # A peer that does not answer cannot be said goodbye to.
-            with contextlib.suppress(RedisError, OSError):
-                await client.aclose(close_connection_pool=True)
+            await self._ask(lambda clients: clients.reader.delete(self._keys.heartbeat))
+        await self._primary.close()
 
-    def record_key(self, revocation: Revocation) -> bytes:
-        """Return the key of a revocation's record.
+    async def write(self, revocations: Sequence[Revocation], *, min_replicas: int = 0) -> Written:
+        """Record, log and publish `revocations`. Doing it again changes nothing but the log.
 
-        The claim's name is quoted, because a name may contain the colon that ends it.
+        Args:
+            revocations: What to write.
+            min_replicas: For how many replicas to wait, half of ``redis_timeout`` at most.
         """
-        key = f"{self._tag}:r:{quote(revocation.claim, safe='')}:{revocation.value}"
-        return key.encode("utf-8", "surrogatepass")
-
-    async def write(self, revocations: Sequence[Revocation]) -> Written:
-        """Record, log and publish `revocations`. Doing it again changes nothing but the log."""
         written = Written("", "")
         for batch in _batches(revocations):
-            keys, args = self._write_arguments(batch, single_use=False)
-            async with self._deadline():
-                reply = await self._write_script(keys=keys, args=args)
-            written = Written(reply[0].decode(), reply[2].decode())
+            (row, _, unheard), replicas = await self._write_batch(batch, min_replicas)
+            if written.replicas is not None:
+                replicas = min(written.replicas, replicas)
+            written = Written(row.decode(), unheard.decode(), replicas)
         return written
+
+    async def _write_batch(self, batch: Sequence[Revocation], min_replicas: int) -> Any:
+        keys, args = self._write_arguments(batch, single_use=False)
+        if not min_replicas:
+            return await self._ask(lambda c: scripts.WRITE.run(c.writer, keys, args)), None
+        milliseconds = math.ceil(_WAIT_SHARE * self._settings.redis_timeout * 1000)
+
+        async def write_and_wait(clients: Clients) -> Any:
+            # WAIT speaks of the connection that it comes on, so both go in one pipeline.
+            async with clients.writer.pipeline(transaction=False) as pipe:
+                pipe.eval(scripts.WRITE.text, len(keys), *keys, *args)
+                pipe.wait(min_replicas, milliseconds)
+                return await pipe.execute()
+
+        return await self._ask(write_and_wait)
 
     async def spend(self, spent: Revocation, unless: Sequence[Revocation]) -> Spending:
         """Write `spent` if neither it nor any of `unless` is recorded, in one step.
@@ -135,73 +140,94 @@ class Store:
         Not tried again after an error: a lost answer would look like somebody else's attempt.
         """
         keys, args = self._write_arguments([spent], single_use=True)
-        keys += [self.record_key(revocation) for revocation in unless]
-        async with self._deadline():
-            reply = await self._spend_script(keys=keys, args=args)
+        keys += [self._keys.record(revocation) for revocation in unless]
+        reply = await self._ask(lambda clients: scripts.WRITE.run(clients.reader, keys, args))
         return Spending(reply[1].decode())
+
+    async def push(self, epoch: str, revocations: Sequence[Revocation]) -> None:
+        """Publish `revocations` that Redis would not record; nothing is proven by it."""
+        for batch in _batches(revocations):
+            # Before every row of the log: who hears it applies it and expects nothing after it.
+            message = encode_message(Message(epoch, (0, 0), (0, 0), encode_payload(batch)))
+            await self._publish(message)
+
+    async def _publish(self, message: bytes) -> None:
+        await self._ask(lambda clients: clients.reader.publish(self._keys.channel, message))
 
     def _write_arguments(
         self, revocations: Sequence[Revocation], *, single_use: bool
-    ) -> tuple[list[bytes | str], list[bytes | str | float]]:
+    ) -> tuple[list[bytes | str], list[Argument]]:
         now = self._clock.wall()
-        keys: list[bytes | str] = [self._meta, self._log]
-        args: list[bytes | str | float] = [
+        keys: list[bytes | str] = [self._keys.meta, self._keys.log]
+        args: list[Argument] = [
             *self._data_set_arguments(),
-            self._channel,
+            self._keys.channel,
             "1" if single_use else "0",
             self._retention,
             encode_payload(revocations),
         ]
         for revocation in revocations:
-            keys.append(self.record_key(revocation))
+            keys.append(self._keys.record(revocation))
             args += [encode_payload([revocation]), revocation.expires_at]
             args.append(revocation.expires_at - now)
         return keys, args
 
-    def _data_set_arguments(self) -> list[bytes | str | float]:
+    def _data_set_arguments(self) -> list[Argument]:
         return [secrets.token_hex(16), str(FORMAT_VERSION), encode_payload([])]
 
     async def position(self) -> Position:
         """Return the end of the log; make a data set where there is none."""
-        async with self._deadline():
-            epoch, last = await self._open_script(
-                keys=[self._meta, self._log], args=self._data_set_arguments()
-            )
+        keys, args = [self._keys.meta, self._keys.log], self._data_set_arguments()
+        epoch, last = await self._ask(lambda clients: scripts.OPEN.run(clients.reader, keys, args))
         return Position(epoch.decode(), _row(*last))
 
     async def unsettled(self) -> str:
         """Return why a process that knows nothing must not rely on the records yet, or nothing.
 
         A Redis that has just lost its data looks like one that never had any. Those who know
-        better need a few ticks to notice and to write it back.
+        better need some ticks to notice and to write it back.
         """
         settled = _SETTLING_TICKS * self._settings.tick_interval
-        async with self._deadline():
-            age, repairing = await self._unsettled_script(keys=[self._meta, self._repair])
+        keys = [self._keys.meta, self._keys.repair]
+        age, repairing = await self._ask(
+            lambda clients: scripts.UNSETTLED.run(clients.reader, keys, [])
+        )
         if float(age) < settled:
-            return f"the data is new; instances that know more get {settled:g} s to write it back"
+            return (
+                "the data set, or the server that holds it, is new; instances that know more get "
+                f"{settled:g} s to write it back"
+            )
         return "another instance is writing back what Redis has lost" if repairing else ""
 
     async def records(self) -> AsyncIterator[list[bytes | None]]:
-        """Yield the records' payloads, some at a time; None for a key that holds no string."""
-        cursor = 0
+        """Yield the records' payloads, some at a time; None for a key that holds no string.
+
+        The walk stays on the server that it began on, and ends with an error if that one might
+        not have had every record from its beginning to its end.
+        """
+        async with self._deadline():
+            clients = await self._primary.clients()
+            await self._primary.check_whole(clients)
+        redis, cursor = clients.reader, 0
         while True:
             async with self._deadline():
-                cursor, keys = await self._reader.scan(
-                    cursor, match=f"{self._tag}:r:*", count=_SCAN_COUNT
-                )
-                payloads = await self._reader.mget(keys) if keys else []
+                cursor, keys = await redis.scan(cursor, match=self._keys.records, count=_SCAN_COUNT)
+                payloads = await redis.mget(keys) if keys else []
             yield cast("list[bytes | None]", payloads)  # decode_responses is off
             if cursor == 0:
-                return
+                break
+        async with self._deadline():
+            await self._primary.check_whole(clients)
+        if not self._primary.is_current(clients):
+            raise StoreError("the primary has changed while the revocations were listed")
 
     async def read(self, after: Position) -> Page:
         """Return the log from `after`, that row included, and show that this instance lives."""
-        async with self._deadline():
-            (epoch, version), entries, alive = await self._read_script(
-                keys=[self._meta, self._log, self._heartbeat],
-                args=[encode_row_id(after.row.id), PAGE_ROWS, self._heartbeat_life],
-            )
+        keys = [self._keys.meta, self._keys.log, self._keys.heartbeat]
+        args: list[Argument] = [encode_row_id(after.row.id), PAGE_ROWS, self._heartbeat_life]
+        (epoch, version), entries, alive = await self._ask(
+            lambda clients: scripts.READ.run(clients.reader, keys, args)
+        )
         if epoch and version != b"%d" % FORMAT_VERSION:
             raise StoreError(f"the data has format {version!r}, this is format {FORMAT_VERSION}")
         if not alive:
@@ -211,20 +237,23 @@ class Store:
 
     async def _begin_heartbeat(self) -> None:
         with contextlib.suppress(StoreError):  # presence is a help to operators, not a proof
-            async with self._deadline():
-                await self._reader.set(self._heartbeat, "1", ex=self._heartbeat_life)
+            await self._ask(
+                lambda clients: clients.reader.set(
+                    self._keys.heartbeat, "1", ex=self._heartbeat_life
+                )
+            )
 
     async def has_record(self, revocations: Sequence[Revocation]) -> bool:
         """Return whether any of `revocations` has a record, readable or not."""
-        async with self._deadline():
-            return bool(await self._reader.exists(*map(self.record_key, revocations)))
+        keys = [self._keys.record(each) for each in revocations]
+        return bool(await self._ask(lambda clients: clients.reader.exists(*keys)))
 
     async def missing(self, revocations: Sequence[Revocation]) -> list[Revocation]:
         """Return those of `revocations` that have no record, or one that ends before they do."""
         if not revocations:
             return []
-        async with self._deadline():
-            payloads = await self._reader.mget([self.record_key(each) for each in revocations])
+        keys = [self._keys.record(each) for each in revocations]
+        payloads = await self._ask(lambda clients: clients.reader.mget(keys))
         return [
             each
             for each, payload in zip(revocations, payloads, strict=True)
@@ -234,8 +263,9 @@ class Store:
     @contextlib.asynccontextmanager
     async def turn(self) -> AsyncIterator[bool]:
         """Yield whether it is this instance's turn to repair; no other has it meanwhile."""
-        lock = self._reader.lock(self._repair, timeout=_TURN_SECONDS)
         async with self._deadline():
+            clients = await self._primary.clients()
+            lock = clients.reader.lock(self._keys.repair, timeout=_TURN_SECONDS)
             granted = await lock.acquire(blocking=False)
         try:
             yield granted
@@ -246,11 +276,29 @@ class Store:
                     async with self._deadline():
                         await lock.release()
 
-    def subscribe(self) -> Subscription:
-        """Return a subscription to the channel, on a connection of its own."""
-        return Subscription(
-            self._reader.connection_pool, self._channel, deadline=self._settings.redis_timeout
-        )
+    @contextlib.asynccontextmanager
+    async def subscribe(self) -> AsyncIterator[Subscription]:
+        """Subscribe to the channel at the primary, on a connection of its own.
+
+        It ends with an error when another server becomes the primary.
+        """
+        async with self._deadline():
+            clients = await self._primary.clients()
+        async with Subscription(
+            clients.reader.connection_pool,
+            self._keys.channel,
+            deadline=self._settings.redis_timeout,
+            in_place=lambda: self._primary.is_current(clients),
+        ) as subscription:
+            yield subscription
+
+    async def ask(self, question: Callable[[Redis], Awaitable[Answer]]) -> Answer:
+        """Return what the primary answers to a `question` that changes nothing."""
+        return await self._ask(lambda clients: question(clients.reader))
+
+    async def _ask(self, work: Callable[[Clients], Awaitable[Answer]]) -> Answer:
+        async with self._deadline():
+            return await self._primary.run(work)
 
     @contextlib.asynccontextmanager
     async def _deadline(self) -> AsyncIterator[None]:
@@ -260,6 +308,8 @@ class Store:
         except TimeoutError:
             seconds = self._settings.redis_timeout
             raise StoreError(f"Redis did not answer within {seconds:g} s") from None
+        except ResponseError as error:
+            raise RefusedError(f"Redis: {error}".rstrip(".")) from error
         except (RedisError, OSError) as error:
             raise StoreError(f"Redis: {error}".rstrip(".")) from error
 

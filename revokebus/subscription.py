@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from types import TracebackType
 
     from redis.asyncio import ConnectionPool
@@ -30,12 +30,21 @@ class Subscription:
         channel: The channel's name.
         deadline: Seconds for the confirmation, for the silence before a PING, and for its
             answer.
+        in_place: Whether the server is still the one to listen to.
     """
 
-    def __init__(self, pool: ConnectionPool, channel: str, *, deadline: float) -> None:
+    def __init__(
+        self,
+        pool: ConnectionPool,
+        channel: str,
+        *,
+        deadline: float,
+        in_place: Callable[[], bool] = lambda: True,
+    ) -> None:
         self._connection: AbstractConnection = pool.make_connection()  # type: ignore[no-untyped-call]  # redis-py has no annotation here
         self._channel = channel
         self._deadline = deadline
+        self._in_place = in_place
 
     async def __aenter__(self) -> Self:
         try:
@@ -65,13 +74,16 @@ class Subscription:
         """Yield the data of each message.
 
         Raises:
-            redis.RedisError: The connection is lost, silent, or no longer subscribed.
+            redis.RedisError: The connection is lost, silent, no longer subscribed, or to a
+                server that is no longer the primary.
         """
         asked = False
         while True:
             reply = await self._connection.read_response(
                 disable_decoding=True, timeout=self._deadline
             )
+            if not self._in_place():
+                raise RedisConnectionError("another server is the primary now")
             if reply is None:
                 if asked:
                     raise RedisConnectionError("no answer to PING")

@@ -29,6 +29,13 @@ class Troubles:
         """Forget the trouble of `part`, and say whether there was one."""
         return self._lasting.pop(part, None) is not None
 
+    def note_or_over(self, part: str, trouble: str) -> None:
+        """Remember the trouble of `part`, or forget it where there is none."""
+        if trouble:
+            self.note(part, trouble)
+        else:
+            self.over(part)
+
     def ignore(self, source: str, kind: str) -> None:
         """Count something that is not ours; only the first of its kind is logged."""
         name = f"{source}_{kind}"

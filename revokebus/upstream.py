@@ -8,7 +8,21 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from revokebus.report import Finding
     from revokebus.revocation import Revocation, Spending
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """How durable a write is.
+
+    Attributes:
+        position: The log's last row; None where there is no log.
+        replicas: How many replicas have acknowledged it; None where nobody asked.
+    """
+
+    position: str | None = None
+    replicas: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +58,16 @@ class Upstream(Protocol):
     async def stop(self) -> None:
         """End every task and connection."""
 
-    async def write(self, revocations: Sequence[Revocation]) -> str | None:
-        """Make `revocations` durable and push them; return the log's last position.
+    async def write(self, revocations: Sequence[Revocation], min_replicas: int) -> Recorded:
+        """Make `revocations` durable and push them.
+
+        Args:
+            revocations: What to write.
+            min_replicas: For how many replicas to wait a moment.
 
         Raises:
             StoreError: They are not durable; they will be written later if this process lives.
+            ConfigurationError: There can be no replicas.
         """
 
     async def spend(self, spent: Revocation, unless: Sequence[Revocation]) -> Spending:
@@ -63,6 +82,13 @@ class Upstream(Protocol):
 
         Raises:
             StoreError: It is not known.
+        """
+
+    async def audit(self) -> Sequence[Finding]:
+        """Look for what endangers the promises.
+
+        Raises:
+            StoreError: Redis could not be asked.
         """
 
     def age(self) -> float | None:

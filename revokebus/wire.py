@@ -113,6 +113,12 @@ def decode_message(message: bytes) -> Message:
     return Message(epoch.decode(), decode_row_id(previous), decode_row_id(row), payload)
 
 
+def encode_message(message: Message) -> bytes:
+    """Return `message` as it stands on the channel; the write script does the same in Redis."""
+    previous, row = encode_row_id(message.previous), encode_row_id(message.row)
+    return f"RB {message.epoch} {previous} {row} ".encode() + message.payload
+
+
 def decode_row_id(text: bytes) -> RowId:
     """Return a stream entry's id as two numbers that compare as Redis compares them.
 

@@ -14,7 +14,7 @@ from fastapi.testclient import TestClient
 from revokebus import AccessToken, RevokeBus, require_access
 from revokebus.engine import Engine
 from revokebus.errors import RevokedTokenError, StaleError
-from revokebus.replica import _end
+from revokebus.tasks import end
 from revokebus.testing import ManualClock
 from tests.support import settle
 
@@ -44,7 +44,7 @@ async def stale(
     )
     async with Engine(settings, clock=clock) as engine:
         # Without its ticker nothing can prove the copy again.
-        await _end([t for t in asyncio.all_tasks() if t.get_name() == "revokebus-ticker"])
+        await end([t for t in asyncio.all_tasks() if t.get_name() == "revokebus-ticker"])
         clock.advance(3 * NEVER + 1)
         assert engine.status().state == "stale"
         yield engine

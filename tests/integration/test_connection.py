@@ -5,20 +5,20 @@ import errno
 from typing import TYPE_CHECKING
 
 import pytest
+from redis.asyncio.connection import parse_url
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from revokebus.connection import SafeParser, reading_pool, writing_pool
+from revokebus.connection import SafeParser, client
+from revokebus.redis_url import parse_redis_url
 
 if TYPE_CHECKING:
     from revokebus.testing import RedisServer
-    from tests.support import MakeSettings
 
 
-async def test_a_kernel_timeout_is_a_lost_connection(
-    redis_server: RedisServer, make_settings: MakeSettings
-) -> None:
+async def test_a_kernel_timeout_is_a_lost_connection(redis_server: RedisServer) -> None:
     """redis-py would spin on it: one dead TCP connection would freeze the whole application."""
-    connection = reading_pool(make_settings(redis_server.url)).make_connection()  # type: ignore[no-untyped-call]  # redis-py has no annotation
+    pool = client(parse_redis_url(redis_server.url).options, None, 0.5).connection_pool
+    connection = pool.make_connection()  # type: ignore[no-untyped-call]  # redis-py has no annotation
     await connection.connect()
     try:
         reader = connection._reader
@@ -31,14 +31,13 @@ async def test_a_kernel_timeout_is_a_lost_connection(
         await connection.disconnect(nowait=True)
 
 
-async def test_the_url_cannot_change_what_the_protocol_relies_on(
-    redis_server: RedisServer, make_settings: MakeSettings
-) -> None:
+async def test_the_url_cannot_change_what_the_protocol_relies_on(redis_server: RedisServer) -> None:
     """A copied URL with options would turn bytes into text, or hide outages behind retries."""
     url = f"{redis_server.url}?decode_responses=true&protocol=3&socket_timeout=99"
-    settings = make_settings().model_copy(update={"redis_url": url})  # Settings refuses it, too
-    for pool in (reading_pool(settings), writing_pool(settings)):
-        connection = pool.make_connection()  # type: ignore[no-untyped-call]  # redis-py has no annotation
+    options = parse_url(url)  # parse_redis_url refuses it, too
+    for again in (True, False):
+        redis = client(options, None, 0.5, again=again)
+        connection = redis.connection_pool.make_connection()  # type: ignore[no-untyped-call]  # redis-py has no annotation
         assert isinstance(connection._parser, SafeParser)
         assert connection.protocol == 2
         assert connection.socket_timeout == 0.5

@@ -6,19 +6,20 @@ from typing import TYPE_CHECKING
 import pytest
 from redis.exceptions import RedisError
 
-from revokebus.connection import reading_pool
+from revokebus.connection import client
+from revokebus.redis_url import parse_redis_url
 from revokebus.subscription import Subscription
 
 if TYPE_CHECKING:
     from revokebus.testing import RedisServer
-    from tests.support import MakeSettings
 
 DEADLINE = 0.2
 
 
 @pytest.fixture
-def subscription(redis_server: RedisServer, make_settings: MakeSettings) -> Subscription:
-    pool = reading_pool(make_settings(redis_server.url))
+def subscription(redis_server: RedisServer) -> Subscription:
+    options = parse_redis_url(redis_server.url).options
+    pool = client(options, None, 0.5).connection_pool
     return Subscription(pool, "channel", deadline=DEADLINE)
 
 
@@ -101,3 +102,16 @@ async def test_rights_withdrawn_later_are_an_error(
             with pytest.raises(RedisError):
                 async with asyncio.timeout(5):
                     await anext(aiter(subscription))
+
+
+async def test_one_to_a_server_that_is_no_longer_the_primary_ends(
+    redis_server: RedisServer,
+) -> None:
+    """After a failover an instance would listen to the old primary, where nobody publishes."""
+    in_place = True
+    pool = client(parse_redis_url(redis_server.url).options, None, 0.5).connection_pool
+    old = Subscription(pool, "channel", deadline=DEADLINE, in_place=lambda: in_place)
+    async with old, asyncio.timeout(5):
+        in_place = False
+        with pytest.raises(RedisError, match="another server"):
+            await anext(aiter(old))

@@ -125,7 +125,7 @@ def test_an_unknown_scheme_is_refused_at_start(url: str) -> None:
     """A misspelt address would be noticed at the first revocation."""
     message = message_of(secret_key=GOOD, redis_url=url)
     assert "REVOKEBUS_REDIS_URL" in message
-    assert "rediss://" in message
+    assert "redis+sentinel://host:port,host:port/service" in message
 
 
 @pytest.mark.parametrize(

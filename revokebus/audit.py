@@ -1,0 +1,266 @@
+"""Looks at Redis and at the settings for what endangers the promises, and names the remedy.
+
+Nothing is changed. What the user has no right to look at is reported as not known.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from revokebus import scripts
+from revokebus.errors import RefusedError
+from revokebus.keys import Keys
+from revokebus.redis_url import parse_redis_url
+from revokebus.report import Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+
+    from redis.asyncio import Redis
+
+    from revokebus.clock import Clock
+    from revokebus.redis_url import Kind
+    from revokebus.settings import Settings
+    from revokebus.store import Store
+
+    Info = Mapping[str, Any]
+
+Answer = TypeVar("Answer")
+
+_TOLERATED_SKEW = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """What was found out; None where the user has no right to ask.
+
+    Attributes:
+        info: Redis's INFO.
+        save: The points at which snapshots are taken.
+        fenced: For how many replicas a primary that accepts writes must be seen.
+        skew: By how many seconds Redis's clock is ahead of ours.
+        missing: The rights that the user lacks, as ACL rules.
+    """
+
+    info: Info | None
+    save: str | None
+    fenced: int | None
+    skew: float
+    missing: Sequence[str] | None
+
+
+async def audit(store: Store, settings: Settings, clock: Clock) -> list[Finding]:
+    """Return what was found, what is well included.
+
+    Raises:
+        StoreError: Redis could not be asked.
+    """
+    facts = await _gather(store, settings, clock)
+    return [
+        _eviction(facts.info, settings),
+        _persistence(facts),
+        _replicas(facts.info, settings),
+        _fencing(facts, parse_redis_url(settings.redis_url).kind),
+        _clock(facts.skew, settings),
+        _rights(facts.missing),
+        _retention(settings),
+    ]
+
+
+def refusal(findings: Iterable[Finding]) -> str:
+    """Return why the bus must not start, or nothing."""
+    return "; ".join(f"{f.message}; {f.remedy}" for f in findings if f.level == "refused")
+
+
+async def _gather(store: Store, settings: Settings, clock: Clock) -> _Facts:
+    config = await _allowed(store, lambda redis: redis.config_get("save", "min-replicas-to-write"))
+    # In bytes, because responses are not decoded; redis-py's annotation does not know.
+    told = {_text(name): _text(value) for name, value in (config or {}).items()}
+    return _Facts(
+        info=await _allowed(store, lambda redis: redis.info()),
+        save=told.get("save"),
+        fenced=int(told["min-replicas-to-write"]) if "min-replicas-to-write" in told else None,
+        skew=await _skew(store, clock),
+        missing=await _missing_rights(store, Keys(settings.namespace)),
+    )
+
+
+async def _allowed(store: Store, question: Callable[[Redis], Awaitable[Answer]]) -> Answer | None:
+    try:
+        return await store.ask(question)
+    except RefusedError:
+        return None
+
+
+async def _skew(store: Store, clock: Clock) -> float:
+    before = clock.wall()
+    time = await _allowed(store, lambda redis: redis.time())
+    after = clock.wall()
+    if time is None:
+        return 0.0
+    ahead = time[0] + time[1] / 1_000_000 - (before + after) / 2
+    certain = max(0.0, abs(ahead) - (after - before) / 2)
+    return certain if ahead > 0 else -certain
+
+
+async def _missing_rights(store: Store, keys: Keys) -> list[str] | None:
+    commands = _commands(keys)
+    words = [word for command in commands for word in (str(len(command)), *command)]
+    try:
+        allowed = await store.ask(lambda redis: scripts.RIGHTS.run(redis, [], words))
+    except RefusedError:
+        return ["+eval", "+evalsha"]
+    if not allowed:
+        return None  # the server is too old to tell
+    return [
+        f"+{command[0].lower()}"
+        for command, right in zip(commands, allowed, strict=True)
+        if not right
+    ]
+
+
+def _commands(keys: Keys) -> list[list[str]]:
+    """Every command that is used, with keys and a channel that it is used on."""
+    record, beat = keys.records.replace("*", "jti:x"), keys.heartbeat
+    return [
+        ["EVAL", "return 1", "0"],
+        ["EVALSHA", "0" * 40, "0"],
+        ["TIME"],
+        ["HEXISTS", keys.meta, "x"],
+        ["HSET", keys.meta, "x", "y"],
+        ["HMGET", keys.meta, "x"],
+        ["XADD", keys.log, "*", "r", "x"],
+        ["XRANGE", keys.log, "-", "+"],
+        ["XREVRANGE", keys.log, "+", "-"],
+        ["PTTL", record],
+        ["GET", record],
+        ["MGET", record],
+        ["SET", record, "x"],
+        ["EXISTS", record],
+        ["SCAN", "0"],
+        ["EXPIRE", beat, "1"],
+        ["DEL", beat],
+        ["SET", keys.repair, "x"],
+        ["PUBLISH", keys.channel, "x"],
+        ["SUBSCRIBE", keys.channel],
+        ["PING"],
+        ["INFO"],
+        ["WAIT", "0", "1"],
+    ]
+
+
+def _text(value: object) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _eviction(info: Info | None, settings: Settings) -> Finding:
+    if info is None or "maxmemory_policy" not in info:
+        return _unknown("eviction", "+info", "what Redis evicts when it is full")
+    policy, evicted = str(info["maxmemory_policy"]), int(info.get("evicted_keys", 0))
+    remedy = "set maxmemory-policy to noeviction, and watch used_memory"
+    if policy.startswith("allkeys-"):
+        message = f"maxmemory-policy is {policy}, which drops revocations and the log as well"
+        if not settings.allow_allkeys_eviction:
+            remedy += "; or accept the loss with allow_allkeys_eviction"
+            remedy += " (REVOKEBUS_ALLOW_ALLKEYS_EVICTION)"
+            return Finding("eviction", "refused", message, remedy)
+        return Finding("eviction", "warning", message, remedy)
+    if policy != "noeviction":
+        message = f"maxmemory-policy is {policy}, which drops records when Redis is full"
+        return Finding("eviction", "warning", f"{message}; {evicted} keys were so far", remedy)
+    if evicted:
+        message = f"Redis has evicted {evicted} keys since it started; revocations may be among"
+        return Finding("eviction", "warning", message, "restart the instances one after the other")
+    return Finding("eviction", "ok", "maxmemory-policy is noeviction and nothing was evicted")
+
+
+def _persistence(facts: _Facts) -> Finding:
+    info = facts.info
+    if info is None or "aof_enabled" not in info:
+        return _unknown("persistence", "+info", "whether Redis keeps its data over a restart")
+    failing = [
+        name
+        for name in ("rdb_last_bgsave_status", "aof_last_write_status", "aof_last_bgrewrite_status")
+        if info.get(name, "ok") != "ok"
+    ]
+    if failing:
+        message = f"Redis fails to write its data to disk ({', '.join(failing)})"
+        return Finding(
+            "persistence", "warning", message, "look into Redis's log; is the disk full?"
+        )
+    if info["aof_enabled"]:
+        return Finding("persistence", "ok", "appendonly is on")
+    if facts.save is None:
+        return _unknown("persistence", "+config|get", "whether Redis takes snapshots")
+    remedy = "set appendonly yes (appendfsync everysec loses a second at most)"
+    if facts.save:
+        message = "Redis keeps snapshots only, and loses what came after the last one"
+        return Finding("persistence", "warning", message, remedy)
+    message = "Redis keeps nothing on disk: after a restart it knows only what live instances do"
+    return Finding("persistence", "warning", message, remedy)
+
+
+def _replicas(info: Info | None, settings: Settings) -> Finding:
+    if info is None or "connected_slaves" not in info:
+        return _unknown("replicas", "+info", "how many replicas there are")
+    count, needed = int(info["connected_slaves"]), settings.min_replicas
+    if count < needed:
+        message = (
+            f"Redis has {count} replicas and min_replicas (REVOKEBUS_MIN_REPLICAS) is {needed}"
+        )
+        remedy = "add replicas or lower it; until then each revocation raises NotReplicatedError"
+        return Finding("replicas", "warning", message, remedy)
+    if not count:
+        message = "Redis has no replica; when it is lost, live instances are all that is left"
+        return Finding("replicas", "warning", message, "add one, with Sentinel or a cluster")
+    return Finding("replicas", "ok", f"Redis has {count} connected replicas")
+
+
+def _fencing(facts: _Facts, kind: Kind) -> Finding:
+    if kind == "cluster":
+        message = "a primary that the cluster has lost stops by itself"
+        return Finding("fencing", "ok", message)
+    if not (facts.info or {}).get("connected_slaves"):
+        return Finding("fencing", "ok", "without replicas there is no second primary")
+    if facts.fenced is None:
+        return _unknown("fencing", "+config|get", "whether an isolated primary stops")
+    if facts.fenced:
+        return Finding("fencing", "ok", f"min-replicas-to-write is {facts.fenced}")
+    message = "a primary that is cut off goes on accepting writes that are lost later"
+    remedy = "set min-replicas-to-write 1 and min-replicas-max-lag to a few seconds"
+    return Finding("fencing", "warning", message, remedy)
+
+
+def _clock(skew: float, settings: Settings) -> Finding:
+    if abs(skew) <= settings.leeway + _TOLERATED_SKEW:
+        return Finding("clock", "ok", "Redis and this instance agree on the time")
+    message = f"Redis's clock is {abs(skew):.1f} s {'ahead of' if skew > 0 else 'behind'} this one"
+    remedy = "synchronise both (NTP), or raise leeway (REVOKEBUS_LEEWAY)"
+    return Finding("clock", "warning", message, remedy)
+
+
+def _rights(missing: Sequence[str] | None) -> Finding:
+    if missing is None:
+        return _unknown("rights", "Redis 7 or newer", "which commands the user may use")
+    if not missing:
+        return Finding("rights", "ok", "the user may use every command that is needed")
+    rules = " ".join(dict.fromkeys(missing))
+    message = f"the Redis user lacks rights on our keys or channel: {rules}"
+    return Finding(
+        "rights", "warning", message, "grant them with ACL SETUSER, see docs/protocol.md"
+    )
+
+
+def _retention(settings: Settings) -> Finding:
+    if settings.log_retention is None or settings.log_retention >= settings.longest_life:
+        return Finding("retention", "ok", "the log keeps as long as the longest token lives")
+    message = (
+        f"log_retention (REVOKEBUS_LOG_RETENTION) is {settings.log_retention:g} s, a token may "
+        f"live for {settings.longest_life:g} s"
+    )
+    return Finding("retention", "warning", message, "unset it, or raise it to that")
+
+
+def _unknown(check: str, needed: str, what: str) -> Finding:
+    return Finding(check, "warning", f"it cannot be told {what}", f"it needs {needed}")

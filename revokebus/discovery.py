@@ -1,0 +1,213 @@
+"""Finds the server to write to: it is fixed, or Sentinel knows it, or the cluster does.
+
+All nodes are asked at once and the answer of the greatest configuration epoch counts, which is
+the rule by which Sentinels and cluster nodes settle it among themselves. A node that is frozen,
+or cut off from the others with an old view, then neither delays the answer nor decides it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from redis.crc import key_slot
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError, ResponseError
+
+from revokebus.connection import client
+from revokebus.tasks import end
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+
+    from redis.asyncio import Redis
+
+    from revokebus.redis_url import Address, RedisUrl
+
+    Ask = Callable[[Address], Awaitable["Claim"]]
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Which server one node takes for the one to write to.
+
+    Attributes:
+        epoch: The configuration epoch of that server; the greatest is right.
+        address: The server.
+    """
+
+    epoch: int
+    address: Address
+
+
+class Discovery(Protocol):
+    """Finds the server to write to."""
+
+    async def find(self) -> Address | None:
+        """Return the server's address; None where it is fixed.
+
+        Raises:
+            redis.RedisError: It cannot be found.
+        """
+
+    async def check_whole(self, redis: Redis) -> None:
+        """Check that the server has all our keys, so that a walk over them finds each.
+
+        Raises:
+            redis.RedisError: Some of them are elsewhere, or on their way.
+        """
+
+
+def make_discovery(url: RedisUrl, namespace: str, deadline: float) -> Discovery:
+    """Return what finds the server that `url` means.
+
+    Args:
+        url: The URL.
+        namespace: The hash tag of all keys.
+        deadline: Seconds within which the nodes must answer.
+    """
+    if url.kind == "sentinel":
+        return SentinelDiscovery(url, deadline)
+    if url.kind == "cluster":
+        return ClusterDiscovery(url, f"{{{namespace}}}", deadline)
+    return FixedServer()
+
+
+class FixedServer:
+    """The URL names the server."""
+
+    async def find(self) -> Address | None:
+        """Return None: there is nothing to find."""
+        return None
+
+    async def check_whole(self, redis: Redis) -> None:
+        """Do nothing: one server has everything."""
+
+
+class SentinelDiscovery:
+    """Asks Sentinels who is primary.
+
+    Args:
+        url: Names the Sentinels and the service.
+        deadline: Seconds within which they must answer.
+    """
+
+    def __init__(self, url: RedisUrl, deadline: float) -> None:
+        self._url = url
+        self._deadline = deadline
+
+    async def find(self) -> Address | None:
+        """Return the primary of the service, as the newest configuration has it."""
+        what = f"Sentinel about the service {self._url.service!r} of redis_url"
+        return await _newest(self._url.nodes, self._ask, self._deadline, what)
+
+    async def _ask(self, node: Address) -> Claim:
+        options = self._url.sentinel_options or {}
+        async with client(options, node, self._deadline) as sentinel:
+            state = await _view(sentinel, "SENTINEL MASTER", self._url.service)
+        return Claim(int(state["config-epoch"]), (str(state["ip"]), int(state["port"])))
+
+    async def check_whole(self, redis: Redis) -> None:
+        """Do nothing: one server has everything."""
+
+
+class ClusterDiscovery:
+    """Asks nodes of a cluster who owns the slot that all our keys are in.
+
+    Args:
+        url: Names some nodes; the others are learnt from them.
+        tag: The hash tag of the keys.
+        deadline: Seconds within which nodes must answer.
+    """
+
+    def __init__(self, url: RedisUrl, tag: str, deadline: float) -> None:
+        self._url = url
+        self._slot = key_slot(tag.encode())
+        self._deadline = deadline
+        self._learnt: set[Address] = set()
+
+    async def find(self) -> Address | None:
+        """Return the primary that owns the slot, as the newest configuration has it."""
+        nodes = list(dict.fromkeys([*self._url.nodes, *sorted(self._learnt)]))
+        what = "node of the cluster that redis_url names"
+        return await _newest(nodes, self._ask, self._deadline, what)
+
+    async def _ask(self, node: Address) -> Claim:
+        async with client(self._url.options, node, self._deadline) as redis:
+            view = await _view(redis, "CLUSTER NODES")
+        claims = []
+        # What is no longer in the cluster must not be asked for ever.
+        self._learnt = {a for name, each in view.items() if (a := self._address(name, each, node))}
+        for name, each in view.items():
+            address = self._address(name, each, node)
+            if address and _owns(each, self._slot):
+                claims.append(Claim(int(each["epoch"]), address))
+        if not claims:
+            raise RedisConnectionError(f"no node owns the slot {self._slot}")
+        return max(claims, key=lambda claim: claim.epoch)
+
+    def _address(self, name: str, node: Mapping[str, Any], asked: Address) -> Address | None:
+        if "noaddr" in node["flags"]:
+            return None
+        host, _, port = name.rpartition(":")
+        if "ssl" in str(self._url.options.get("connection_class", "")).lower():
+            host = node["hostname"] or host  # the name that the certificate is for
+        return (host.strip("[]") or asked[0], int(port))  # a node may not know its own address
+
+    async def check_whole(self, redis: Redis) -> None:
+        """Check that the slot is this server's and that it is not being moved."""
+        view = await _view(redis, "CLUSTER NODES")
+        (myself,) = [each for each in view.values() if "myself" in each["flags"]]
+        moving = any(int(each["slot"]) == self._slot for each in myself["migrations"])
+        if moving or not _owns(myself, self._slot):
+            raise RedisConnectionError(
+                f"the slot {self._slot} is being moved to another node, so the revocations cannot "
+                "be listed until that is done"
+            )
+
+
+async def _view(redis: Redis, *command: str) -> dict[str, Any]:
+    # Each view as a dictionary, which is what redis-py makes of these answers.
+    view: dict[str, Any] = await redis.execute_command(*command)  # type: ignore[no-untyped-call]  # redis-py has no annotation here
+    return view
+
+
+def _owns(node: Mapping[str, Any], slot: int) -> bool:
+    return any(int(span[0]) <= slot <= int(span[-1]) for span in node["slots"])
+
+
+async def _newest(nodes: Sequence[Address], ask: Ask, deadline: float, what: str) -> Address:
+    """Ask all `nodes` at once; wait for a majority, or the deadline."""
+    tasks = [asyncio.create_task(_tolerant(ask, node)) for node in nodes]
+    claims, errors = [], []
+    try:
+        for answer in asyncio.as_completed(tasks, timeout=deadline):
+            result = await answer
+            if isinstance(result, Claim):
+                claims.append(result)
+            else:
+                errors.append(result)
+            if 2 * len(claims) > len(nodes):
+                break
+    except TimeoutError:
+        pass
+    finally:
+        await end(tasks)
+    if not claims:
+        why = _first(errors) or f"no answer within {deadline:g} s"
+        raise RedisConnectionError(f"no {what} can be asked: {why}")
+    return max(claims, key=lambda claim: claim.epoch).address
+
+
+async def _tolerant(ask: Ask, node: Address) -> Claim | Exception:
+    try:
+        return await ask(node)
+    except (RedisError, OSError, LookupError, ValueError) as error:
+        return error
+
+
+def _first(errors: Iterable[Exception]) -> str:
+    # What a node says tells more than that another cannot be reached.
+    ordered = sorted(errors, key=lambda error: not isinstance(error, ResponseError))
+    return str(ordered[0]) if ordered else ""

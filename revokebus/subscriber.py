@@ -1,0 +1,89 @@
+"""Applies what is pushed: for speed, never for proof."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from redis.backoff import ExponentialWithJitterBackoff
+
+from revokebus.continuity import Push
+from revokebus.errors import WireError
+from revokebus.wire import decode_message
+
+if TYPE_CHECKING:
+    from revokebus.applier import Applier
+    from revokebus.clock import Clock
+    from revokebus.continuity import Continuity
+    from revokebus.store import Store
+    from revokebus.troubles import Troubles
+
+_SHORTEST_PAUSE = 0.02
+_LONGEST_BACKOFF = 1.0
+_LASTING = 5.0
+_MOST_FAILURES = 10
+
+
+@dataclass(eq=False, kw_only=True)
+class Subscriber:
+    """Listens to the channel until it is cancelled; whatever ends a subscription, it begins anew.
+
+    Attributes:
+        store: Makes subscriptions.
+        continuity: Judges messages.
+        applier: Applies them.
+        clock: Tells how long a subscription lasted.
+        troubles: Is told what is wrong.
+        wake: Set where the log should be read at once.
+        subscribed: Whether messages are heard at this moment.
+        tried: Set once the first attempt has succeeded or failed.
+    """
+
+    store: Store
+    continuity: Continuity
+    applier: Applier
+    clock: Clock
+    troubles: Troubles
+    wake: asyncio.Event
+    subscribed: bool = field(default=False, init=False)
+    tried: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+
+    async def run(self) -> None:
+        """Subscribe, listen, and subscribe again."""
+        backoff = ExponentialWithJitterBackoff(cap=_LONGEST_BACKOFF, base=_SHORTEST_PAUSE)
+        failures = 0
+        while True:
+            began = self.clock.elapsed()
+            try:
+                await self._listen()
+            except Exception as error:  # noqa: BLE001 - a silent end would be a silent gap
+                self.troubles.note("subscriber", error)
+            finally:
+                self.subscribed = False
+            self.tried.set()
+            lasted = self.clock.elapsed() - began > _LASTING
+            # Bounded, because the exponent outgrows a float after some minutes of outage.
+            failures = 1 if lasted else min(failures + 1, _MOST_FAILURES)
+            await asyncio.sleep(backoff.compute(failures))
+
+    async def _listen(self) -> None:
+        async with self.store.subscribe() as messages:
+            self.subscribed = True
+            self.troubles.over("subscriber")
+            self.tried.set()
+            self.wake.set()  # what was published while nobody listened
+            async for message in messages:
+                self._hear(message)
+
+    def _hear(self, data: bytes) -> None:
+        try:
+            message = decode_message(data)
+        except WireError as error:
+            self.troubles.ignore("message", error.kind)
+            return
+        push = self.continuity.hear(message)
+        if push is not Push.TICK:
+            self.applier.apply("message", message.payload)
+        if push is not Push.APPLY:
+            self.wake.set()

@@ -1,0 +1,211 @@
+"""Proves the age of the copy: reads the log from the position, twice a second.
+
+A log that was read to its end and continues what is known proves that the copy was complete at
+the moment when the request was sent. Where it does not continue, everything is listed again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from revokebus.audit import audit, refusal
+from revokebus.continuity import Break
+from revokebus.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from revokebus.acknowledged import Acknowledged
+    from revokebus.applier import Applier
+    from revokebus.clock import Clock, ExpiryClock
+    from revokebus.continuity import Continuity
+    from revokebus.denylist import Denylist
+    from revokebus.repair import Repair
+    from revokebus.settings import Settings
+    from revokebus.store import Page, Store
+    from revokebus.troubles import Troubles
+    from revokebus.unsaved import Unsaved
+
+logger = logging.getLogger("revokebus")
+
+_JITTER = 0.1
+_SHORTEST_PAUSE = 0.02
+_SWEPT_PER_TICK = 1000
+_RESYNCS_PER_TICK = 3
+
+
+@dataclass(eq=False, kw_only=True)
+class Ticker:
+    """Ticks until it is cancelled; whatever goes wrong is noted, and tried again.
+
+    Attributes:
+        settings: The intervals, and what the audit goes by.
+        store: The log and the records.
+        denylist: The copy.
+        continuity: Judges pages of the log.
+        applier: Applies them.
+        acknowledged: What this process has written.
+        repair: What Redis lacks.
+        unsaved: What is still to be written.
+        clock: Tells the age of the copy.
+        expiry_clock: The one that the copy goes by.
+        troubles: Is told what is wrong.
+        wake: Set by others where the log should be read at once.
+        proven_at: The moment for which the copy was last proven complete, in elapsed seconds.
+        decided: Set once the copy was proven, or Redis refused.
+        refusal: Why the audit refuses this Redis; empty where it does not.
+    """
+
+    settings: Settings
+    store: Store
+    denylist: Denylist
+    continuity: Continuity
+    applier: Applier
+    acknowledged: Acknowledged
+    repair: Repair
+    unsaved: Unsaved
+    clock: Clock
+    expiry_clock: ExpiryClock
+    troubles: Troubles
+    wake: asyncio.Event
+    proven_at: float | None = field(default=None, init=False)
+    decided: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    refusal: str = field(default="", init=False)
+    _audited: bool = field(default=False, init=False)
+    _times_set_back: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._times_set_back = self.expiry_clock.times_set_back
+
+    async def run(self) -> None:
+        """Tick, write back what is owed, rest, and tick again."""
+        while True:
+            self.wake.clear()
+            try:
+                await self._audit_once()
+                await self._tick()
+                self.troubles.over("ticker")
+                self.decided.set()
+            except Exception as error:  # noqa: BLE001 - a silent end would be a silent gap
+                self.troubles.note("ticker", error)
+            else:
+                await self._try("unsaved", self._save())
+                await self._try("repair", self.repair.write_back(self.store))
+            self._say_if_stale()
+            self.denylist.sweep(_SWEPT_PER_TICK)
+            self._say_if_incomplete()
+            await self._pause()
+
+    async def _audit_once(self) -> None:
+        if self._audited:
+            return
+        findings = await audit(self.store, self.settings, self.clock)
+        self.refusal = refusal(findings)
+        if self.refusal:
+            self.decided.set()
+            raise StoreError(self.refusal)
+        for finding in findings:
+            if finding.level == "warning":
+                logger.warning("revokebus audit: %s; %s", finding.message, finding.remedy)
+        self._audited = True
+
+    async def _tick(self) -> None:
+        """Read the log to its end; the copy is then proven as of the last request's sending."""
+        breaks = 0
+        if reason := self._reason_to_list():
+            await self._list(reason)
+            self._times_set_back = self.expiry_clock.times_set_back
+        while True:
+            sent = self.clock.elapsed()
+            page = await self._read()
+            rows = self.continuity.read(page.epoch, page.rows) if page else Break.NOT_LISTED
+            if isinstance(rows, Break):
+                breaks += 1
+                if breaks > _RESYNCS_PER_TICK:
+                    raise StoreError("the log does not stay the same while it is read")
+                await self._list(rows)
+                continue
+            self.acknowledged.seen(rows)
+            await self.applier.apply_all("row", [row.payload for row in rows])
+            if page is not None and not page.more:
+                if missed := self.acknowledged.missed(sent):
+                    logger.warning("revokebus: Redis lost %d acknowledged writes", len(missed))
+                    self.repair.lost(missed)
+                self.proven_at = sent
+                return
+
+    def _reason_to_list(self) -> Break | None:
+        self.expiry_clock.now()  # notices a step
+        if self._times_set_back != self.expiry_clock.times_set_back:
+            return Break.CLOCK_SET_BACK
+        if not self.denylist.complete and self.denylist.has_room:
+            return Break.ROOM_AGAIN
+        return None
+
+    async def _read(self) -> Page | None:
+        position = self.continuity.position
+        return await self.store.read(position) if position else None
+
+    async def _list(self, reason: Break) -> None:
+        """Add every record that Redis has; what is here already stays."""
+        if reason is not Break.NOT_LISTED:
+            logger.warning("revokebus lists all revocations again: %s", reason.value)
+        left_out = self.denylist.left_out
+        # The position first: what comes after it is read from the log.
+        position = await self.store.position()
+        if self.continuity.position is None and (why := await self.store.unsettled()):
+            raise StoreError(why)
+        self.repair.begin()
+        async for payloads in self.store.records():
+            await self.applier.apply_all("record", payloads)
+        await self.repair.compare()
+        self.acknowledged.clear()
+        self.continuity.restart(position)
+        if self.denylist.left_out == left_out:
+            self.denylist.completed()
+
+    async def _save(self) -> None:
+        if written := await self.unsaved.save(self.store):
+            self.troubles.note_or_over("publisher", written.unheard)
+
+    async def _try(self, part: str, work: Awaitable[None]) -> None:
+        try:
+            await work
+            self.troubles.over(part)
+        except Exception as error:  # noqa: BLE001 - a silent end would be a silent gap
+            self.troubles.note(part, error)
+
+    def age(self) -> float | None:
+        """Return seconds since the moment of the last proof, None without one."""
+        return None if self.proven_at is None else self.clock.elapsed() - self.proven_at
+
+    def _say_if_stale(self) -> None:
+        age = self.age()
+        if age is None:
+            return
+        if age > self.settings.max_staleness:
+            self.troubles.note("copy", f"stale, no proof within {self.settings.max_staleness:g} s")
+        elif self.troubles.over("copy"):
+            logger.warning("revokebus: the copy is fresh again")
+
+    def _say_if_incomplete(self) -> None:
+        if not self.denylist.complete:
+            self.troubles.note(
+                "limit",
+                f"max_entries (REVOKEBUS_MAX_ENTRIES) of {self.settings.max_entries} is reached, "
+                "so Redis is asked about every token that the copy does not refuse; raise it",
+            )
+        elif self.troubles.over("limit"):
+            logger.warning("revokebus: the copy is complete again")
+
+    async def _pause(self) -> None:
+        await asyncio.sleep(_SHORTEST_PAUSE)
+        interval = self.settings.tick_interval * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - not a secret
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(interval):
+                await self.wake.wait()

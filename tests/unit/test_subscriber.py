@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, NoReturn, cast
+
+from revokebus import subscriber as subscriber_module
+from revokebus.applier import Applier
+from revokebus.clock import ExpiryClock
+from revokebus.continuity import Continuity
+from revokebus.denylist import Denylist
+from revokebus.repair import Repair
+from revokebus.subscriber import Subscriber
+from revokebus.tasks import end
+from revokebus.troubles import Troubles
+
+if TYPE_CHECKING:
+    import pytest
+
+    from revokebus.store import Store
+    from revokebus.testing import ManualClock
+
+
+class Unreachable:
+    """A store that never lets anybody subscribe."""
+
+    def __init__(self) -> None:
+        self.attempts = 0
+        self.enough = asyncio.Event()
+
+    def subscribe(self) -> NoReturn:
+        self.attempts += 1
+        if self.attempts > 1500:
+            self.enough.set()
+        raise ConnectionRefusedError
+
+
+async def test_the_subscriber_outlives_a_long_outage(
+    clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After some minutes without Redis an instance would never listen again, and not say so."""
+    monkeypatch.setattr(subscriber_module, "_LONGEST_BACKOFF", 0)
+    store, troubles = Unreachable(), Troubles()
+    denylist = Denylist(ExpiryClock(clock))
+    subscriber = Subscriber(
+        store=cast("Store", store),
+        continuity=Continuity(),
+        applier=Applier(denylist, Repair(denylist), troubles),
+        clock=clock,
+        troubles=troubles,
+        wake=asyncio.Event(),
+    )
+    task = asyncio.create_task(subscriber.run())
+    async with asyncio.timeout(30):
+        await store.enough.wait()
+    assert not task.done()
+    await end([task])

@@ -11,7 +11,8 @@ help:
 	@echo "             (ARGS=--serve leaves them running)"
 	@echo "make test    the whole test suite, on real servers that it starts and stops"
 	@echo "make faults  faults done to real servers under load, and which promises held"
-	@echo "             (SEED=n repeats a run, ONLY=word chooses)"
+	@echo "             (SEED=n repeats a run, ONLY=word chooses, SECONDS=n goes on with random"
+	@echo "             ones, BINARY=redis-server takes another server)"
 	@echo "make bench   what a request costs while Redis hangs, against one while it is well"
 	@echo "make check   formatting, lint, types, direction of imports"
 	@echo "make format  mend the formatting"
@@ -34,7 +35,7 @@ test: $(READY)
 	$(BIN)/python -m pytest $(ARGS)
 
 faults: $(READY)
-	@SEED=$(SEED) ONLY="$(ONLY)" $(BIN)/python -m tests.faults
+	@SEED="$(SEED)" ONLY="$(ONLY)" SECONDS="$(SECONDS)" BINARY="$(BINARY)" $(BIN)/python -m tests.faults
 
 bench: $(READY)
 	$(BIN)/python -m load_tests.outage

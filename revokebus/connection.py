@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Any
 from redis._parsers import _AsyncHiredisParser
 from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
-from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
+from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from revokebus.redis_url import Address
-
-_WRITE_RETRIES = 3
 
 
 class SafeParser(_AsyncHiredisParser):
@@ -39,23 +37,16 @@ class SafeParser(_AsyncHiredisParser):
             raise RedisConnectionError(f"connection lost: {error}") from error
 
 
-def client(
-    options: Mapping[str, Any], address: Address | None, deadline: float, *, again: bool = False
-) -> Redis:
+def client(options: Mapping[str, Any], address: Address | None, deadline: float) -> Redis:
     """Return a client with a pool of its own, which it closes; an async context manager.
+
+    It fails at the first error: a hidden retry hides an outage.
 
     Args:
         options: What the URL says.
         address: The server, where the URL does not name it.
         deadline: Seconds within which the server must take a connection, and answer.
-        again: Whether a request is tried again after an error: right for what is idempotent,
-            wrong for what is to notice an outage.
     """
-    retry = (
-        Retry(ExponentialWithJitterBackoff(base=0.01, cap=0.1), _WRITE_RETRIES)
-        if again
-        else Retry(NoBackoff(), 0)
-    )
     where = {"host": address[0], "port": address[1]} if address else {}
     # Last wins: an option in the URL must not change what the protocol relies on.
     fixed: dict[str, Any] = {
@@ -67,6 +58,6 @@ def client(
         "socket_connect_timeout": deadline,
         "health_check_interval": 0,
         "driver_info": None,
-        "retry": retry,
+        "retry": Retry(NoBackoff(), 0),
     }
     return Redis.from_pool(ConnectionPool(**{**options, **where, **fixed}))

@@ -69,6 +69,11 @@ class Continuity:
     position: Position | None = None
     _last_heard: RowId = (0, 0)
 
+    @property
+    def epoch(self) -> str:
+        """The data set that is known; empty where none is."""
+        return self.position.epoch if self.position else ""
+
     def restart(self, position: Position) -> None:
         """Take `position` as included, because everything up to it was listed."""
         self.position = position

@@ -17,6 +17,8 @@
     │   ├── PredicateError         the application's own check failed
     │   └── StoreError             Redis could not be asked
     │       ├── RefusedError       Redis has answered, and will not do it
+    │       │   └── OtherDataSetError  it has not the data that it had
+    │       ├── UnsettledError     Redis may have lost its data a moment ago
     │       └── NotDurableError    revoked here, but Redis does not hold the record yet
     │           └── NotReplicatedError  Redis holds it, too few of its replicas do
     ├── ConfigurationError         the application is put together wrongly
@@ -149,6 +151,25 @@ class NotDurableError(StoreError):
 
 class RefusedError(StoreError):
     """Redis can be reached and refuses: it is full, fenced, or the user lacks the right."""
+
+
+class OtherDataSetError(RefusedError):
+    """Redis has another data set than before: it has lost the old one, or is another server."""
+
+    def __init__(self) -> None:
+        super().__init__("Redis has another data set than before")
+
+
+class UnsettledError(StoreError):
+    """Redis may have lost its data a moment ago, so a process that knows nothing must wait.
+
+    Attributes:
+        seconds: How long at least; None where it depends on another instance.
+    """
+
+    def __init__(self, message: str, *, seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.seconds = seconds
 
 
 class NotReplicatedError(NotDurableError):

@@ -1,4 +1,4 @@
-"""The server that is written to at the moment, and the clients for it.
+"""The server that is written to at the moment.
 
 Where Sentinel or a cluster decides who that is, it is asked again after every error and, because
 a deposed primary that is cut off from the others answers as before, every now and then. What is
@@ -14,6 +14,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import MovedError, ReadOnlyError, RedisError
 
 from revokebus.connection import client
@@ -33,33 +35,31 @@ logger = logging.getLogger("revokebus")
 
 _ASKED_AGAIN_PER_BOUND = 3
 _SHARE_OF_DEADLINE = 0.5
+_TRIED_AGAIN = 3
 Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Clients:
-    """The clients of one server.
+class Server:
+    """One server, and the client for it.
 
     Attributes:
-        address: The server's; None where the URL names it.
-        reader: Fails at the first error: a hidden retry hides an outage.
-        writer: Tries again: every write is idempotent.
+        address: Where it is; None where the URL says so.
+        redis: The client.
     """
 
     address: Address | None
-    reader: Redis
-    writer: Redis
+    redis: Redis
 
     async def close(self) -> None:
         """End every connection."""
-        for each in (self.reader, self.writer):
-            # A peer that does not answer cannot be said goodbye to.
-            with contextlib.suppress(RedisError, OSError):
-                await each.aclose()
+        # A peer that does not answer cannot be said goodbye to.
+        with contextlib.suppress(RedisError, OSError):
+            await self.redis.aclose()
 
 
 class Primary:
-    """Hands out the clients of the server that is primary at the moment.
+    """Knows the server that is primary at the moment.
 
     Args:
         settings: The URL and the deadlines.
@@ -74,72 +74,93 @@ class Primary:
         self._discovery = make_discovery(
             self._url, settings.namespace, _SHARE_OF_DEADLINE * settings.redis_timeout
         )
-        self._clients: Clients | None = None
-        self._retired: list[tuple[float, Clients]] = []
+        self._server: Server | None = None
+        self._retired: list[tuple[float, Server]] = []
         self._ask_at = -math.inf
         self._asking = asyncio.Lock()
         self._unanswered = ""
 
-    async def clients(self) -> Clients:
-        """Return the clients to use.
+    async def server(self) -> Server:
+        """Return the server to use.
 
         Raises:
             redis.RedisError: The primary cannot be found, and none is known from before.
         """
-        if self._clients is None or self._clock.elapsed() >= self._ask_at:
+        if self._server is None or self._clock.elapsed() >= self._ask_at:
             async with self._asking:  # the first to come asks, the others take its answer
                 await self._ask()
-        assert self._clients is not None  # noqa: S101 - for the type checker
-        return self._clients
+        assert self._server is not None  # noqa: S101 - for the type checker
+        return self._server
 
-    def is_current(self, clients: Clients) -> bool:
-        """Return whether `clients` are still those to use."""
-        return clients is self._clients
+    def is_current(self, server: Server) -> bool:
+        """Return whether `server` is still the one to use."""
+        return server is self._server
 
-    async def run(self, work: Callable[[Clients], Awaitable[Answer]]) -> Answer:
+    async def run(
+        self, work: Callable[[Redis], Awaitable[Answer]], *, again: bool = False
+    ) -> Answer:
         """Return what `work` returns; where another server has to be asked, do it there.
+
+        Args:
+            work: The request.
+            again: Whether it is tried again after a lost connection: right for what is
+                idempotent, wrong for what is to notice an outage. The primary is looked up anew
+                each time: a server that has come back may have been deposed.
 
         Raises:
             redis.RedisError: The primary cannot be found, or the work has failed.
         """
+
+        async def attempt() -> Answer:
+            try:
+                return await self._run_once(work)
+            except BaseException:  # a deadline comes as a cancellation
+                self.doubt()
+                raise
+
+        async def failed(_: Exception) -> None:
+            pass
+
+        backoff = ExponentialWithJitterBackoff(base=0.01, cap=0.1)
+        return await Retry(backoff, _TRIED_AGAIN if again else 0).call_with_retry(attempt, failed)
+
+    async def _run_once(self, work: Callable[[Redis], Awaitable[Answer]]) -> Answer:
         try:
-            return await work(await self.clients())
+            return await work((await self.server()).redis)
         except MovedError as error:
             async with self._asking:
                 self._use(self._moved_to(error))
         except ReadOnlyError:
-            self._doubt()
-        except BaseException:  # a deadline comes as a cancellation
-            self._doubt()
-            raise
-        return await work(await self.clients())
+            self.doubt()
+        return await work((await self.server()).redis)
 
-    async def check_whole(self, clients: Clients) -> None:
-        """Check that a walk over all keys of `clients` finds every one of ours.
+    def doubt(self) -> None:
+        """Ask who is primary before the next request."""
+        self._ask_at = -math.inf
+
+    async def check_whole(self, server: Server) -> None:
+        """Check that a walk over all keys of `server` finds every one of ours.
 
         Raises:
             redis.RedisError: It might not.
         """
-        await self._discovery.check_whole(clients.reader)
+        await self._discovery.check_whole(server.redis)
 
     async def close(self) -> None:
         """End every connection."""
-        clients, self._clients = self._clients, None
+        server, self._server = self._server, None
         retired, self._retired = self._retired, []
-        for each in [*(old for _, old in retired), *([clients] if clients else [])]:
+        for each in [*(old for _, old in retired), *([server] if server else [])]:
             await each.close()
-
-    def _doubt(self) -> None:
-        self._ask_at = -math.inf
 
     async def _ask(self) -> None:
         now = self._clock.elapsed()
-        if self._clients is not None and now < self._ask_at:
+        if self._server is not None and now < self._ask_at:
             return
         try:
             address = await self._discovery.find()
         except RedisError as error:
-            if self._clients is None:
+            if self._server is None:
                 raise
             if self._unanswered != str(error):
                 logger.warning("revokebus: %s; it goes on with the server known before", error)
@@ -151,27 +172,22 @@ class Primary:
         await self._close_retired()
 
     def _use(self, address: Address | None) -> None:
-        if self._clients is not None:
-            if self._clients.address == address:
+        if self._server is not None:
+            if self._server.address == address:
                 return
             logger.warning("revokebus: another server of redis_url is the primary now")
             # Not at once: requests that are under way end by their deadline.
-            self._retired.append((self._clock.elapsed() + 2 * self._deadline, self._clients))
-        options = self._url.options
-        self._clients = Clients(
-            address,
-            reader=client(options, address, self._deadline),
-            writer=client(options, address, self._deadline, again=True),
-        )
+            self._retired.append((self._clock.elapsed() + 2 * self._deadline, self._server))
+        self._server = Server(address, client(self._url.options, address, self._deadline))
 
     def _moved_to(self, error: MovedError) -> Address:
-        known = self._clients.address if self._clients else None
+        known = self._server.address if self._server else None
         # An empty host means the one that has answered.
         return (str(error.host) or (known[0] if known else ""), int(error.port))
 
     async def _close_retired(self) -> None:
         now = self._clock.elapsed()
-        due = [clients for at, clients in self._retired if at <= now]
-        self._retired = [(at, clients) for at, clients in self._retired if at > now]
-        for clients in due:
-            await clients.close()
+        due = [server for at, server in self._retired if at <= now]
+        self._retired = [(at, server) for at, server in self._retired if at > now]
+        for server in due:
+            await server.close()

@@ -76,8 +76,8 @@ class Repair:
             await asyncio.sleep(0)  # let requests through
         self._listed.clear()
 
-    async def write_back(self, store: Store) -> None:
-        """Write what Redis lacks, if it is this instance's turn."""
+    async def write_back(self, store: Store, epoch: str) -> None:
+        """Write what Redis lacks, in the data set `epoch`, if it is this instance's turn."""
         if not self._lacking:
             return
         async with store.turn() as granted:
@@ -85,7 +85,7 @@ class Repair:
                 some = list(islice(self._lacking.values(), _WRITTEN_AT_ONCE))
                 missing = await store.missing(some)
                 if missing:
-                    await store.write(missing)
+                    await store.write(missing, epoch)
                     logger.warning(
                         "revokebus has written back %d revocations that Redis had lost",
                         len(missing),

@@ -17,7 +17,7 @@ from revokebus.acknowledged import Acknowledged
 from revokebus.applier import Applier
 from revokebus.audit import audit
 from revokebus.continuity import Continuity
-from revokebus.errors import ConfigurationError, RefusedError, StoreError
+from revokebus.errors import ConfigurationError, OtherDataSetError, RefusedError, StoreError
 from revokebus.repair import Repair
 from revokebus.revocation import Spending
 from revokebus.subscriber import Subscriber
@@ -129,7 +129,7 @@ class Replica:
         try:
             await run.end()
             while self._unsaved:
-                await self._unsaved.save(run.store)
+                await self._unsaved.save(run.store, run.continuity.epoch)
         except Exception as error:  # noqa: BLE001 - whatever it was, what follows must be done
             run.troubles.note("unsaved", error)
         finally:
@@ -145,7 +145,7 @@ class Replica:
         """Make `revocations` durable and push them."""
         run = self._running()
         try:
-            written = await run.store.write(revocations, min_replicas=min_replicas)
+            written = await self._write(run, revocations, min_replicas)
         except BaseException as error:
             # Also when the request that waits here is cancelled: it was promised.
             self._unsaved.add(revocations)
@@ -158,11 +158,27 @@ class Replica:
         self._remember(run, written, revocations)
         return Recorded(written.position, written.replicas)
 
+    async def _write(
+        self, run: _Run, revocations: Sequence[Revocation], min_replicas: int
+    ) -> Written:
+        try:
+            epoch = run.continuity.epoch
+            return await run.store.write(revocations, epoch, min_replicas=min_replicas)
+        except OtherDataSetError:
+            # Once the ticker has found out what happened, it can be written after all.
+            proven = run.ticker.proven
+            run.wake.set()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.redis_timeout):
+                    await proven.wait()
+            epoch = run.continuity.epoch
+            return await run.store.write(revocations, epoch, min_replicas=min_replicas)
+
     async def _push_unsaved(self, run: _Run, revocations: Sequence[Revocation]) -> None:
         """Tell the others what Redis will not record: it accepts a PUBLISH while it is full."""
-        if run.continuity.position is not None:
+        if run.continuity.epoch:
             with contextlib.suppress(StoreError):  # the error that led here is raised
-                await run.store.push(run.continuity.position.epoch, revocations)
+                await run.store.push(run.continuity.epoch, revocations)
 
     def _remember(self, run: _Run, written: Written, revocations: Sequence[Revocation]) -> None:
         row, position = decode_row_id(written.position.encode()), run.continuity.position
@@ -175,7 +191,8 @@ class Replica:
             return Spending.REVOKED
         if self._denylist.holds(spent):
             return Spending.SPENT
-        outcome = await self._running().store.spend(spent, unless)
+        run = self._running()
+        outcome = await run.store.spend(spent, unless, run.continuity.epoch)
         if outcome is not Spending.REVOKED:
             self._denylist.add(spent)
         return outcome
@@ -186,8 +203,8 @@ class Replica:
             return True  # revoked here, where the copy may have had no room for it
         run = self._running()
         # A copy that knows nothing would not refuse what a Redis that lost its data lacks, too.
-        if run.ticker.proven_at is None and (why := await run.store.unsettled()):
-            raise StoreError(why)
+        if run.ticker.proven_at is None:
+            await run.store.check_settled()
         return await run.store.has_record(revocations)
 
     async def audit(self) -> Sequence[Finding]:

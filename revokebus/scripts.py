@@ -64,6 +64,8 @@ if not last_row() then redis.call('XADD', log, '*', 'r', ARGV[3]) end
 local last = last_row()
 """
 
+OTHER_DATA_SET = "REVOKEBUS this is another data set"
+
 OPEN = _script(_DATA_SET + "return {epoch, last}")
 
 # For how long this server has had this data set, and whether somebody is writing back what an
@@ -92,12 +94,19 @@ return {string.format('%.3f', since and now - since or 0), redis.call('EXISTS', 
 # A record is only ever lengthened: its life is reckoned by both clocks, Redis's and the writer's,
 # the longest reckoning counts, and the value, from which others read the expiry, keeps the later
 # one. Nothing but the data set's name is written before XADD, so that a Redis that is full or
-# fenced refuses as a whole. A writer that may not publish has written all the same.
+# fenced refuses as a whole. A writer that may not publish has written all the same. One that knows
+# a data set does not make, or take, another: it would be acknowledged by a server that has lost
+# everything, or by a former primary that has come back empty.
 WRITE = _script(
-    _DATA_SET
+    f"""
+if ARGV[4] ~= '' and redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[4] then
+  return redis.error_reply('{OTHER_DATA_SET}')
+end
+"""
+    + _DATA_SET
     + """
-local channel, single_use, retention, payload = ARGV[4], ARGV[5] == '1', ARGV[6], ARGV[7]
-local records = (#ARGV - 7) / 3
+local channel, single_use, retention, payload = ARGV[5], ARGV[6] == '1', ARGV[7], ARGV[8]
+local records = (#ARGV - 8) / 3
 local function stored(key)
   local value = redis.pcall('GET', key)
   return type(value) == 'string' and value or nil
@@ -112,7 +121,7 @@ local function split(value) return string.match(value, '^(.*,)([%d.]+)%]%]$') en
 local oldest = string.format('%.0f', math.max(0, (now - tonumber(retention)) * 1000))
 local id = redis.call('XADD', log, 'MINID', '~', oldest, '*', 'r', payload)
 for i = 3, 2 + records do
-  local at = 8 + 3 * (i - 3)
+  local at = 9 + 3 * (i - 3)
   local value, expires_at, remaining = ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
   local life = math.ceil(math.max(expires_at - now, remaining))
   local held, old = redis.call('PTTL', KEYS[i]), stored(KEYS[i])

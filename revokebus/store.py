@@ -13,7 +13,7 @@ from redis.exceptions import LockError, RedisError, ResponseError
 
 from revokebus import scripts
 from revokebus.continuity import Position, Row
-from revokebus.errors import RefusedError, StoreError, WireError
+from revokebus.errors import OtherDataSetError, RefusedError, StoreError, UnsettledError, WireError
 from revokebus.keys import Keys
 from revokebus.primary import Primary
 from revokebus.revocation import Spending
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from revokebus.clock import Clock
-    from revokebus.primary import Clients
     from revokebus.revocation import Revocation
     from revokebus.scripts import Argument
     from revokebus.settings import Settings
@@ -101,47 +100,59 @@ class Store:
     async def close(self) -> None:
         """Withdraw the heartbeat and end every connection, whatever state they are in."""
         with contextlib.suppress(StoreError):  # the heartbeat expires by itself
-            await self._ask(lambda clients: clients.reader.delete(self._keys.heartbeat))
+            await self._ask(lambda redis: redis.delete(self._keys.heartbeat))
         await self._primary.close()
 
-    async def write(self, revocations: Sequence[Revocation], *, min_replicas: int = 0) -> Written:
+    async def write(
+        self, revocations: Sequence[Revocation], epoch: str, *, min_replicas: int = 0
+    ) -> Written:
         """Record, log and publish `revocations`. Doing it again changes nothing but the log.
 
         Args:
             revocations: What to write.
+            epoch: The data set that they are meant for; any where it is empty.
             min_replicas: For how many replicas to wait, half of ``redis_timeout`` at most.
+
+        Raises:
+            OtherDataSetError: Redis has another data set: it has lost this one, or another
+                server answers. Nothing was written.
         """
         written = Written("", "")
         for batch in _batches(revocations):
-            (row, _, unheard), replicas = await self._write_batch(batch, min_replicas)
+            (row, _, unheard), replicas = await self._write_batch(batch, epoch, min_replicas)
             if written.replicas is not None:
                 replicas = min(written.replicas, replicas)
             written = Written(row.decode(), unheard.decode(), replicas)
         return written
 
-    async def _write_batch(self, batch: Sequence[Revocation], min_replicas: int) -> Any:
-        keys, args = self._write_arguments(batch, single_use=False)
+    async def _write_batch(self, batch: Sequence[Revocation], epoch: str, min_replicas: int) -> Any:
+        keys, args = self._write_arguments(batch, epoch, single_use=False)
         if not min_replicas:
-            return await self._ask(lambda c: scripts.WRITE.run(c.writer, keys, args)), None
+            return await self._ask(
+                lambda redis: scripts.WRITE.run(redis, keys, args), again=True
+            ), None
         milliseconds = math.ceil(_WAIT_SHARE * self._settings.redis_timeout * 1000)
 
-        async def write_and_wait(clients: Clients) -> Any:
+        async def write_and_wait(redis: Redis) -> Any:
             # WAIT speaks of the connection that it comes on, so both go in one pipeline.
-            async with clients.writer.pipeline(transaction=False) as pipe:
+            async with redis.pipeline(transaction=False) as pipe:
                 pipe.eval(scripts.WRITE.text, len(keys), *keys, *args)
                 pipe.wait(min_replicas, milliseconds)
                 return await pipe.execute()
 
-        return await self._ask(write_and_wait)
+        return await self._ask(write_and_wait, again=True)
 
-    async def spend(self, spent: Revocation, unless: Sequence[Revocation]) -> Spending:
+    async def spend(self, spent: Revocation, unless: Sequence[Revocation], epoch: str) -> Spending:
         """Write `spent` if neither it nor any of `unless` is recorded, in one step.
 
         Not tried again after an error: a lost answer would look like somebody else's attempt.
+
+        Raises:
+            OtherDataSetError: As for `write`.
         """
-        keys, args = self._write_arguments([spent], single_use=True)
+        keys, args = self._write_arguments([spent], epoch, single_use=True)
         keys += [self._keys.record(revocation) for revocation in unless]
-        reply = await self._ask(lambda clients: scripts.WRITE.run(clients.reader, keys, args))
+        reply = await self._ask(lambda redis: scripts.WRITE.run(redis, keys, args))
         return Spending(reply[1].decode())
 
     async def push(self, epoch: str, revocations: Sequence[Revocation]) -> None:
@@ -152,15 +163,16 @@ class Store:
             await self._publish(message)
 
     async def _publish(self, message: bytes) -> None:
-        await self._ask(lambda clients: clients.reader.publish(self._keys.channel, message))
+        await self._ask(lambda redis: redis.publish(self._keys.channel, message))
 
     def _write_arguments(
-        self, revocations: Sequence[Revocation], *, single_use: bool
+        self, revocations: Sequence[Revocation], epoch: str, *, single_use: bool
     ) -> tuple[list[bytes | str], list[Argument]]:
         now = self._clock.wall()
         keys: list[bytes | str] = [self._keys.meta, self._keys.log]
         args: list[Argument] = [
             *self._data_set_arguments(),
+            epoch,
             self._keys.channel,
             "1" if single_use else "0",
             self._retention,
@@ -178,26 +190,29 @@ class Store:
     async def position(self) -> Position:
         """Return the end of the log; make a data set where there is none."""
         keys, args = [self._keys.meta, self._keys.log], self._data_set_arguments()
-        epoch, last = await self._ask(lambda clients: scripts.OPEN.run(clients.reader, keys, args))
+        epoch, last = await self._ask(lambda redis: scripts.OPEN.run(redis, keys, args))
         return Position(epoch.decode(), _row(*last))
 
-    async def unsettled(self) -> str:
-        """Return why a process that knows nothing must not rely on the records yet, or nothing.
+    async def check_settled(self) -> None:
+        """Check that a process that knows nothing may rely on the records.
 
         A Redis that has just lost its data looks like one that never had any. Those who know
         better need some ticks to notice and to write it back.
+
+        Raises:
+            UnsettledError: It may not, yet.
         """
         settled = _SETTLING_TICKS * self._settings.tick_interval
         keys = [self._keys.meta, self._keys.repair]
-        age, repairing = await self._ask(
-            lambda clients: scripts.UNSETTLED.run(clients.reader, keys, [])
-        )
-        if float(age) < settled:
-            return (
+        age, repairing = await self._ask(lambda redis: scripts.UNSETTLED.run(redis, keys, []))
+        if (missing := settled - float(age)) > 0:
+            raise UnsettledError(
                 "the data set, or the server that holds it, is new; instances that know more get "
-                f"{settled:g} s to write it back"
+                f"{settled:g} s to write it back",
+                seconds=missing,
             )
-        return "another instance is writing back what Redis has lost" if repairing else ""
+        if repairing:
+            raise UnsettledError("another instance is writing back what Redis has lost")
 
     async def records(self) -> AsyncIterator[list[bytes | None]]:
         """Yield the records' payloads, some at a time; None for a key that holds no string.
@@ -206,9 +221,9 @@ class Store:
         not have had every record from its beginning to its end.
         """
         async with self._deadline():
-            clients = await self._primary.clients()
-            await self._primary.check_whole(clients)
-        redis, cursor = clients.reader, 0
+            server = await self._primary.server()
+            await self._primary.check_whole(server)
+        redis, cursor = server.redis, 0
         while True:
             async with self._deadline():
                 cursor, keys = await redis.scan(cursor, match=self._keys.records, count=_SCAN_COUNT)
@@ -217,8 +232,8 @@ class Store:
             if cursor == 0:
                 break
         async with self._deadline():
-            await self._primary.check_whole(clients)
-        if not self._primary.is_current(clients):
+            await self._primary.check_whole(server)
+        if not self._primary.is_current(server):
             raise StoreError("the primary has changed while the revocations were listed")
 
     async def read(self, after: Position) -> Page:
@@ -226,7 +241,7 @@ class Store:
         keys = [self._keys.meta, self._keys.log, self._keys.heartbeat]
         args: list[Argument] = [encode_row_id(after.row.id), PAGE_ROWS, self._heartbeat_life]
         (epoch, version), entries, alive = await self._ask(
-            lambda clients: scripts.READ.run(clients.reader, keys, args)
+            lambda redis: scripts.READ.run(redis, keys, args)
         )
         if epoch and version != b"%d" % FORMAT_VERSION:
             raise StoreError(f"the data has format {version!r}, this is format {FORMAT_VERSION}")
@@ -238,22 +253,20 @@ class Store:
     async def _begin_heartbeat(self) -> None:
         with contextlib.suppress(StoreError):  # presence is a help to operators, not a proof
             await self._ask(
-                lambda clients: clients.reader.set(
-                    self._keys.heartbeat, "1", ex=self._heartbeat_life
-                )
+                lambda redis: redis.set(self._keys.heartbeat, "1", ex=self._heartbeat_life)
             )
 
     async def has_record(self, revocations: Sequence[Revocation]) -> bool:
         """Return whether any of `revocations` has a record, readable or not."""
         keys = [self._keys.record(each) for each in revocations]
-        return bool(await self._ask(lambda clients: clients.reader.exists(*keys)))
+        return bool(await self._ask(lambda redis: redis.exists(*keys)))
 
     async def missing(self, revocations: Sequence[Revocation]) -> list[Revocation]:
         """Return those of `revocations` that have no record, or one that ends before they do."""
         if not revocations:
             return []
         keys = [self._keys.record(each) for each in revocations]
-        payloads = await self._ask(lambda clients: clients.reader.mget(keys))
+        payloads = await self._ask(lambda redis: redis.mget(keys))
         return [
             each
             for each, payload in zip(revocations, payloads, strict=True)
@@ -264,8 +277,8 @@ class Store:
     async def turn(self) -> AsyncIterator[bool]:
         """Yield whether it is this instance's turn to repair; no other has it meanwhile."""
         async with self._deadline():
-            clients = await self._primary.clients()
-            lock = clients.reader.lock(self._keys.repair, timeout=_TURN_SECONDS)
+            server = await self._primary.server()
+            lock = server.redis.lock(self._keys.repair, timeout=_TURN_SECONDS)
             granted = await lock.acquire(blocking=False)
         try:
             yield granted
@@ -283,22 +296,28 @@ class Store:
         It ends with an error when another server becomes the primary.
         """
         async with self._deadline():
-            clients = await self._primary.clients()
+            server = await self._primary.server()
         async with Subscription(
-            clients.reader.connection_pool,
+            server.redis.connection_pool,
             self._keys.channel,
             deadline=self._settings.redis_timeout,
-            in_place=lambda: self._primary.is_current(clients),
+            in_place=lambda: self._primary.is_current(server),
         ) as subscription:
             yield subscription
 
+    def doubt_primary(self) -> None:
+        """Ask who is primary before the next request."""
+        self._primary.doubt()
+
     async def ask(self, question: Callable[[Redis], Awaitable[Answer]]) -> Answer:
         """Return what the primary answers to a `question` that changes nothing."""
-        return await self._ask(lambda clients: question(clients.reader))
+        return await self._ask(question)
 
-    async def _ask(self, work: Callable[[Clients], Awaitable[Answer]]) -> Answer:
+    async def _ask(
+        self, work: Callable[[Redis], Awaitable[Answer]], *, again: bool = False
+    ) -> Answer:
         async with self._deadline():
-            return await self._primary.run(work)
+            return await self._primary.run(work, again=again)
 
     @contextlib.asynccontextmanager
     async def _deadline(self) -> AsyncIterator[None]:
@@ -309,6 +328,8 @@ class Store:
             seconds = self._settings.redis_timeout
             raise StoreError(f"Redis did not answer within {seconds:g} s") from None
         except ResponseError as error:
+            if scripts.OTHER_DATA_SET in str(error):
+                raise OtherDataSetError from None
             raise RefusedError(f"Redis: {error}".rstrip(".")) from error
         except (RedisError, OSError) as error:
             raise StoreError(f"Redis: {error}".rstrip(".")) from error

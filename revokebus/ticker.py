@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from revokebus.audit import audit, refusal
 from revokebus.continuity import Break
-from revokebus.errors import StoreError
+from revokebus.errors import StoreError, UnsettledError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -58,6 +58,7 @@ class Ticker:
         wake: Set by others where the log should be read at once.
         proven_at: The moment for which the copy was last proven complete, in elapsed seconds.
         decided: Set once the copy was proven, or Redis refused.
+        proven: Set at the next proof, and then replaced.
         refusal: Why the audit refuses this Redis; empty where it does not.
     """
 
@@ -75,6 +76,7 @@ class Ticker:
     wake: asyncio.Event
     proven_at: float | None = field(default=None, init=False)
     decided: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    proven: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     refusal: str = field(default="", init=False)
     _audited: bool = field(default=False, init=False)
     _times_set_back: int = field(init=False)
@@ -86,20 +88,29 @@ class Ticker:
         """Tick, write back what is owed, rest, and tick again."""
         while True:
             self.wake.clear()
+            began, rest = self.clock.elapsed(), self._interval()
             try:
                 await self._audit_once()
                 await self._tick()
                 self.troubles.over("ticker")
                 self.decided.set()
+                self._tell_those_who_wait()
+            except UnsettledError as error:
+                self.troubles.note("ticker", error)
+                rest = min(rest, error.seconds or rest)
             except Exception as error:  # noqa: BLE001 - a silent end would be a silent gap
                 self.troubles.note("ticker", error)
             else:
                 await self._try("unsaved", self._save())
-                await self._try("repair", self.repair.write_back(self.store))
+                await self._try("repair", self.repair.write_back(self.store, self.continuity.epoch))
             self._say_if_stale()
             self.denylist.sweep(_SWEPT_PER_TICK)
             self._say_if_incomplete()
-            await self._pause()
+            await self._pause(began + rest - self.clock.elapsed())
+
+    def _tell_those_who_wait(self) -> None:
+        self.proven.set()
+        self.proven = asyncio.Event()
 
     async def _audit_once(self) -> None:
         if self._audited:
@@ -128,6 +139,7 @@ class Ticker:
                 breaks += 1
                 if breaks > _RESYNCS_PER_TICK:
                     raise StoreError("the log does not stay the same while it is read")
+                self.store.doubt_primary()  # one that was deposed may have come back
                 await self._list(rows)
                 continue
             self.acknowledged.seen(rows)
@@ -158,8 +170,8 @@ class Ticker:
         left_out = self.denylist.left_out
         # The position first: what comes after it is read from the log.
         position = await self.store.position()
-        if self.continuity.position is None and (why := await self.store.unsettled()):
-            raise StoreError(why)
+        if self.continuity.position is None:
+            await self.store.check_settled()
         self.repair.begin()
         async for payloads in self.store.records():
             await self.applier.apply_all("record", payloads)
@@ -170,7 +182,7 @@ class Ticker:
             self.denylist.completed()
 
     async def _save(self) -> None:
-        if written := await self.unsaved.save(self.store):
+        if written := await self.unsaved.save(self.store, self.continuity.epoch):
             self.troubles.note_or_over("publisher", written.unheard)
 
     async def _try(self, part: str, work: Awaitable[None]) -> None:
@@ -203,9 +215,12 @@ class Ticker:
         elif self.troubles.over("limit"):
             logger.warning("revokebus: the copy is complete again")
 
-    async def _pause(self) -> None:
+    def _interval(self) -> float:
+        # With jitter, so that a fleet that was started at once does not tick at once.
+        return self.settings.tick_interval * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - not a secret
+
+    async def _pause(self, seconds: float) -> None:
         await asyncio.sleep(_SHORTEST_PAUSE)
-        interval = self.settings.tick_interval * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - not a secret
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(interval):
+            async with asyncio.timeout(seconds - _SHORTEST_PAUSE):
                 await self.wake.wait()

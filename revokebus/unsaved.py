@@ -37,8 +37,12 @@ class Unsaved:
         """Return whether the claim and value of `revocation` are still to be written."""
         return (revocation.claim, revocation.value) in self._revocations
 
-    async def save(self, store: Store) -> Written | None:
+    async def save(self, store: Store, epoch: str) -> Written | None:
         """Write some of them; return what became of it, or None where there are none.
+
+        Args:
+            store: Where to.
+            epoch: The data set that is known there; any where it is empty.
 
         Raises:
             StoreError: They could not be written; they are kept.
@@ -46,7 +50,7 @@ class Unsaved:
         some = dict(itertools.islice(self._revocations.items(), _SAVED_AT_ONCE))
         if not some:
             return None
-        written = await store.write(list(some.values()))
+        written = await store.write(list(some.values()), epoch)
         for key, revocation in some.items():
             if self._revocations.get(key) == revocation:  # not lengthened meanwhile
                 del self._revocations[key]

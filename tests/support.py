@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     Eventually = Callable[[Callable[[], object]], Awaitable[None]]
 
 
-def settle(redis_server: RedisServer) -> None:
+def settle(redis_server: RedisServer, namespace: str = "revokebus") -> None:
     """Make a data set that is old, so that a first start need not wait some ticks for others."""
     meta = {"epoch": secrets.token_hex(16), "format": "1", "began": "1"}
     with redis_server.client() as client:
-        client.hset("{revokebus}:meta", mapping=meta)
+        client.hset(f"{{{namespace}}}:meta", mapping=meta)
 
 
 SECRET = secrets.token_urlsafe(64)

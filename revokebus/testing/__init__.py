@@ -2,6 +2,15 @@
 
 from revokebus.testing.app_server import AppServer, serving
 from revokebus.testing.clock import ManualClock
+from revokebus.testing.cluster import ClusterServers
 from revokebus.testing.redis_server import RedisServer
+from revokebus.testing.sentinel import SentinelServers
 
-__all__ = ["AppServer", "ManualClock", "RedisServer", "serving"]
+__all__ = [
+    "AppServer",
+    "ClusterServers",
+    "ManualClock",
+    "RedisServer",
+    "SentinelServers",
+    "serving",
+]

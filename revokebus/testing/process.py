@@ -6,15 +6,17 @@ import shutil
 import signal
 import socket
 import subprocess
+import time
 from typing import IO, TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
 LOOPBACK = "127.0.0.1"
 _STOP_SECONDS = 10.0
+_POLL_SECONDS = 0.02
 
 
 def free_port() -> int:
@@ -23,6 +25,19 @@ def free_port() -> int:
         probe.bind((LOOPBACK, 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def wait_until(condition: Callable[[], object], what: str, seconds: float = 30.0) -> None:
+    """Return when `condition` holds.
+
+    Raises:
+        RuntimeError: It does not within `seconds`; the message names `what`.
+    """
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"{what}: not within {seconds:g} s")
+        time.sleep(_POLL_SECONDS)
 
 
 def _with_parent() -> list[str]:
@@ -39,6 +54,7 @@ class ChildProcess:
     """
 
     _process: subprocess.Popen[bytes] | None = None
+    _frozen = False
 
     def start(self) -> None:
         """Start the process and return when it serves."""
@@ -70,6 +86,11 @@ class ChildProcess:
         return self._process is not None and self._process.poll() is None
 
     @property
+    def answers(self) -> bool:
+        """Whether the process lives and is not frozen."""
+        return self.running and not self._frozen
+
+    @property
     def pid(self) -> int:
         """The process's id.
 
@@ -91,10 +112,12 @@ class ChildProcess:
     def freeze(self) -> None:
         """Stop the process without closing its connections."""
         self._send(signal.SIGSTOP)
+        self._frozen = True
 
     def thaw(self) -> None:
         """Let a frozen process go on."""
         self._send(signal.SIGCONT)
+        self._frozen = False
 
     def _send(self, number: signal.Signals) -> None:
         if self._process is not None and self.running:

@@ -41,6 +41,9 @@ class RedisServer(ChildProcess):
         options: Configuration directives and their values.
     """
 
+    host = LOOPBACK
+    """The address that it is bound to."""
+
     def __init__(self, binary: str | None = None, options: Mapping[str, str] | None = None) -> None:
         self._binary = binary or embedded_valkey()
         self._options = {"save": "", "appendonly": "no", **(options or {})}
@@ -48,13 +51,18 @@ class RedisServer(ChildProcess):
         self._folder: Path | None = None
 
     @property
+    def address(self) -> tuple[str, int]:
+        """The host and the port."""
+        return self.host, self.port
+
+    @property
     def url(self) -> str:
         """Where the server is, for ``Settings.redis_url``."""
-        return f"redis://{LOOPBACK}:{self.port}/0"
+        return f"redis://{self.host}:{self.port}/0"
 
     def client(self) -> redis.Redis:
         """Return a client of the server; close it after use."""
-        return redis.Redis(host=LOOPBACK, port=self.port, socket_timeout=_START_SECONDS)
+        return redis.Redis(host=self.host, port=self.port, socket_timeout=_START_SECONDS)
 
     def start(self) -> None:
         """Start the server, or start it again with the same port and folder.
@@ -64,23 +72,27 @@ class RedisServer(ChildProcess):
         """
         if self._folder is None:
             self._folder = Path(tempfile.mkdtemp(prefix="revokebus-"))
-        fixed = {"bind": LOOPBACK, "port": str(self.port), "dir": str(self._folder)}
-        directives = [
-            part for name, value in (fixed | self._options).items() for part in (f"--{name}", value)
-        ]
         log = self._folder / "server.log"
         with log.open("ab") as output:
-            self._spawn([self._binary, *directives], log=output, folder=self._folder)
+            self._spawn(self._command(self._folder), log=output, folder=self._folder)
         deadline = time.monotonic() + _START_SECONDS
         with self.client() as client:
-            while not self._answers(client):
+            while not self._is_ours(client):
                 if not self.running or time.monotonic() > deadline:
                     text = log.read_text(errors="replace")
                     self.remove()
                     raise RuntimeError(f"{self._binary} does not answer:\n{text}")
                 time.sleep(_POLL_SECONDS)
 
-    def _answers(self, client: redis.Redis) -> bool:
+    def _command(self, folder: Path) -> list[str]:
+        fixed = {"bind": self.host, "port": str(self.port), "dir": str(folder)}
+        directives = (fixed | self._options).items()
+        return [
+            self._binary,
+            *(part for name, value in directives for part in (f"--{name}", value)),
+        ]
+
+    def _is_ours(self, client: redis.Redis) -> bool:
         try:
             # Another server may have taken the port first, and must not be written to.
             return bool(client.info("server")["process_id"] == self.pid)

@@ -1,4 +1,4 @@
-"""A fleet under load on a real server, with witnesses, and a naive listener as the control."""
+"""A fleet under load on real servers, with witnesses, and a naive listener as the control."""
 
 from __future__ import annotations
 
@@ -7,36 +7,60 @@ import contextlib
 import itertools
 import random
 import secrets
-import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-import redis.asyncio
 from redis.exceptions import RedisError
 
 from revokebus import Settings
 from revokebus.clock import SystemClock
 from revokebus.engine import Engine
-from revokebus.errors import UnavailableError, WireError
+from revokebus.errors import UnavailableError
 from revokebus.revocation import Revocation
-from revokebus.wire import decode_message, decode_payload
+from tests.faults.control import NaiveListener
 from tests.faults.history import Witness
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from revokebus.testing import RedisServer
-
-    Fault = Callable[["Arena"], Awaitable[None]]
+    import redis
 
 INSTANCES = 3
-BOUND = 1.0
-TICK = 0.25
-_LIFE = 3600.0
+BOUND = 2.0
+PROMISED_SECONDS = 2.0
+"""Within how many seconds after a fault is over everybody must be fresh again."""
+
+_LIFE = 1800.0
 _PAUSE = 0.004
 _LOOK = 0.01
 _PATIENCE = 20.0
 _MISSING_SECONDS = 5.0
+_ASKED_AT_ONCE = 1000
+
+
+class Servers(Protocol):
+    """Real servers, as the fleet and its faults see them."""
+
+    @property
+    def url(self) -> str:
+        """Where they are, for ``Settings.redis_url``."""
+
+    def client(self) -> redis.Redis:
+        """Return a client of the server that is written to."""
+
+
+AnyServers = TypeVar("AnyServers", bound=Servers)
+
+
+class SteppedClock(SystemClock):
+    """The machine's clocks, the wall clock set wrongly on purpose."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def wall(self) -> float:
+        """Return seconds since the epoch, as a machine whose clock was set says."""
+        return super().wall() + self.ahead
 
 
 class Instance:
@@ -44,7 +68,8 @@ class Instance:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self.engine = Engine(settings)
+        self.clock = SteppedClock()
+        self.engine = Engine(settings, clock=self.clock)
         self.generation = 0
 
     def knows(self, jti: str) -> bool:
@@ -63,55 +88,27 @@ class Instance:
     async def restart(self) -> None:
         """Begin anew, knowing nothing."""
         await self.engine.close()
-        self.engine = Engine(self._settings)
+        self.engine = Engine(self._settings, clock=self.clock)
         self.generation += 1
         await self.engine.start()
 
 
-class NaiveListener:
-    """What the usual listener does: subscribe, and believe that it hears everything."""
-
-    def __init__(self, url: str, channel: str) -> None:
-        self._client = redis.asyncio.Redis.from_url(url)
-        self._channel = channel
-        self._known: set[str] = set()
-        self.generation = 0
-        self.subscribed = asyncio.Event()
-
-    def knows(self, jti: str) -> bool:
-        """Return whether a message has named the token."""
-        return jti in self._known
-
-    def staleness(self) -> float | None:
-        """Return a tenth of a second: it never doubts, and messages take a moment."""
-        return 0.1
-
-    async def run(self) -> None:
-        """Listen until cancelled."""
-        try:
-            while True:
-                with contextlib.suppress(RedisError):
-                    await self._listen()
-        finally:
-            await self._client.aclose(close_connection_pool=True)
-
-    async def _listen(self) -> None:
-        pubsub = self._client.pubsub()
-        try:
-            await pubsub.subscribe(self._channel)
-            async for message in pubsub.listen():
-                self.subscribed.set()
-                if message["type"] == "message":
-                    with contextlib.suppress(WireError):
-                        for each in decode_payload(decode_message(message["data"]).payload):
-                            self._known.add(each.value)
-        finally:
-            await pubsub.aclose()  # type: ignore[no-untyped-call]  # redis-py has no annotation
-
-
 @dataclass(frozen=True)
 class Outcome:
-    """What one fault did."""
+    """What one fault did.
+
+    Attributes:
+        fault: Its name.
+        acknowledged: How many revocations Redis has acknowledged.
+        bound: Violations of G1.
+        forgotten: Violations of G2.
+        lies: Violations of G3.
+        missing: Acknowledged revocations that an instance lacks at the end.
+        unrecorded: Acknowledged revocations that Redis lacks at the end.
+        seconds_to_fresh: Time from the end of the fault until all instances were fresh.
+        stale_seconds: For how long the instance that was stale for longest was.
+        control: How many violations and missing revocations the naive listener had.
+    """
 
     fault: str
     acknowledged: int
@@ -128,59 +125,101 @@ class Outcome:
     def held(self) -> bool:
         """Whether every promise held."""
         broken = self.bound + self.forgotten + self.lies + self.missing + self.unrecorded
-        return broken == 0 and self.acknowledged > 0
+        in_time = self.seconds_to_fresh <= PROMISED_SECONDS
+        return broken == 0 and self.acknowledged > 0 and in_time
 
 
-class Arena:
+class Arena(Generic[AnyServers]):
     """The fleet, its load, its witnesses.
 
     Args:
-        server: The Redis that the faults are done to.
+        servers: The servers that the faults are done to.
         seed: Makes a run repeatable, as far as a scheduler allows.
+        settings: Settings of the fleet that differ from the usual.
+        control: Whether a naive listener runs beside it.
+
+    Attributes:
+        rng: What a fault draws its chances from.
+        instances: The fleet.
+        acknowledged: When each revocation was acknowledged, in elapsed seconds.
     """
 
-    def __init__(self, server: RedisServer, seed: int) -> None:
-        self.server = server
+    def __init__(
+        self,
+        servers: AnyServers,
+        seed: int,
+        settings: dict[str, Any] | None = None,
+        *,
+        control: bool = True,
+    ) -> None:
+        self.servers = servers
         self.rng = random.Random(seed)  # noqa: S311 - to repeat a run, not a secret
         self.settings = Settings(
-            redis_url=server.url,
+            redis_url=servers.url,
             secret_key=secrets.token_urlsafe(64),
-            tick_interval=TICK,
             max_staleness=BOUND,
-            redis_timeout=0.4,
-            startup_timeout=3.0,
+            **(settings or {}),
         )
         self.instances = [Instance(self.settings) for _ in range(INSTANCES)]
-        self._control = NaiveListener(server.url, "{revokebus}:ch")
+        self.acknowledged: dict[str, float] = {}
+        self._control = NaiveListener(servers.url, "{revokebus}:ch") if control else None
         self._clock = SystemClock()
-        self._acknowledged: dict[str, float] = {}
+        self._over_at: list[float] = []
+        self._fresh_at: list[float] = []
         self._witnesses = [self._witness(each) for each in self.instances]
-        self._control_witness = self._witness(self._control)
+        self._control_witness = self._witness(self._control) if self._control else None
 
     def _witness(self, instance: Instance | NaiveListener) -> Witness:
-        return Witness(instance, self._acknowledged, BOUND, self.rng)
+        return Witness(instance, self.acknowledged, BOUND, self.rng)
 
-    async def run(self, name: str, fault: Fault, *, before: float, after: float) -> Outcome:
-        """Run the fleet under load, `before` and `after` a fault, and judge what was seen."""
+    def over(self) -> None:
+        """Note that the servers are well again, where a fault ends before its function does."""
+        self._over_at.append(self._clock.elapsed())
+
+    async def run(
+        self,
+        name: str,
+        faults: list[Callable[[Arena[AnyServers]], Awaitable[None]]],
+        *,
+        before: float,
+        after: float,
+    ) -> Outcome:
+        """Run the fleet under load, `before` and `after` each fault, and judge what was seen."""
         async with contextlib.AsyncExitStack() as stack:
             for instance in self.instances:
-                await instance.engine.start()
                 stack.push_async_callback(instance.close)
-            for work in (self._control.run(), self._watch()):
-                stack.push_async_callback(_cancel, asyncio.create_task(work))
-            await self._control.subscribed.wait()  # it has its chance
+                await instance.engine.start()
+            await self._start_control(stack)
+            stack.push_async_callback(_cancel, asyncio.create_task(self._watch()))
             load = asyncio.create_task(self._revoke())
             stack.push_async_callback(_cancel, load)
-            await asyncio.sleep(before)
-            await fault(self)
-            healed = time.monotonic()
-            await self._until(self._all_fresh)
-            seconds_to_fresh = time.monotonic() - healed
-            await asyncio.sleep(after)
+            slowest = 0.0
+            for fault in faults:
+                await asyncio.sleep(before)
+                slowest = max(slowest, await self._inject(fault))
+                await asyncio.sleep(after)
             await _cancel(load)
             with contextlib.suppress(TimeoutError):
                 await self._until(lambda: self._nothing_missing() and self._all_fresh())
-            return await self._judge(name, seconds_to_fresh)
+            return await self._judge(name, slowest)
+
+    async def _start_control(self, stack: contextlib.AsyncExitStack) -> None:
+        if self._control is None:
+            return
+        listener = asyncio.create_task(self._control.run())
+        stack.push_async_callback(_cancel, listener)
+        async with asyncio.timeout(_PATIENCE):
+            await self._control.subscribed.wait()  # it has its chance
+
+    async def _inject(self, fault: Callable[[Arena[AnyServers]], Awaitable[None]]) -> float:
+        """Do one fault, and return how long it then takes until everybody is fresh."""
+        self._over_at.clear()
+        self._fresh_at.clear()
+        await fault(self)
+        self.over()
+        with contextlib.suppress(TimeoutError):
+            await self._until(lambda: self._fresh_at and self._all_fresh())
+        return (self._fresh_at or [self._clock.elapsed()])[0] - self._over_at[0]
 
     async def _revoke(self) -> None:
         for number in itertools.count():
@@ -189,45 +228,61 @@ class Arena:
             revocation = Revocation("jti", jti, self._clock.wall() + _LIFE)
             with contextlib.suppress(UnavailableError):
                 await engine._revoke([revocation])
-                self._acknowledged[jti] = self._clock.elapsed()
+                self.acknowledged[jti] = self._clock.elapsed()
             await asyncio.sleep(_PAUSE)
 
     async def _watch(self) -> None:
+        control = [self._control_witness] if self._control_witness else []
+        witnesses = [*self._witnesses, *control]
         while True:
-            for witness in (*self._witnesses, self._control_witness):
+            for witness in witnesses:
                 witness.look(self._clock.elapsed())
+            if self._over_at and not self._fresh_at and self._all_fresh():
+                self._fresh_at.append(self._clock.elapsed())
             await asyncio.sleep(_LOOK)
 
     def _all_fresh(self) -> bool:
         return all(each.engine.status().state == "fresh" for each in self.instances)
 
     def _nothing_missing(self) -> bool:
-        return all(each.knows(jti) for each in self.instances for jti in self._acknowledged)
+        return all(each.knows(jti) for each in self.instances for jti in self.acknowledged)
 
-    async def _until(self, condition: Callable[[], bool]) -> None:
+    async def _until(self, condition: Callable[[], object]) -> None:
         async with asyncio.timeout(_PATIENCE):
-            while not condition():  # noqa: ASYNC110 - the server has no event to set
+            while not condition():  # noqa: ASYNC110 - the servers have no event to set
                 await asyncio.sleep(_LOOK)
 
     async def _unrecorded(self) -> int:
         """Return how many acknowledged revocations Redis does not hold in the end."""
-        deadline = time.monotonic() + _MISSING_SECONDS
-        keys = [f"{{revokebus}}:r:jti:{jti}" for jti in self._acknowledged]
+        deadline = self._clock.elapsed() + _MISSING_SECONDS
+        lacking = list(self.acknowledged)
         while True:
-            with self.server.client() as client:
-                present = len([1 for value in client.mget(keys) if value]) if keys else 0
-            if present == len(keys) or time.monotonic() > deadline:
-                return len(keys) - present
-            await asyncio.sleep(TICK)
+            with contextlib.suppress(RedisError):
+                lacking = await asyncio.to_thread(self._lacking, lacking)
+            if not lacking or self._clock.elapsed() > deadline:
+                return len(lacking)
+            await asyncio.sleep(self.settings.tick_interval)
+
+    def _lacking(self, tokens: list[str]) -> list[str]:
+        found: list[object] = []
+        with self.servers.client() as client:
+            for start in range(0, len(tokens), _ASKED_AT_ONCE):
+                some = tokens[start : start + _ASKED_AT_ONCE]
+                values = client.mget([f"{{revokebus}}:r:jti:{jti}" for jti in some])
+                assert isinstance(values, list)
+                found += values
+        return [jti for jti, value in zip(tokens, found, strict=True) if not value]
 
     async def _judge(self, name: str, seconds_to_fresh: float) -> Outcome:
         unrecorded = await self._unrecorded()
         missing = sum(witness.finish() for witness in self._witnesses)
-        control_missing = self._control_witness.finish()
         verdicts = [witness.verdict for witness in self._witnesses]
+        control = 0
+        if self._control_witness:
+            control = self._control_witness.finish() + self._control_witness.verdict.violations
         return Outcome(
             fault=name,
-            acknowledged=len(self._acknowledged),
+            acknowledged=len(self.acknowledged),
             bound=sum(len(each.bound) for each in verdicts),
             forgotten=sum(len(each.forgotten) for each in verdicts),
             lies=sum(len(each.lies) for each in verdicts),
@@ -235,7 +290,7 @@ class Arena:
             unrecorded=unrecorded,
             seconds_to_fresh=seconds_to_fresh,
             stale_seconds=max(witness.stale_seconds for witness in self._witnesses),
-            control=self._control_witness.verdict.violations + control_missing,
+            control=control,
         )
 
 

@@ -7,6 +7,7 @@ recorded with its time, faults are injected, and each promise is checked over wh
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -84,9 +85,9 @@ class Witness:
                 {},
                 0,
             )
-        every = list(self._acknowledged)
-        self._unseen |= dict.fromkeys(every[self._taken :])
-        self._taken = len(every)
+        new = islice(reversed(self._acknowledged), len(self._acknowledged) - self._taken)
+        self._unseen |= dict.fromkeys(new)
+        self._taken = len(self._acknowledged)
         staleness = self.instance.staleness()
         fresh = staleness is not None and staleness <= self._bound
         if self._last is not None and not fresh:

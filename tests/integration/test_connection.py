@@ -35,10 +35,9 @@ async def test_the_url_cannot_change_what_the_protocol_relies_on(redis_server: R
     """A copied URL with options would turn bytes into text, or hide outages behind retries."""
     url = f"{redis_server.url}?decode_responses=true&protocol=3&socket_timeout=99"
     options = parse_url(url)  # parse_redis_url refuses it, too
-    for again in (True, False):
-        redis = client(options, None, 0.5, again=again)
-        connection = redis.connection_pool.make_connection()  # type: ignore[no-untyped-call]  # redis-py has no annotation
-        assert isinstance(connection._parser, SafeParser)
-        assert connection.protocol == 2
-        assert connection.socket_timeout == 0.5
-        assert not connection.encoder.decode_responses
+    redis = client(options, None, 0.5)
+    connection = redis.connection_pool.make_connection()  # type: ignore[no-untyped-call]  # redis-py has no annotation
+    assert isinstance(connection._parser, SafeParser)
+    assert connection.protocol == 2
+    assert connection.socket_timeout == 0.5
+    assert not connection.encoder.decode_responses

@@ -8,7 +8,7 @@ import pytest
 
 from revokebus.clock import SystemClock
 from revokebus.continuity import Row
-from revokebus.errors import StoreError
+from revokebus.errors import OtherDataSetError, StoreError
 from revokebus.revocation import SPENT, Revocation, Spending
 from revokebus.store import PAGE_ROWS, Store, _batches
 from revokebus.testing import ManualClock
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tests.support import MakeSettings
 
 CLOCK = SystemClock()
+ANY = ""
 
 
 @asynccontextmanager
@@ -52,7 +53,7 @@ async def everything(store: Store) -> list[bytes | None]:
 
 async def test_a_record_lives_as_long_as_the_token(store: Store, client: redis.Redis) -> None:
     """A cold start would miss a revocation whose token still works."""
-    await store.write([revocation(life=59.3)])
+    await store.write([revocation(life=59.3)], ANY)
     ttl = client.ttl("{revokebus}:r:jti:a")
     assert ttl in (59, 60)
     assert client.pttl("{revokebus}:r:jti:a") > 59_300 - 1000
@@ -60,7 +61,7 @@ async def test_a_record_lives_as_long_as_the_token(store: Store, client: redis.R
 
 async def test_a_life_is_rounded_up(store: Store, client: redis.Redis) -> None:
     """A token would outlive its record by a part of a second."""
-    await store.write([revocation(life=0.2)])
+    await store.write([revocation(life=0.2)], ANY)
     assert client.pttl("{revokebus}:r:jti:a") > 200
 
 
@@ -71,7 +72,7 @@ async def test_a_writer_with_a_fast_clock_does_not_shorten_a_record(
     clock = ManualClock()
     clock.step(+50)
     async with opened(make_settings(redis_server.url), clock) as store:
-        await store.write([revocation(life=60)])
+        await store.write([revocation(life=60)], ANY)
     assert client.ttl("{revokebus}:r:jti:a") >= 59
 
 
@@ -82,16 +83,16 @@ async def test_a_writer_with_a_slow_clock_is_believed(
     clock = ManualClock()
     clock.step(-50)
     async with opened(make_settings(redis_server.url), clock) as store:
-        await store.write([revocation(life=60)])
+        await store.write([revocation(life=60)], ANY)
     assert client.ttl("{revokebus}:r:jti:a") >= 109
 
 
 async def test_a_life_is_never_shortened(store: Store, client: redis.Redis) -> None:
     """A second revocation would bring the token back before its expiry."""
-    await store.write([revocation(life=500)])
-    await store.write([revocation(life=5)])
+    await store.write([revocation(life=500)], ANY)
+    await store.write([revocation(life=5)], ANY)
     assert client.ttl("{revokebus}:r:jti:a") >= 499
-    await store.write([revocation(life=900)])
+    await store.write([revocation(life=900)], ANY)
     assert client.ttl("{revokebus}:r:jti:a") >= 899
 
 
@@ -100,8 +101,8 @@ async def test_a_late_write_of_an_older_revocation_does_not_shorten_it(
 ) -> None:
     """An instance that was cut off and now catches up would end a later revocation early."""
     later = revocation("a,]]", life=900)
-    await store.write([later])
-    await store.write([revocation("a,]]", life=60)])
+    await store.write([later], ANY)
+    await store.write([revocation("a,]]", life=60)], ANY)
     assert [decode_payload(payload or b"") for payload in await everything(store)] == [[later]]
     assert client.ttl("{revokebus}:r:jti:a,]]") >= 899
 
@@ -109,7 +110,7 @@ async def test_a_late_write_of_an_older_revocation_does_not_shorten_it(
 async def test_a_log_that_was_emptied_is_noticed(store: Store, client: redis.Redis) -> None:
     """An instance that began on an empty log would miss what was written and lost again."""
     before = await store.position()
-    await store.write([revocation()])
+    await store.write([revocation()], ANY)
     client.delete("{revokebus}:log")
     page = await store.read(before)
     assert page.rows == []
@@ -118,11 +119,11 @@ async def test_a_log_that_was_emptied_is_noticed(store: Store, client: redis.Red
 
 async def test_a_full_redis_can_still_prove(store: Store, client: redis.Redis) -> None:
     """The fleet would answer 503 because Redis, which refuses writes, cannot note who lives."""
-    await store.write([revocation()])
+    await store.write([revocation()], ANY)
     position = await store.position()
     client.config_set("maxmemory", 1)
     with pytest.raises(StoreError, match=r"(?i)memory"):
-        await store.write([revocation("b")])
+        await store.write([revocation("b")], ANY)
     assert (await store.read(position)).rows == [position.row]
     client.config_set("maxmemory", 0)
 
@@ -140,7 +141,7 @@ async def test_a_writer_that_may_not_publish_has_written(store: Store, client: r
     """A durable revocation would be reported as lost, and written again for ever."""
     await store.position()
     client.acl_setuser("default", enabled=True, reset_channels=True)
-    written = await store.write([revocation()])
+    written = await store.write([revocation()], ANY)
     assert written.unheard  # in the words of this server
     assert len(await everything(store)) == 1
 
@@ -153,7 +154,7 @@ async def test_a_strangers_value_under_our_key_is_replaced(
         key = f"{{revokebus}}:r:jti:{stray}"
         client.set(key, "x", ex=9999) if stray == "string" else client.hset(key, "x", "y")
         mine = revocation(stray)
-        await store.write([mine])
+        await store.write([mine], ANY)
         assert client.get(key) == encode_payload([mine])
         assert client.ttl(key) >= 59
 
@@ -165,7 +166,7 @@ async def test_log_message_and_record_say_the_same(store: Store, client: redis.R
     pubsub = client.pubsub()  # type: ignore[no-untyped-call]  # redis-py has no annotation
     pubsub.subscribe("{revokebus}:ch")
     assert pubsub.get_message(timeout=5)["type"] == "subscribe"
-    positions = [await store.write([first]), await store.write([second])]
+    positions = [await store.write([first], ANY), await store.write([second], ANY)]
     messages = [decode_message(pubsub.get_message(timeout=5)["data"]) for _ in range(2)]
     pubsub.close()
     page = await store.read(before)
@@ -181,9 +182,9 @@ async def test_log_message_and_record_say_the_same(store: Store, client: redis.R
 
 async def test_a_page_begins_with_the_position(store: Store) -> None:
     """A promoted replica with a shorter log could not be told from the old primary."""
-    await store.write([revocation("one")])
+    await store.write([revocation("one")], ANY)
     position = await store.position()
-    await store.write([revocation("two")])
+    await store.write([revocation("two")], ANY)
     page = await store.read(position)
     assert page.rows[0] == position.row
     assert len(page.rows) == 2
@@ -208,7 +209,7 @@ async def test_the_log_is_trimmed_to_its_retention(
     for _ in range(500):
         client.xadd("{revokebus}:log", {"r": b"1 []"}, id=b"1-*")
     async with opened(make_settings(redis_server.url, log_retention=1)) as store:
-        await store.write([revocation()])
+        await store.write([revocation()], ANY)
     assert client.xlen("{revokebus}:log") < 200
 
 
@@ -226,7 +227,7 @@ async def test_another_format_is_refused(store: Store, client: redis.Redis) -> N
     await store.position()
     client.hset("{revokebus}:meta", "format", "99")
     with pytest.raises(StoreError, match="format 99"):
-        await store.write([revocation()])
+        await store.write([revocation()], ANY)
     with pytest.raises(StoreError, match="format 99"):
         await store.position()
 
@@ -247,14 +248,14 @@ async def test_a_format_that_changes_later_is_refused_too(
 async def test_any_value_is_recorded(store: Store, value: str) -> None:
     """An unusual identifier could not be revoked."""
     mine = revocation(value)
-    await store.write([mine])
+    await store.write([mine], ANY)
     assert [decode_payload(p or b"") for p in await everything(store)] == [[mine]]
 
 
 async def test_claims_and_values_with_colons_do_not_meet(store: Store) -> None:
     """One revocation would overwrite another's record."""
     both = [revocation("b:c", claim="a"), revocation("c", claim="a:b")]
-    await store.write(both)
+    await store.write(both, ANY)
     assert len(await everything(store)) == 2
 
 
@@ -262,7 +263,7 @@ async def test_namespaces_do_not_meet(
     redis_server: RedisServer, make_settings: MakeSettings, store: Store
 ) -> None:
     """Two applications on one Redis would revoke each other's tokens."""
-    await store.write([revocation()])
+    await store.write([revocation()], ANY)
     async with opened(make_settings(redis_server.url, namespace="revokebus.2")) as other:
         assert await everything(other) == []
         assert decode_payload((await other.position()).row.payload) == []
@@ -271,22 +272,24 @@ async def test_namespaces_do_not_meet(
 async def test_what_is_not_a_string_is_listed_as_none(store: Store, client: redis.Redis) -> None:
     """A list under our prefix would end every cold start with an error."""
     client.rpush("{revokebus}:r:jti:list", "x")
-    await store.write([revocation()])
+    await store.write([revocation()], ANY)
     assert min(await everything(store), key=str) is None
 
 
 async def test_a_claim_is_granted_once(store: Store) -> None:
     """A refresh token could be used twice at the same moment."""
     spent = revocation(claim=SPENT)
-    outcomes = await asyncio.gather(*(store.spend(spent, []) for _ in range(20)))
+    outcomes = await asyncio.gather(*(store.spend(spent, [], ANY) for _ in range(20)))
     assert sorted(outcome.value for outcome in outcomes) == ["granted"] + ["spent"] * 19
 
 
 async def test_a_claim_is_refused_if_the_token_is_revoked(store: Store) -> None:
     """A refresh token revoked a moment ago elsewhere would still buy a new pair."""
     by_jti, by_sid = revocation("a"), revocation("s", claim="sid")
-    await store.write([by_sid])
-    assert await store.spend(revocation("a", claim=SPENT), [by_jti, by_sid]) is Spending.REVOKED
+    await store.write([by_sid], ANY)
+    assert (
+        await store.spend(revocation("a", claim=SPENT), [by_jti, by_sid], ANY) is Spending.REVOKED
+    )
     assert len(await everything(store)) == 1
 
 
@@ -294,7 +297,7 @@ async def test_many_are_written_in_batches(store: Store) -> None:
     """A large revocation would hold Redis up, or be too long for any reader."""
     many = [revocation(str(number)) for number in range(1234)]
     start = await store.position()
-    await store.write(many)
+    await store.write(many, ANY)
     page = await store.read(start)
     assert [len(decode_payload(row.payload)) for row in page.rows] == [0, 500, 500, 234]
     assert len(await everything(store)) == 1234
@@ -311,7 +314,11 @@ def test_no_batch_is_longer_than_a_reader_accepts() -> None:
 async def test_a_dead_server_is_a_store_error(store: Store, redis_server: RedisServer) -> None:
     """A revocation without Redis would end in an error of another library."""
     redis_server.kill()
-    for attempt in (store.write([revocation()]), store.spend(revocation(), []), store.position()):
+    for attempt in (
+        store.write([revocation()], ANY),
+        store.spend(revocation(), [], ANY),
+        store.position(),
+    ):
         with pytest.raises(StoreError):
             await attempt
 
@@ -320,10 +327,10 @@ async def test_a_frozen_server_is_a_store_error_in_time(
     store: Store, redis_server: RedisServer
 ) -> None:
     """A log-out would hang as long as Redis does."""
-    await store.write([revocation()])
+    await store.write([revocation()], ANY)
     redis_server.freeze()
     async with asyncio.timeout(5):
-        for attempt in (store.write([revocation()]), store.position()):
+        for attempt in (store.write([revocation()], ANY), store.position()):
             with pytest.raises(StoreError, match=r"within 0\.5 s"):
                 await attempt
 
@@ -332,10 +339,10 @@ async def test_a_restarted_server_costs_no_revocation(
     store: Store, redis_server: RedisServer
 ) -> None:
     """The first log-out after a restart of Redis would fail on an old connection."""
-    await store.write([revocation()])
+    await store.write([revocation()], ANY)
     redis_server.stop()
     redis_server.start()
-    await store.write([revocation("b")])
+    await store.write([revocation("b")], ANY)
     assert len(await everything(store)) == 1
 
 
@@ -346,3 +353,14 @@ async def test_the_heartbeat_says_who_lives(store: Store, client: redis.Redis) -
     assert 0 < client.ttl(key) <= 10
     await store.close()
     assert client.keys("{revokebus}:hb:*") == []
+
+
+async def test_another_data_set_is_not_written_to(store: Store, client: redis.Redis) -> None:
+    """A former primary that has come back empty would acknowledge what is lost with it."""
+    known = (await store.position()).epoch
+    await store.write([revocation("a")], known)
+    client.flushall()
+    for attempt in (store.write([revocation("b")], known), store.spend(revocation(), [], known)):
+        with pytest.raises(OtherDataSetError):
+            await attempt
+    assert client.dbsize() == 0

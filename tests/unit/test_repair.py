@@ -32,7 +32,7 @@ class FakeStore:
     async def missing(self, revocations: Sequence[Revocation]) -> list[Revocation]:
         return [each for each in revocations if each not in self.held]
 
-    async def write(self, revocations: Sequence[Revocation]) -> None:
+    async def write(self, revocations: Sequence[Revocation], _epoch: str) -> None:
         self.written += revocations
 
 
@@ -59,7 +59,7 @@ async def prepared(denylist: Denylist, clock: ManualClock) -> Repair:
 async def test_what_was_not_listed_is_written_back(denylist: Denylist, clock: ManualClock) -> None:
     """A record that Redis lost would be lost for every instance that starts from now on."""
     repair, store = await prepared(denylist, clock), FakeStore()
-    await repair.write_back(cast("Store", store))
+    await repair.write_back(cast("Store", store), "")
     assert store.written == some(clock, "a", "c")
     assert len(repair) == 0
 
@@ -74,14 +74,14 @@ async def test_a_record_that_ends_early_is_written_back(
     repair.listed(some(clock, "a", "b", "c"))
     await repair.compare()
     store = FakeStore()
-    await repair.write_back(cast("Store", store))
+    await repair.write_back(cast("Store", store), "")
     assert some(clock, "b", life=90)[0] in store.written
 
 
 async def test_without_the_turn_nothing_is_written(denylist: Denylist, clock: ManualClock) -> None:
     """Every instance of a fleet would write everything."""
     repair, store = await prepared(denylist, clock), FakeStore(granted=False)
-    await repair.write_back(cast("Store", store))
+    await repair.write_back(cast("Store", store), "")
     assert store.written == []
     assert len(repair) == 2
 
@@ -93,7 +93,7 @@ async def test_what_another_has_written_is_crossed_off(
     repair, store = await prepared(denylist, clock), FakeStore()
     repair.has(some(clock, "a"))
     store.held = set(some(clock, "c"))
-    await repair.write_back(cast("Store", store))
+    await repair.write_back(cast("Store", store), "")
     assert store.written == []
     assert len(repair) == 0
 

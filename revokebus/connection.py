@@ -61,3 +61,25 @@ def client(options: Mapping[str, Any], address: Address | None, deadline: float)
         "retry": Retry(NoBackoff(), 0),
     }
     return Redis.from_pool(ConnectionPool(**{**options, **where, **fixed}))
+
+
+async def ask_once(
+    options: Mapping[str, Any], address: Address, deadline: float, command: str, *args: str
+) -> Any:
+    """Return the answer to one command, on a connection that is made and ended for it.
+
+    A pool would close its connections in tasks of its own, and leave them open where the caller
+    is cancelled before these have begun.
+
+    Raises:
+        redis.RedisError: There is no answer within `deadline` seconds, or it is an error.
+    """
+    redis = client(options, address, deadline)
+    connection = redis.connection_pool.make_connection()  # type: ignore[no-untyped-call]  # redis-py has no annotation here
+    try:
+        await connection.connect()
+        await connection.send_command(command, *args)
+        answer = await connection.read_response()
+    finally:
+        await connection.disconnect(nowait=True)
+    return redis.response_callbacks[command](answer)

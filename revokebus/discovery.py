@@ -15,7 +15,7 @@ from redis.crc import key_slot
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 
-from revokebus.connection import client
+from revokebus.connection import ask_once
 from revokebus.tasks import end
 
 if TYPE_CHECKING:
@@ -104,8 +104,8 @@ class SentinelDiscovery:
 
     async def _ask(self, node: Address) -> Claim:
         options = self._url.sentinel_options or {}
-        async with client(options, node, self._deadline) as sentinel:
-            state = await _view(sentinel, "SENTINEL MASTER", self._url.service)
+        service = self._url.service
+        state = await ask_once(options, node, self._deadline, "SENTINEL MASTER", service)
         return Claim(int(state["config-epoch"]), (str(state["ip"]), int(state["port"])))
 
     async def check_whole(self, redis: Redis) -> None:
@@ -134,8 +134,7 @@ class ClusterDiscovery:
         return await _newest(nodes, self._ask, self._deadline, what)
 
     async def _ask(self, node: Address) -> Claim:
-        async with client(self._url.options, node, self._deadline) as redis:
-            view = await _view(redis, "CLUSTER NODES")
+        view = await ask_once(self._url.options, node, self._deadline, "CLUSTER NODES")
         claims = []
         # What is no longer in the cluster must not be asked for ever.
         self._learnt = {a for name, each in view.items() if (a := self._address(name, each, node))}
@@ -157,7 +156,7 @@ class ClusterDiscovery:
 
     async def check_whole(self, redis: Redis) -> None:
         """Check that the slot is this server's and that it is not being moved."""
-        view = await _view(redis, "CLUSTER NODES")
+        view = await redis.execute_command("CLUSTER NODES")  # type: ignore[no-untyped-call]  # redis-py has no annotation here
         (myself,) = [each for each in view.values() if "myself" in each["flags"]]
         moving = any(int(each["slot"]) == self._slot for each in myself["migrations"])
         if moving or not _owns(myself, self._slot):
@@ -165,12 +164,6 @@ class ClusterDiscovery:
                 f"the slot {self._slot} is being moved to another node, so the revocations cannot "
                 "be listed until that is done"
             )
-
-
-async def _view(redis: Redis, *command: str) -> dict[str, Any]:
-    # Each view as a dictionary, which is what redis-py makes of these answers.
-    view: dict[str, Any] = await redis.execute_command(*command)  # type: ignore[no-untyped-call]  # redis-py has no annotation here
-    return view
 
 
 def _owns(node: Mapping[str, Any], slot: int) -> bool:

@@ -21,6 +21,7 @@ from redis.exceptions import MovedError, ReadOnlyError, RedisError
 from revokebus.connection import client
 from revokebus.discovery import make_discovery
 from revokebus.redis_url import parse_redis_url
+from revokebus.tasks import finish
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -190,4 +191,4 @@ class Primary:
         due = [server for at, server in self._retired if at <= now]
         self._retired = [(at, server) for at, server in self._retired if at > now]
         for server in due:
-            await server.close()
+            await finish(server.close())

@@ -21,7 +21,7 @@ from revokebus.errors import ConfigurationError, OtherDataSetError, RefusedError
 from revokebus.repair import Repair
 from revokebus.revocation import Spending
 from revokebus.subscriber import Subscriber
-from revokebus.tasks import end
+from revokebus.tasks import end, finish
 from revokebus.ticker import Ticker
 from revokebus.troubles import Troubles
 from revokebus.unsaved import Unsaved
@@ -133,7 +133,7 @@ class Replica:
         except Exception as error:  # noqa: BLE001 - whatever it was, what follows must be done
             run.troubles.note("unsaved", error)
         finally:
-            await run.store.close()
+            await finish(run.store.close())
             await asyncio.sleep(0)  # requests that were under way now know
             if self._unsaved:
                 logger.error(

@@ -39,6 +39,7 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(
+    scope="session",
     params=[
         "valkey",
         pytest.param(
@@ -48,7 +49,7 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
                 reason="redis-server is not installed; the embedded Valkey is tested",
             ),
         ),
-    ]
+    ],
 )
 def redis_binary(request: pytest.FixtureRequest) -> str:
     return embedded_valkey() if request.param == "valkey" else str(request.param)

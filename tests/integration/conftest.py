@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from revokebus.engine import Engine
+from revokebus.testing import ClusterServers, SentinelServers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -31,3 +32,17 @@ async def fleet(
     async with AsyncExitStack() as stack:
         settings = make_settings(redis_server.url)
         yield [await stack.enter_async_context(Engine(settings)) for _ in range(3)]
+
+
+@pytest.fixture(scope="module")
+def sentinels(redis_binary: str) -> Iterator[SentinelServers]:
+    """Servers that a test may read and write, and freeze for a moment; no failovers."""
+    with SentinelServers(redis_binary) as servers:
+        yield servers
+
+
+@pytest.fixture(scope="module")
+def cluster(redis_binary: str) -> Iterator[ClusterServers]:
+    """Likewise."""
+    with ClusterServers(redis_binary) as servers:
+        yield servers

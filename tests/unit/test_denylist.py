@@ -90,3 +90,56 @@ def test_a_live_entry_is_never_forgotten(history: list[tuple[str, str, int]]) ->
             if clock.elapsed() < until:
                 assert denylist.matches({"jti": live})
         assert len(denylist) == sum(denylist.matches({"jti": name}) for name in "abcdef")
+
+
+def full(clock: ManualClock, *, limit: int = 3) -> Denylist:
+    denylist = Denylist(ExpiryClock(clock), limit)
+    for number in range(limit):
+        assert denylist.add(Revocation("jti", str(number), clock.wall() + 100))
+    return denylist
+
+
+def test_at_the_limit_nothing_that_lives_is_dropped(clock: ManualClock) -> None:
+    """Who revokes many tokens could bring his own back to life."""
+    denylist = full(clock)
+    assert not denylist.add(Revocation("jti", "late", clock.wall() + 1000))
+    assert not denylist.complete
+    assert not denylist.matches({"jti": "late"})
+    assert all(denylist.matches({"jti": str(number)}) for number in range(3))
+    assert (len(denylist), denylist.left_out) == (3, 1)
+
+
+def test_at_the_limit_a_life_can_still_be_lengthened(clock: ManualClock) -> None:
+    """A session that is revoked again for longer would come back after the first time."""
+    denylist = full(clock)
+    assert denylist.add(Revocation("jti", "0", clock.wall() + 500))
+    assert denylist.complete
+
+
+def test_what_has_expired_makes_room(clock: ManualClock) -> None:
+    """A copy that was full once would stay so."""
+    denylist = full(clock)
+    clock.advance(101)
+    assert denylist.add(Revocation("jti", "next", clock.wall() + 100))
+    assert denylist.complete
+
+
+def test_it_is_complete_again_when_all_that_was_left_out_has_expired(clock: ManualClock) -> None:
+    """Redis would be asked for ever; or no longer although something that lives is missing."""
+    denylist = full(clock)
+    denylist.add(Revocation("jti", "long", clock.wall() + 50))
+    denylist.add(Revocation("jti", "short", clock.wall() + 10))
+    clock.advance(49)
+    denylist.sweep(10)
+    assert not denylist.complete
+    clock.advance(2)
+    denylist.sweep(10)
+    assert denylist.complete
+
+
+def test_room_is_a_tenth_of_the_limit(clock: ManualClock) -> None:
+    """Everything would be listed again each time that one entry expires."""
+    denylist = full(clock, limit=10)
+    assert not denylist.has_room
+    assert Denylist(ExpiryClock(clock), 10).has_room
+    assert Denylist(ExpiryClock(clock)).has_room

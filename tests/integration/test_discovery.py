@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from revokebus import AccessToken
+from revokebus.connection import client
+from revokebus.discovery import make_discovery
+from revokebus.engine import Engine
+from revokebus.redis_url import parse_redis_url
+
+if TYPE_CHECKING:
+    from revokebus import Settings
+    from revokebus.discovery import Discovery
+    from revokebus.testing import ClusterServers, SentinelServers
+    from tests.support import Eventually, MakeSettings
+
+DEADLINE = 2.0
+NOWHERE = "127.0.0.1:1"
+
+
+def discovery(url: str) -> Discovery:
+    return make_discovery(parse_redis_url(url), "revokebus", DEADLINE)
+
+
+async def test_sentinels_name_the_primary(sentinels: SentinelServers) -> None:
+    """Nothing could be written."""
+    assert await discovery(sentinels.url).find() == sentinels.servers[0].address
+
+
+async def test_two_of_three_sentinels_are_enough(sentinels: SentinelServers) -> None:
+    """The host of one Sentinel would be a single point of failure."""
+    some = f"{NOWHERE},127.0.0.1:{sentinels.sentinels[1].port}"
+    sentinels.sentinels[0].freeze()
+    try:
+        frozen = await discovery(sentinels.url).find()
+    finally:
+        sentinels.sentinels[0].thaw()
+    gone = await discovery(f"redis+sentinel://{some}/main").find()
+    assert frozen == gone == sentinels.servers[0].address
+
+
+async def test_a_service_that_sentinels_do_not_know_is_said(sentinels: SentinelServers) -> None:
+    """A misspelt service would look like a broken network."""
+    url = sentinels.url.replace("/main/", "/mian/")
+    with pytest.raises(RedisConnectionError, match=r"'mian'.*No such master"):
+        await discovery(url).find()
+
+
+async def test_the_owner_of_the_slot_is_found(cluster: ClusterServers) -> None:
+    """Nothing could be written."""
+    assert await discovery(cluster.url).find() == cluster.owner.address
+
+
+async def test_nodes_are_learnt_from_each_other(cluster: ClusterServers) -> None:
+    """An application would be lost when the one node that it was told of has gone."""
+    known = cluster.nodes[0]
+    finder = discovery(f"redis+cluster://127.0.0.1:{known.port}")
+    owner = await finder.find()
+    known.freeze()
+    try:
+        found = await finder.find()
+    finally:
+        known.thaw()
+    assert found == owner == cluster.owner.address
+
+
+async def test_a_slot_on_its_way_cannot_be_listed(cluster: ClusterServers) -> None:
+    """An instance that starts meanwhile would take a part of the revocations for all."""
+    finder = discovery(cluster.url)
+    source = cluster.owner
+    target = next(each for each in cluster.nodes[:3] if each is not source)
+    async with client({}, source.address, DEADLINE) as there:
+        await finder.check_whole(there)
+        source.ask("SETSLOT", cluster.slot, "MIGRATING", target.node_id)
+        try:
+            with pytest.raises(RedisConnectionError, match="being moved"):
+                await finder.check_whole(there)
+        finally:
+            source.ask("SETSLOT", cluster.slot, "STABLE")
+    async with client({}, target.address, DEADLINE) as elsewhere:
+        with pytest.raises(RedisConnectionError, match="being moved"):
+            await finder.check_whole(elsewhere)
+
+
+async def test_a_revocation_reaches_another_instance_by_sentinel(
+    sentinels: SentinelServers, make_settings: MakeSettings, eventually: Eventually
+) -> None:
+    """Behind Sentinels nothing would be pushed, or a late starter would not know it."""
+    await reaches_another_instance(make_settings(sentinels.url), eventually)
+
+
+async def test_a_revocation_reaches_another_instance_in_a_cluster(
+    cluster: ClusterServers, make_settings: MakeSettings, eventually: Eventually
+) -> None:
+    """In a cluster nothing would be pushed, or a late starter would not know it."""
+    await reaches_another_instance(make_settings(cluster.url), eventually)
+
+
+async def reaches_another_instance(settings: Settings, eventually: Eventually) -> None:
+    async with Engine(settings) as here, Engine(settings) as there:
+        token = await there.authenticate(here.issue("alice").access_token, AccessToken)
+        await eventually(lambda: there.status().subscribed)
+        await here.revoke(token)
+        await eventually(lambda: there.is_revoked({"jti": token.jti}))
+        async with Engine(settings) as late:
+            assert late.status().state == "fresh"
+            assert late.is_revoked({"jti": token.jti})
+
+
+async def test_the_loss_of_all_sentinels_is_no_outage(
+    sentinels: SentinelServers, make_settings: MakeSettings, eventually: Eventually
+) -> None:
+    """A server that is well would not be used, because nobody says that it is."""
+    settings = make_settings(sentinels.url, max_staleness=0.5)
+    async with Engine(settings) as engine:
+        for each in sentinels.sentinels:
+            each.freeze()
+        try:
+            with sentinels.servers[0].client() as server:
+                before = server.info("commandstats")["cmdstat_xrange"]["calls"]
+                await eventually(
+                    lambda: server.info("commandstats")["cmdstat_xrange"]["calls"] > before + 30
+                )
+            assert engine.status().state == "fresh"
+            await engine.revoke(engine.issue("alice").access_token)
+        finally:
+            for each in sentinels.sentinels:
+                each.thaw()

@@ -121,11 +121,17 @@ class Replica:
         return _Run(subscriber, ticker)
 
     async def stop(self) -> None:
-        """End both tasks, try once more to write what is unsaved, and close the connections."""
+        """End both tasks, try once more to write what is unsaved, and close the connections.
+
+        Done to its end, within some deadlines of Redis, also when the caller is cancelled.
+        """
         if self._run is None:
             return
         self._last = self.health()
         run, self._run = self._run, None
+        await finish(self._end(run))
+
+    async def _end(self, run: _Run) -> None:
         try:
             await run.end()
             while self._unsaved:
@@ -133,7 +139,7 @@ class Replica:
         except Exception as error:  # noqa: BLE001 - whatever it was, what follows must be done
             run.troubles.note("unsaved", error)
         finally:
-            await finish(run.store.close())
+            await run.store.close()
             await asyncio.sleep(0)  # requests that were under way now know
             if self._unsaved:
                 logger.error(

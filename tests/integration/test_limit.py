@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from revokebus import AccessToken, RefreshToken
+from revokebus.engine import Engine
+from revokebus.errors import NotDurableError, ReplayedTokenError, RevokedTokenError, StaleError
+from tests.support import settle
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    import redis
+
+    from revokebus import Settings, TokenPair
+    from revokebus.settings import OnStale
+    from revokebus.testing import RedisServer
+    from tests.support import Eventually, MakeSettings
+
+LIMIT = 3
+
+
+@pytest.fixture
+def settings(redis_server: RedisServer, make_settings: MakeSettings) -> Settings:
+    settle(redis_server)
+    return make_settings(redis_server.url, max_entries=LIMIT)
+
+
+@asynccontextmanager
+async def full(settings: Settings) -> AsyncIterator[tuple[Engine, list[TokenPair]]]:
+    """An engine with as many revocations as it can hold, and their tokens."""
+    async with Engine(settings) as engine:
+        pairs = [engine.issue(f"user-{number}") for number in range(LIMIT)]
+        for pair in pairs:
+            await engine.revoke(pair.access_token)
+        assert engine.status().complete
+        yield engine, pairs
+
+
+async def test_redis_is_asked_where_the_copy_has_no_room(
+    settings: Settings, redis_server: RedisServer
+) -> None:
+    """What the copy cannot hold would be accepted; or all would be refused."""
+    async with full(settings) as (engine, pairs):
+        last = engine.issue("mallory")
+        await engine.revoke(last.access_token)
+        status = engine.status()
+        assert (status.entries, status.complete, status.state) == (LIMIT, False, "fresh")
+        with pytest.raises(RevokedTokenError):
+            await engine.authenticate(last.access_token, AccessToken)
+        await engine.authenticate(engine.issue("bob").access_token, AccessToken)
+        redis_server.freeze()
+        with pytest.raises(RevokedTokenError):  # what it holds needs no asking
+            await engine.authenticate(pairs[0].access_token, AccessToken)
+        with pytest.raises(StaleError, match="not complete"):
+            await engine.authenticate(engine.issue("bob").access_token, AccessToken)
+
+
+async def test_a_session_that_was_left_out_is_asked_for_too(settings: Settings) -> None:
+    """Only the token's own revocation would be looked up."""
+    async with full(settings) as (engine, _):
+        last = engine.issue("mallory")
+        await engine.revoke_session(last.session_id)
+        with pytest.raises(RevokedTokenError):
+            await engine.authenticate(last.access_token, AccessToken)
+
+
+async def test_what_could_neither_be_held_nor_written_is_refused_here(
+    settings: Settings, client: redis.Redis
+) -> None:
+    """A log-out that was reported as applied here would not be."""
+    async with full(settings) as (engine, _):
+        client.config_set("maxmemory", 1)
+        last = engine.issue("mallory")
+        with pytest.raises(NotDurableError):
+            await engine.revoke(last.access_token)
+        with pytest.raises(RevokedTokenError):
+            await engine.authenticate(last.access_token, AccessToken)
+        client.config_set("maxmemory", 0)
+
+
+@pytest.mark.parametrize("on_stale", ["reject", "ask_redis", "accept"])
+async def test_no_policy_accepts_what_a_fresh_copy_had_no_room_for(
+    settings: Settings, on_stale: OnStale
+) -> None:
+    """A choice that is about age would open the door to whom an attacker has pushed out."""
+    async with full(settings.model_copy(update={"on_stale": on_stale})) as (engine, _):
+        last = engine.issue("mallory")
+        await engine.revoke(last.access_token)
+        with pytest.raises(RevokedTokenError):
+            await engine.authenticate(last.access_token, AccessToken)
+
+
+async def test_it_is_said_once_with_the_setting_and_when_it_is_over(
+    settings: Settings,
+    client: redis.Redis,
+    eventually: Eventually,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """An operator would see latency rise and not know why; or read it twice a second."""
+    short = settings.model_copy(update={"access_ttl": 1.2})
+    async with full(short) as (engine, _):
+        last = engine.issue("mallory")
+        await engine.revoke_session(last.session_id)
+        await eventually(lambda: "REVOKEBUS_MAX_ENTRIES" in (engine.status().last_error or ""))
+        ticks = client.info("commandstats")["cmdstat_xrange"]["calls"]
+        await eventually(
+            lambda: client.info("commandstats")["cmdstat_xrange"]["calls"] > ticks + 3
+        )
+        assert caplog.text.count("REVOKEBUS_MAX_ENTRIES") == 1
+        # The short ones expire, and what was left out is listed again.
+        await eventually(lambda: engine.status().complete)
+        assert engine.is_revoked({"sid": last.session_id})
+        await eventually(lambda: engine.status().last_error is None)
+        assert caplog.text.count("the copy is complete again") == 1
+        assert caplog.text.count("has room again") == 1
+
+
+async def test_a_cold_start_finds_more_than_it_can_hold(
+    settings: Settings, make_settings: MakeSettings, redis_server: RedisServer
+) -> None:
+    """A process with a smaller limit would take what it could load for everything."""
+    async with Engine(make_settings(redis_server.url)) as roomy:
+        pairs = [roomy.issue(f"user-{number}") for number in range(4 * LIMIT)]
+        for pair in pairs:
+            await roomy.revoke(pair.access_token)
+        async with Engine(settings) as small:
+            # The secret is shared, so that it can read the other's tokens.
+            assert (small.status().entries, small.status().complete) == (LIMIT, False)
+            for pair in pairs:
+                with pytest.raises(RevokedTokenError):
+                    await small.authenticate(pair.access_token, AccessToken)
+
+
+async def test_rotation_stays_single_use_at_the_limit(settings: Settings) -> None:
+    """A refresh token could be used twice where the copy has no room for the first use."""
+    async with full(settings) as (engine, _):
+        refresh = await engine.authenticate(engine.issue("bob").refresh_token, RefreshToken)
+        renewed = await engine.rotate(refresh)
+        with pytest.raises(ReplayedTokenError):
+            await engine.rotate(refresh)
+        with pytest.raises(RevokedTokenError):
+            await engine.authenticate(renewed.access_token, AccessToken)
+
+
+async def test_memory_has_no_limit(make_settings: MakeSettings) -> None:
+    """Without a Redis to ask, a limit could only forget or refuse everybody."""
+    async with Engine(make_settings(max_entries=1)) as engine:
+        tokens = [engine.issue("alice").access_token for _ in range(3)]
+        for token in tokens:
+            await engine.revoke(token)
+        assert engine.status().complete
+        for token in tokens:
+            with pytest.raises(RevokedTokenError):
+                await engine.authenticate(token, AccessToken)

@@ -14,14 +14,13 @@ from revokebus import AccessToken, RefreshToken, TokenPair
 from revokebus.engine import Engine
 from revokebus.errors import NotDurableError, ReplayedTokenError, RevokedTokenError
 from revokebus.revocation import Revocation
-from revokebus.testing import ManualClock
+from revokebus.testing import ManualClock, RedisServer
 from revokebus.wire import encode_payload
 from tests.support import settle
 
 if TYPE_CHECKING:
     import redis
 
-    from revokebus.testing import RedisServer
     from tests.support import Eventually, MakeSettings
 
 NEVER = 3600.0
@@ -319,3 +318,98 @@ async def test_a_start_that_is_cancelled_leaves_nothing(
         await start
     assert asyncio.all_tasks() == tasks
     assert engine.status().state == "starting"
+
+
+async def test_a_broken_subscription_is_repaired_before_the_next_tick(
+    redis_server: RedisServer,
+    make_settings: MakeSettings,
+    client: redis.Redis,
+    eventually: Eventually,
+) -> None:
+    """What was published while a connection was broken would wait for the tick after."""
+    settle(redis_server)
+    settings = make_settings(redis_server.url, tick_interval=NEVER, max_staleness=3 * NEVER)
+    async with Engine(settings) as engine:
+        token = await access(engine)
+        await eventually(lambda: (engine.status().staleness or 0) > 0.1)
+        # In one go, so that nobody can subscribe again in between.
+        client.client_kill_filter(_type="pubsub")
+        client.xadd("{revokebus}:log", {"r": encode_payload([lasting(token)])})
+        await eventually(lambda: knows(engine, token))
+        assert engine.status().state == "fresh"
+
+
+async def test_what_redis_will_not_record_is_pushed_all_the_same(
+    redis_server: RedisServer,
+    make_settings: MakeSettings,
+    client: redis.Redis,
+    eventually: Eventually,
+) -> None:
+    """While Redis is full a token would go on working at every other instance."""
+    settle(redis_server)
+    settings = make_settings(redis_server.url)
+    async with Engine(settings) as here, Engine(settings) as there:
+        token = await access(here)
+        await eventually(lambda: there.status().subscribed)
+        client.config_set("maxmemory", 1)
+        with pytest.raises(NotDurableError):
+            await here.revoke(token)
+        await eventually(lambda: knows(there, token))
+        assert not client.exists(f"{{revokebus}}:r:jti:{token.jti}")
+        client.config_set("maxmemory", 0)
+        await eventually(lambda: client.exists(f"{{revokebus}}:r:jti:{token.jti}"))
+
+
+async def test_a_full_redis_can_be_started_on(
+    redis_server: RedisServer, make_settings: MakeSettings, client: redis.Redis
+) -> None:
+    """A deployment while Redis is full would be an outage, although all is there to be read."""
+    settings = make_settings(redis_server.url)
+    async with Engine(settings) as engine:
+        token = await access(engine)
+        await engine.revoke(token)
+        client.config_set("maxmemory", 1)
+        async with Engine(settings) as late:
+            assert late.status().state == "fresh"
+            assert knows(late, token)
+
+
+async def test_a_flush_is_not_noticed_by_who_revokes(
+    redis_server: RedisServer,
+    make_settings: MakeSettings,
+    client: redis.Redis,
+    eventually: Eventually,
+) -> None:
+    """A user who logs out just after FLUSHALL would get an error, or be logged in elsewhere."""
+    settle(redis_server)
+    settings = make_settings(redis_server.url, tick_interval=NEVER, max_staleness=3 * NEVER)
+    async with Engine(settings) as engine:
+        before, after = await access(engine), await access(engine)
+        await engine.revoke(before)
+        client.flushall()
+        await engine.revoke(after)
+        assert client.exists(f"{{revokebus}}:r:jti:{after.jti}")
+        await eventually(lambda: client.exists(f"{{revokebus}}:r:jti:{before.jti}"))
+
+
+async def test_a_restored_server_is_not_believed_at_once(
+    redis_binary: str, make_settings: MakeSettings, eventually: Eventually
+) -> None:
+    """A process that starts on an old snapshot would miss what only the fleet still knows."""
+    with RedisServer(redis_binary, {"save": "3600 1000"}) as server:
+        settle(server)
+        settings = make_settings(server.url, tick_interval=0.3)
+        async with Engine(settings) as engine:
+            with server.client() as client:
+                client.save()
+            token = await access(engine)
+            await engine.revoke(token)
+            server.kill()
+            server.start()
+            async with Engine(settings) as late:
+                assert late.status().state == "fresh"
+                assert knows(late, token)
+
+
+def lasting(token: AccessToken) -> Revocation:
+    return Revocation("jti", token.jti, token.expires_at)

@@ -406,9 +406,14 @@ async def test_a_restored_server_is_not_believed_at_once(
             await engine.revoke(token)
             server.kill()
             server.start()
-            async with Engine(settings) as late:
-                assert late.status().state == "fresh"
+            async with Engine(settings.model_copy(update={"startup_timeout": 0})) as late:
+                waits = "the server that holds it, is new"
+                await eventually(lambda: waits in (late.status().last_error or ""))
+                assert late.status().state == "starting"
+                await eventually(lambda: late.status().state == "fresh")
                 assert knows(late, token)
+            async with Engine(settings.model_copy(update={"startup_timeout": 0.2})) as later:
+                assert later.status().state == "fresh"  # the server is known now
 
 
 def lasting(token: AccessToken) -> Revocation:

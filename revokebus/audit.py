@@ -82,7 +82,7 @@ async def _gather(store: Store, settings: Settings, clock: Clock) -> _Facts:
         save=told.get("save"),
         fenced=int(told["min-replicas-to-write"]) if "min-replicas-to-write" in told else None,
         skew=await _skew(store, clock),
-        missing=await _missing_rights(store, Keys(settings.namespace)),
+        missing=await _missing_rights(store, settings),
     )
 
 
@@ -104,8 +104,10 @@ async def _skew(store: Store, clock: Clock) -> float:
     return certain if ahead > 0 else -certain
 
 
-async def _missing_rights(store: Store, keys: Keys) -> list[str] | None:
-    commands = _commands(keys)
+async def _missing_rights(store: Store, settings: Settings) -> list[str] | None:
+    commands = _commands(Keys(settings.namespace))
+    if parse_redis_url(settings.redis_url).kind == "cluster":
+        commands.append(["CLUSTER", "NODES"])
     words = [word for command in commands for word in (str(len(command)), *command)]
     try:
         allowed = await store.ask(lambda redis: scripts.RIGHTS.run(redis, [], words))
@@ -114,7 +116,7 @@ async def _missing_rights(store: Store, keys: Keys) -> list[str] | None:
     if not allowed:
         return None  # the server is too old to tell
     return [
-        f"+{command[0].lower()}"
+        f"+{command[0].lower()}" if command[0] != "CLUSTER" else "+cluster|nodes"
         for command, right in zip(commands, allowed, strict=True)
         if not right
     ]

@@ -149,6 +149,7 @@ class Engine:
             state=self._state(health.staleness),
             entries=len(self._denylist),
             complete=self._denylist.complete,
+            left_out=self._denylist.left_out,
             **asdict(health),
         )
 

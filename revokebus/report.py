@@ -60,6 +60,7 @@ class BusStatus:
         unsaved: How many revocations are applied here and not yet in Redis.
         complete: Whether the copy has room for every revocation (``max_entries``). Where it has
             not, Redis is asked about every token that the copy does not refuse.
+        left_out: How many revocations the copy had no room for, since it was made.
     """
 
     state: State
@@ -71,3 +72,4 @@ class BusStatus:
     ignored: Mapping[str, int] = field(default_factory=dict)
     unsaved: int = 0
     complete: bool = True
+    left_out: int = 0

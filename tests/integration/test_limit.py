@@ -49,6 +49,7 @@ async def test_redis_is_asked_where_the_copy_has_no_room(
         await engine.revoke(last.access_token)
         status = engine.status()
         assert (status.entries, status.complete, status.state) == (LIMIT, False, "fresh")
+        assert status.left_out >= 1
         with pytest.raises(RevokedTokenError):
             await engine.authenticate(last.access_token, AccessToken)
         await engine.authenticate(engine.issue("bob").access_token, AccessToken)

@@ -1,0 +1,60 @@
+"""The documents: what they name is there."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from revokebus import scripts
+from revokebus.wire import MAX_BYTES, decode_message, decode_payload
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_test_that_is_named_exists(document: Path) -> None:
+    """A promise would rest on a test that nobody runs."""
+    for path, name in re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", document.read_text()):
+        tree = ast.parse((ROOT / path).read_text())
+        defined = {getattr(node, "name", None) for node in tree.body}
+        assigned = {
+            target.id
+            for node in tree.body
+            if isinstance(node, ast.Assign)
+            for target in node.targets
+            if isinstance(target, ast.Name)
+        }
+        assert not name or name in defined | assigned, f"{path}::{name}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_link_leads_somewhere(document: Path) -> None:
+    """A reader would be sent to a page that is not there."""
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text()):
+        assert (document.parent / target).exists(), target
+
+
+def test_the_bytes_that_are_shown_can_be_read() -> None:
+    """Whoever writes another implementation would begin with a wrong example."""
+    text = (ROOT / "docs" / "protocol.md").read_text()
+    payload, message = re.findall(r"```text\n((?:1|RB) .*)\n```", text)
+    assert [each.claim for each in decode_payload(payload.encode())] == ["jti", "sid"]
+    heard = decode_message(message.replace("0f3a…c2", "0" * 32).encode())
+    assert [each.claim for each in decode_payload(heard.payload)] == ["jti"]
+    assert heard.previous < heard.row
+    assert MAX_BYTES == 1024**2
+
+
+def test_the_rights_that_are_named_are_those_of_the_scripts() -> None:
+    """An operator who follows the page would be refused by a command that was added since."""
+    text = (ROOT / "docs" / "protocol.md").read_text()
+    (recipe,) = re.findall(r"ACL SETUSER app (.*?)```", text, re.DOTALL)
+    used = set()
+    for script in vars(scripts).values():
+        if isinstance(script, scripts.Script):
+            used |= set(re.findall(r"redis\.p?call\('(\w+)'", script.text))
+    assert {f"+{command.lower()}" for command in used} <= set(recipe.split())

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
-from revokebus.testing.process import LOOPBACK, free_port, wait_until
+from revokebus.testing.process import LOOPBACK, ProcessGroup, free_port, wait_until
 from revokebus.testing.redis_server import RedisServer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from types import TracebackType
+    from contextlib import ExitStack
 
     import redis
 
@@ -53,7 +52,7 @@ class ClusterNode(RedisServer):
         return str(answer.decode() if isinstance(answer, bytes) else answer)
 
 
-class ClusterServers:
+class ClusterServers(ProcessGroup):
     """A context manager around six nodes.
 
     Args:
@@ -73,9 +72,9 @@ class ClusterServers:
         *,
         namespace: str = "revokebus",
     ) -> None:
+        super().__init__()
         self.nodes = [ClusterNode(binary, options) for _ in range(2 * _PRIMARIES)]
         self.slot = key_slot(f"{{{namespace}}}".encode())
-        self._started = ExitStack()
 
     @property
     def url(self) -> str:
@@ -91,7 +90,7 @@ class ClusterServers:
             return view
 
     @property
-    def owner(self) -> ClusterNode:
+    def primary(self) -> ClusterNode:
         """The primary that has the slot."""
         with_slot = [(int(each["epoch"]), each["node_id"]) for each in self._owners()]
         _, node_id = max(with_slot)
@@ -106,11 +105,11 @@ class ClusterServers:
 
     def client(self) -> redis.Redis:
         """Return a client of the slot's primary; close it after use."""
-        return self.owner.client()
+        return self.primary.client()
 
     def move_slot(self) -> ClusterNode:
         """Move the slot, key by key, to another primary, and return that."""
-        source = self.owner
+        source = self.primary
         view = self.view()
         primaries = {each["node_id"] for each in view.values() if "master" in each["flags"]}
         target = next(
@@ -131,7 +130,7 @@ class ClusterServers:
     def wait_for_failover(self, old: ClusterNode) -> None:
         """Return when a node other than `old` has the slot, and the cluster serves."""
         wait_until(lambda: self._is_owned_by_another(old), "another node has the slot")
-        wait_until(lambda: _serves(self.owner), "the cluster serves again")
+        wait_until(lambda: _serves(self.primary), "the cluster serves again")
 
     def _is_owned_by_another(self, old: ClusterNode) -> bool:
         ports = {
@@ -141,13 +140,10 @@ class ClusterServers:
         }
         return bool(ports) and old.port not in ports
 
-    def __enter__(self) -> Self:
-        with self._started:  # left again at the end, or at once if something fails
-            for each in self.nodes:
-                self._started.enter_context(each)
-            self._assemble()
-            self._started = self._started.pop_all()
-        return self
+    def _start(self, started: ExitStack) -> None:
+        for each in self.nodes:
+            started.enter_context(each)
+        self._assemble()
 
     def _assemble(self) -> None:
         primaries, replicas = self.nodes[:_PRIMARIES], self.nodes[_PRIMARIES:]
@@ -167,14 +163,6 @@ class ClusterServers:
             replica.ask("REPLICATE", primary.node_id)
         wait_until(lambda: all(map(_serves, self.nodes)), "the cluster serves")
         wait_until(lambda: all(map(_follows, replicas)), "the replicas follow")
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._started.close()
 
 
 def _serves(node: ClusterNode) -> bool:

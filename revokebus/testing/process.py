@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import time
+from contextlib import ExitStack
 from typing import IO, TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
@@ -150,3 +151,28 @@ class ChildProcess:
         traceback: TracebackType | None,
     ) -> None:
         self.stop()
+
+
+class ProcessGroup:
+    """A context manager around several processes; a subclass says how they start."""
+
+    def __init__(self) -> None:
+        self._started = ExitStack()
+
+    def _start(self, started: ExitStack) -> None:
+        """Start the processes; `started` ends what was entered into it."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        with ExitStack() as started:  # ends at once what has started if something fails
+            self._start(started)
+            self._started = started.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._started.close()

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import redis
 
-from revokebus.testing.process import LOOPBACK, wait_until
+from revokebus.testing.process import LOOPBACK, ProcessGroup, wait_until
 from revokebus.testing.redis_server import RedisServer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from contextlib import ExitStack
     from pathlib import Path
-    from types import TracebackType
 
 SERVICE = "main"
 _DOWN_AFTER_MS = 1500
@@ -52,7 +51,7 @@ class SentinelServer(RedisServer):
             return state
 
 
-class SentinelServers:
+class SentinelServers(ProcessGroup):
     """A context manager around two servers and three Sentinels.
 
     Args:
@@ -65,6 +64,7 @@ class SentinelServers:
     """
 
     def __init__(self, binary: str | None = None, options: Mapping[str, str] | None = None) -> None:
+        super().__init__()
         # Without a disk and a delay, so that a replica follows at once.
         shared = {"repl-diskless-sync-delay": "0", **(options or {})}
         first = RedisServer(binary, shared)
@@ -73,7 +73,6 @@ class SentinelServers:
             RedisServer(binary, {**shared, "replicaof": f"{LOOPBACK} {first.port}"}),
         ]
         self.sentinels = [SentinelServer(first, binary) for _ in range(_SENTINELS)]
-        self._started = ExitStack()
 
     @property
     def url(self) -> str:
@@ -116,28 +115,17 @@ class SentinelServers:
             info = client.info("replication")
         return bool(info["role"] == "slave" and info["master_link_status"] == "up")
 
-    def __enter__(self) -> Self:
-        with self._started:  # left again at the end, or at once if something fails
-            for each in self.servers:
-                self._started.enter_context(each)
-            wait_until(self._replica_is_up, "the replica has copied the primary")
-            for sentinel in self.sentinels:
-                self._started.enter_context(sentinel)
-            self.wait_until_replicating()
-            self._started = self._started.pop_all()
-        return self
+    def _start(self, started: ExitStack) -> None:
+        for each in self.servers:
+            started.enter_context(each)
+        wait_until(self._replica_is_up, "the replica has copied the primary")
+        for sentinel in self.sentinels:
+            started.enter_context(sentinel)
+        self.wait_until_replicating()
 
     def _replica_is_up(self) -> bool:
         with self.servers[1].client() as client:
             return bool(client.info("replication")["master_link_status"] == "up")
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._started.close()
 
 
 def _knows_all(sentinel: SentinelServer) -> bool:

@@ -51,7 +51,7 @@ async def test_a_service_that_sentinels_do_not_know_is_said(sentinels: SentinelS
 
 async def test_the_owner_of_the_slot_is_found(cluster: ClusterServers) -> None:
     """Nothing could be written."""
-    assert await discovery(cluster.url).find() == cluster.owner.address
+    assert await discovery(cluster.url).find() == cluster.primary.address
 
 
 async def test_nodes_are_learnt_from_each_other(cluster: ClusterServers) -> None:
@@ -64,13 +64,13 @@ async def test_nodes_are_learnt_from_each_other(cluster: ClusterServers) -> None
         found = await finder.find()
     finally:
         known.thaw()
-    assert found == owner == cluster.owner.address
+    assert found == owner == cluster.primary.address
 
 
 async def test_a_slot_on_its_way_cannot_be_listed(cluster: ClusterServers) -> None:
     """An instance that starts meanwhile would take a part of the revocations for all."""
     finder = discovery(cluster.url)
-    source = cluster.owner
+    source = cluster.primary
     target = next(each for each in cluster.nodes[:3] if each is not source)
     async with client({}, source.address, DEADLINE) as there:
         await finder.check_whole(there)

@@ -1,7 +1,7 @@
 """The writes of this instance that Redis has acknowledged and the log has yet to show.
 
-A server that restarts from a snapshot between two ticks has the old position and lacks the new
-row; nothing but the writer can tell.
+A server that restarts from a snapshot between two ticks, or is replaced by a replica, has the old
+position and lacks the new row; nothing but the writer can tell.
 """
 
 from __future__ import annotations
@@ -10,37 +10,59 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from revokebus.continuity import Row
     from revokebus.revocation import Revocation
     from revokebus.wire import RowId
 
+_MOST = 10_000
+
 
 @dataclass(frozen=True, slots=True)
 class _Write:
     at: float
+    row: Row
     revocations: Sequence[Revocation]
 
 
 class Acknowledged:
-    """What must be in the log when it is next read to its end."""
+    """What must be in the log when it is next read to its end.
+
+    Attributes:
+        complete: Whether all were remembered since the last comparison. While the log cannot be
+            read, there may be too many.
+    """
 
     def __init__(self) -> None:
         self._writes: dict[RowId, _Write] = {}
+        self._read_to: RowId = (0, 0)
+        self.complete = True
 
-    def remember(self, row: RowId, at: float, revocations: Sequence[Revocation]) -> None:
+    def remember(self, row: Row, at: float, revocations: Sequence[Revocation]) -> None:
         """Note that `row` was acknowledged `at`, in elapsed seconds."""
-        self._writes[row] = _Write(at, revocations)
+        if row.id <= self._read_to:
+            return  # the answer came after the log was read
+        if len(self._writes) >= _MOST:
+            self.complete = False
+            return
+        self._writes[row.id] = _Write(at, row, revocations)
 
-    def clear(self) -> None:
-        """Forget all: everything was compared with what Redis has."""
-        self._writes.clear()
+    def compared(self, began: float, read_to: RowId) -> None:
+        """Note that everything acknowledged before `began` was compared with what Redis has."""
+        self._writes = {row: write for row, write in self._writes.items() if write.at >= began}
+        self._read_to = read_to
+        self.complete = True
 
-    def seen(self, rows: Iterable[Row]) -> None:
+    def seen(self, rows: Sequence[Row]) -> None:
         """Note that the log shows `rows`."""
         for row in rows:
-            self._writes.pop(row.id, None)
+            write = self._writes.get(row.id)
+            # Ids are handed out again after a loss; the same id is not the same row.
+            if write is not None and write.row == row:
+                del self._writes[row.id]
+        if rows:
+            self._read_to = rows[-1].id
 
     def missed(self, sent: float) -> list[Revocation]:
         """Return, and forget, what a log that was asked for at `sent` should have shown."""

@@ -8,8 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from redis.exceptions import NoPermissionError
+
 from revokebus import scripts
-from revokebus.errors import RefusedError
+from revokebus.errors import RefusedError, StoreError
 from revokebus.keys import Keys
 from revokebus.redis_url import parse_redis_url
 from revokebus.report import Finding
@@ -38,15 +40,15 @@ class _Facts:
     Attributes:
         info: Redis's INFO.
         save: The points at which snapshots are taken.
-        fenced: For how many replicas a primary that accepts writes must be seen.
+        fenced: Whether a primary that loses its replicas stops accepting writes.
         skew: By how many seconds Redis's clock is ahead of ours.
         missing: The rights that the user lacks, as ACL rules.
     """
 
     info: Info | None
     save: str | None
-    fenced: int | None
-    skew: float
+    fenced: bool | None
+    skew: float | None
     missing: Sequence[str] | None
 
 
@@ -61,7 +63,7 @@ async def audit(store: Store, settings: Settings, clock: Clock) -> list[Finding]
         _eviction(facts.info, settings),
         _persistence(facts),
         _replicas(facts.info, settings),
-        _fencing(facts, parse_redis_url(settings.redis_url).kind),
+        _fencing(facts, _kind(settings)),
         _clock(facts.skew, settings),
         _rights(facts.missing),
         _retention(settings),
@@ -74,31 +76,49 @@ def refusal(findings: Iterable[Finding]) -> str:
 
 
 async def _gather(store: Store, settings: Settings, clock: Clock) -> _Facts:
-    config = await _allowed(store, lambda redis: redis.config_get("save", "min-replicas-to-write"))
-    # In bytes, because responses are not decoded; redis-py's annotation does not know.
-    told = {_text(name): _text(value) for name, value in (config or {}).items()}
+    # INFO first, and without mercy: what cannot be asked for it cannot be relied upon.
+    info = await _allowed(store, lambda redis: redis.info())
+    fencing = [
+        await _setting(store, name) for name in ("min-replicas-to-write", "min-replicas-max-lag")
+    ]
     return _Facts(
-        info=await _allowed(store, lambda redis: redis.info()),
-        save=told.get("save"),
-        fenced=int(told["min-replicas-to-write"]) if "min-replicas-to-write" in told else None,
+        info=info,
+        save=await _setting(store, "save"),
+        fenced=None if None in fencing else "0" not in fencing,
         skew=await _skew(store, clock),
         missing=await _missing_rights(store, settings),
     )
 
 
+def _kind(settings: Settings) -> Kind:
+    return parse_redis_url(settings.redis_url).kind
+
+
 async def _allowed(store: Store, question: Callable[[Redis], Awaitable[Answer]]) -> Answer | None:
+    """Return the answer; None where the user may not ask, or the server has no such command."""
     try:
         return await store.ask(question)
-    except RefusedError:
+    except RefusedError as error:
+        if isinstance(error.__cause__, NoPermissionError) or "unknown" in str(error).lower():
+            return None
+        raise
+
+
+async def _setting(store: Store, name: str) -> str | None:
+    try:
+        told = await _allowed(store, lambda redis: redis.config_get(name))
+    except StoreError:  # some services end the connection instead
         return None
+    # In bytes, because responses are not decoded; redis-py's annotation does not know.
+    return next((_text(value) for value in (told or {}).values()), None)
 
 
-async def _skew(store: Store, clock: Clock) -> float:
+async def _skew(store: Store, clock: Clock) -> float | None:
     before = clock.wall()
     time = await _allowed(store, lambda redis: redis.time())
     after = clock.wall()
     if time is None:
-        return 0.0
+        return None
     ahead = time[0] + time[1] / 1_000_000 - (before + after) / 2
     certain = max(0.0, abs(ahead) - (after - before) / 2)
     return certain if ahead > 0 else -certain
@@ -106,20 +126,17 @@ async def _skew(store: Store, clock: Clock) -> float:
 
 async def _missing_rights(store: Store, settings: Settings) -> list[str] | None:
     commands = _commands(Keys(settings.namespace))
-    if parse_redis_url(settings.redis_url).kind == "cluster":
+    if _kind(settings) == "cluster":
         commands.append(["CLUSTER", "NODES"])
+    if settings.min_replicas:
+        commands.append(["WAIT", "0", "1"])
     words = [word for command in commands for word in (str(len(command)), *command)]
-    try:
-        allowed = await store.ask(lambda redis: scripts.RIGHTS.run(redis, [], words))
-    except RefusedError:
+    allowed = await _allowed(store, lambda redis: scripts.RIGHTS.run(redis, [], words))
+    if allowed is None:
         return ["+eval", "+evalsha"]
     if not allowed:
         return None  # the server is too old to tell
-    return [
-        f"+{command[0].lower()}" if command[0] != "CLUSTER" else "+cluster|nodes"
-        for command, right in zip(commands, allowed, strict=True)
-        if not right
-    ]
+    return [_rule(command) for command, right in zip(commands, allowed, strict=True) if not right]
 
 
 def _commands(keys: Keys) -> list[list[str]]:
@@ -128,8 +145,10 @@ def _commands(keys: Keys) -> list[list[str]]:
     return [
         ["EVAL", "return 1", "0"],
         ["EVALSHA", "0" * 40, "0"],
+        ["SCRIPT", "LOAD", "return 1"],
         ["TIME"],
         ["HEXISTS", keys.meta, "x"],
+        ["HGET", keys.meta, "x"],
         ["HSET", keys.meta, "x", "y"],
         ["HMGET", keys.meta, "x"],
         ["XADD", keys.log, "*", "r", "x"],
@@ -142,14 +161,19 @@ def _commands(keys: Keys) -> list[list[str]]:
         ["EXISTS", record],
         ["SCAN", "0"],
         ["EXPIRE", beat, "1"],
+        ["PEXPIRE", keys.hold, "1"],
         ["DEL", beat],
         ["SET", keys.repair, "x"],
         ["PUBLISH", keys.channel, "x"],
         ["SUBSCRIBE", keys.channel],
         ["PING"],
         ["INFO"],
-        ["WAIT", "0", "1"],
     ]
+
+
+def _rule(command: Sequence[str]) -> str:
+    words = command[:2] if command[0] in ("CLUSTER", "SCRIPT") else command[:1]
+    return "+" + "|".join(words).lower()
 
 
 def _text(value: object) -> str:
@@ -172,8 +196,9 @@ def _eviction(info: Info | None, settings: Settings) -> Finding:
         message = f"maxmemory-policy is {policy}, which drops records when Redis is full"
         return Finding("eviction", "warning", f"{message}; {evicted} keys were so far", remedy)
     if evicted:
-        message = f"Redis has evicted {evicted} keys since it started; revocations may be among"
-        return Finding("eviction", "warning", message, "restart the instances one after the other")
+        message = f"Redis has evicted {evicted} keys since it started; records may be among them"
+        remedy = "nothing, if its log was kept: an instance that starts reads that as well"
+        return Finding("eviction", "warning", message, remedy)
     return Finding("eviction", "ok", "maxmemory-policy is noeviction and nothing was evicted")
 
 
@@ -207,6 +232,9 @@ def _replicas(info: Info | None, settings: Settings) -> Finding:
     if info is None or "connected_slaves" not in info:
         return _unknown("replicas", "+info", "how many replicas there are")
     count, needed = int(info["connected_slaves"]), settings.min_replicas
+    if info.get("role") == "slave":
+        message = "redis_url (REVOKEBUS_REDIS_URL) leads to a replica, which accepts no writes"
+        return Finding("replicas", "warning", message, "name the primary, or the Sentinels")
     if count < needed:
         message = (
             f"Redis has {count} replicas and min_replicas (REVOKEBUS_MIN_REPLICAS) is {needed}"
@@ -223,18 +251,23 @@ def _fencing(facts: _Facts, kind: Kind) -> Finding:
     if kind == "cluster":
         message = "a primary that the cluster has lost stops by itself"
         return Finding("fencing", "ok", message)
-    if not (facts.info or {}).get("connected_slaves"):
+    if facts.info is None:
+        return _unknown("fencing", "+info", "whether there can be a second primary")
+    # With Sentinels a replica that is away now may be promoted all the same.
+    if kind != "sentinel" and not facts.info.get("connected_slaves"):
         return Finding("fencing", "ok", "without replicas there is no second primary")
     if facts.fenced is None:
         return _unknown("fencing", "+config|get", "whether an isolated primary stops")
     if facts.fenced:
-        return Finding("fencing", "ok", f"min-replicas-to-write is {facts.fenced}")
+        return Finding("fencing", "ok", "min-replicas-to-write and min-replicas-max-lag are set")
     message = "a primary that is cut off goes on accepting writes that are lost later"
     remedy = "set min-replicas-to-write 1 and min-replicas-max-lag to a few seconds"
     return Finding("fencing", "warning", message, remedy)
 
 
-def _clock(skew: float, settings: Settings) -> Finding:
+def _clock(skew: float | None, settings: Settings) -> Finding:
+    if skew is None:
+        return _unknown("clock", "+time", "what time it is at Redis")
     if abs(skew) <= settings.leeway + _TOLERATED_SKEW:
         return Finding("clock", "ok", "Redis and this instance agree on the time")
     message = f"Redis's clock is {abs(skew):.1f} s {'ahead of' if skew > 0 else 'behind'} this one"
@@ -249,9 +282,8 @@ def _rights(missing: Sequence[str] | None) -> Finding:
         return Finding("rights", "ok", "the user may use every command that is needed")
     rules = " ".join(dict.fromkeys(missing))
     message = f"the Redis user lacks rights on our keys or channel: {rules}"
-    return Finding(
-        "rights", "warning", message, "grant them with ACL SETUSER, see docs/protocol.md"
-    )
+    remedy = "grant them with ACL SETUSER, see docs/protocol.md; or the service has removed them"
+    return Finding("rights", "warning", message, remedy)
 
 
 def _retention(settings: Settings) -> Finding:

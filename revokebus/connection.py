@@ -13,7 +13,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from revokebus.redis_url import Address
 
@@ -63,23 +63,31 @@ def client(options: Mapping[str, Any], address: Address | None, deadline: float)
     return Redis.from_pool(ConnectionPool(**{**options, **where, **fixed}))
 
 
-async def ask_once(
-    options: Mapping[str, Any], address: Address, deadline: float, command: str, *args: str
-) -> Any:
-    """Return the answer to one command, on a connection that is made and ended for it.
+async def ask(
+    options: Mapping[str, Any], address: Address, deadline: float, *commands: Sequence[str]
+) -> list[Any]:
+    """Return the answers to some commands, on one connection that is made and ended for them.
 
     A pool would close its connections in tasks of its own, and leave them open where the caller
     is cancelled before these have begun.
 
+    Args:
+        options: As for `client`.
+        address: The server.
+        deadline: Seconds within which it must take a connection, and give each answer.
+        commands: Each one's name, and its arguments.
+
     Raises:
-        redis.RedisError: There is no answer within `deadline` seconds, or it is an error.
+        redis.RedisError: An answer does not come in time, or is an error.
     """
     redis = client(options, address, deadline)
     connection = redis.connection_pool.make_connection()  # type: ignore[no-untyped-call]  # redis-py has no annotation here
+    answers = []
     try:
         await connection.connect()
-        await connection.send_command(command, *args)
-        answer = await connection.read_response()
+        for name, *args in commands:
+            await connection.send_command(name, *args)
+            answers.append(redis.response_callbacks[name](await connection.read_response()))
     finally:
         await connection.disconnect(nowait=True)
-    return redis.response_callbacks[command](answer)
+    return answers

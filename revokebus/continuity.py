@@ -59,6 +59,7 @@ class Break(Enum):
     EPOCH_CHANGED = "Redis has another data set than before"
     ROW_MISSING = "the log no longer has the row that was read last"
     ROOM_AGAIN = "the copy has room again for what it had to leave out"
+    WRITES_FORGOTTEN = "more was written than could be remembered until the log is read"
     CLOCK_SET_BACK = "the wall clock was set back, so records may have been taken for expired"
 
 

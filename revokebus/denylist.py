@@ -53,20 +53,24 @@ class Denylist:
         """Whether a tenth of the limit is free, so that listing again is worth while."""
         return self._size <= _ROOM * self._most
 
-    def add(self, revocation: Revocation) -> bool:
+    def add(self, revocation: Revocation, *, always: bool = False) -> bool:
         """Hold `revocation` until it expires; a second one only ever lengthens the first.
+
+        Args:
+            revocation: What to hold.
+            always: Whether to hold it beyond the limit, too: nobody else has it.
 
         Returns:
             Whether the copy changed.
         """
         if revocation.expires_at <= self._clock.now():
             return False
+        # Two for one: the copy shrinks faster than it grows, without ever a long pause.
+        self.sweep(_SWEPT_PER_ADD)
         known = self._expiry.get(revocation.claim, {}).get(revocation.value)
         if known is not None and known >= revocation.expires_at:
             return False
-        # Two for one: the copy shrinks faster than it grows, without ever a long pause.
-        self.sweep(_SWEPT_PER_ADD)
-        if known is None and self._size >= self._most:
+        if known is None and self._size >= self._most and not always:
             self._leave_out(revocation)
             return False
         self._expiry.setdefault(revocation.claim, {})[revocation.value] = revocation.expires_at

@@ -8,14 +8,16 @@ or cut off from the others with an old view, then neither delays the answer nor 
 from __future__ import annotations
 
 import asyncio
+import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from redis.crc import key_slot
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
+from redis.utils import str_if_bytes
 
-from revokebus.connection import ask_once
+from revokebus.connection import ask
 from revokebus.tasks import end
 
 if TYPE_CHECKING:
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
     Ask = Callable[[Address], Awaitable["Claim"]]
 
 
+_MOST_ASKED = 5
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """Which server one node takes for the one to write to.
@@ -35,17 +40,22 @@ class Claim:
     Attributes:
         epoch: The configuration epoch of that server; the greatest is right.
         address: The server.
+        nodes: Those that the node knows and that can be asked the next time.
     """
 
     epoch: int
     address: Address
+    nodes: Sequence[Address] = ()
 
 
 class Discovery(Protocol):
     """Finds the server to write to."""
 
-    async def find(self) -> Address | None:
+    async def find(self, known: Address | None) -> Address | None:
         """Return the server's address; None where it is fixed.
+
+        Args:
+            known: The server that was found last.
 
         Raises:
             redis.RedisError: It cannot be found.
@@ -77,7 +87,7 @@ def make_discovery(url: RedisUrl, namespace: str, deadline: float) -> Discovery:
 class FixedServer:
     """The URL names the server."""
 
-    async def find(self) -> Address | None:
+    async def find(self, known: Address | None) -> Address | None:  # noqa: ARG002 - Discovery's
         """Return None: there is nothing to find."""
         return None
 
@@ -97,16 +107,24 @@ class SentinelDiscovery:
         self._url = url
         self._deadline = deadline
 
-    async def find(self) -> Address | None:
+    async def find(self, known: Address | None) -> Address | None:  # noqa: ARG002 - Discovery's
         """Return the primary of the service, as the newest configuration has it."""
         what = f"Sentinel about the service {self._url.service!r} of redis_url"
-        return await _newest(self._url.nodes, self._ask, self._deadline, what)
+        return (await _newest(self._url.nodes, self._ask, self._deadline, what)).address
 
     async def _ask(self, node: Address) -> Claim:
-        options = self._url.sentinel_options or {}
         service = self._url.service
-        state = await ask_once(options, node, self._deadline, "SENTINEL MASTER", service)
-        return Claim(int(state["config-epoch"]), (str(state["ip"]), int(state["port"])))
+        # While a failover is under way, the former tells the new epoch with the old address; and
+        # in this order an address is never older than its epoch.
+        state, address = await ask(
+            self._url.sentinel_options,
+            node,
+            self._deadline,
+            ("SENTINEL MASTER", service),
+            ("SENTINEL GET-MASTER-ADDR-BY-NAME", service),
+        )
+        host, port = address
+        return Claim(int(state["config-epoch"]), (str_if_bytes(host), int(port)))
 
     async def check_whole(self, redis: Redis) -> None:
         """Do nothing: one server has everything."""
@@ -125,23 +143,29 @@ class ClusterDiscovery:
         self._url = url
         self._slot = key_slot(tag.encode())
         self._deadline = deadline
-        self._learnt: set[Address] = set()
+        self._learnt: Sequence[Address] = ()
 
-    async def find(self) -> Address | None:
+    async def find(self, known: Address | None) -> Address | None:
         """Return the primary that owns the slot, as the newest configuration has it."""
-        nodes = list(dict.fromkeys([*self._url.nodes, *sorted(self._learnt)]))
         what = "node of the cluster that redis_url names"
-        return await _newest(nodes, self._ask, self._deadline, what)
+        newest = await _newest(self._some_nodes(known), self._ask, self._deadline, what)
+        self._learnt = newest.nodes
+        return newest.address
+
+    def _some_nodes(self, known: Address | None) -> list[Address]:
+        """Return the known server and some others: a large cluster need not be asked as a whole."""
+        others = {*self._url.nodes, *self._learnt} - {known}
+        some = random.sample(sorted(others), min(len(others), _MOST_ASKED))
+        return [known, *some] if known else some
 
     async def _ask(self, node: Address) -> Claim:
-        view = await ask_once(self._url.options, node, self._deadline, "CLUSTER NODES")
-        claims = []
-        # What is no longer in the cluster must not be asked for ever.
-        self._learnt = {a for name, each in view.items() if (a := self._address(name, each, node))}
-        for name, each in view.items():
-            address = self._address(name, each, node)
-            if address and _owns(each, self._slot):
-                claims.append(Claim(int(each["epoch"]), address))
+        (view,) = await ask(self._url.options, node, self._deadline, ("CLUSTER NODES",))
+        nodes = [a for name, each in view.items() if (a := self._address(name, each, node))]
+        claims = [
+            Claim(int(each["epoch"]), address, nodes)
+            for name, each in view.items()
+            if (address := self._address(name, each, node)) and _owns(each, self._slot)
+        ]
         if not claims:
             raise RedisConnectionError(f"no node owns the slot {self._slot}")
         return max(claims, key=lambda claim: claim.epoch)
@@ -170,9 +194,9 @@ def _owns(node: Mapping[str, Any], slot: int) -> bool:
     return any(int(span[0]) <= slot <= int(span[-1]) for span in node["slots"])
 
 
-async def _newest(nodes: Sequence[Address], ask: Ask, deadline: float, what: str) -> Address:
+async def _newest(nodes: Sequence[Address], question: Ask, deadline: float, what: str) -> Claim:
     """Ask all `nodes` at once; wait for a majority, or the deadline."""
-    tasks = [asyncio.create_task(_tolerant(ask, node)) for node in nodes]
+    tasks = [asyncio.create_task(_tolerant(question, node)) for node in nodes]
     claims, errors = [], []
     try:
         for answer in asyncio.as_completed(tasks, timeout=deadline):
@@ -190,12 +214,12 @@ async def _newest(nodes: Sequence[Address], ask: Ask, deadline: float, what: str
     if not claims:
         why = _first(errors) or f"no answer within {deadline:g} s"
         raise RedisConnectionError(f"no {what} can be asked: {why}")
-    return max(claims, key=lambda claim: claim.epoch).address
+    return max(claims, key=lambda claim: claim.epoch)
 
 
-async def _tolerant(ask: Ask, node: Address) -> Claim | Exception:
+async def _tolerant(question: Ask, node: Address) -> Claim | Exception:
     try:
-        return await ask(node)
+        return await question(node)
     except (RedisError, OSError, LookupError, ValueError) as error:
         return error
 

@@ -28,7 +28,7 @@ from revokebus.predicates import Predicates
 from revokebus.replica import Replica
 from revokebus.report import BusStatus, Receipt
 from revokebus.revocation import SPENT, Revocation, Spending
-from revokebus.settings import Settings
+from revokebus.settings import MOST_REPLICAS, Settings
 from revokebus.store import Store
 from revokebus.upstream import Recorded
 from revokebus.verifier import Verifier
@@ -106,7 +106,8 @@ class Engine:
         try:
             await self._upstream.start()
         except BaseException:
-            self._phase = before
+            if self._phase == "starting":  # and not closed meanwhile
+                self._phase = before
             raise
         if self._phase == "starting":  # and not closed meanwhile
             self._phase = "running"
@@ -124,6 +125,7 @@ class Engine:
         """Stop. Every check raises `NotReadyError` from now on, until the next start."""
         if self._phase not in ("starting", "running"):
             return
+        self._require_own_loop("bus.close")
         self._phase = "closing"
         try:
             await self._upstream.stop()
@@ -166,8 +168,10 @@ class Engine:
         Raises:
             StoreError: Redis could not be asked.
             NotReadyError: The bus is not running.
+            ConfigurationError: It is called on another event loop than the bus's.
         """
         self._require_running()
+        self._require_own_loop("bus.audit")
         return list(await self._upstream.audit())
 
     def _state(self, staleness: float | None) -> State:
@@ -225,7 +229,10 @@ class Engine:
             raise RevokedTokenError
         if outcome is Spending.SPENT:
             lasting = max(by_sid.expires_at, by_jti.expires_at)
-            await self._revoke([replace(by_sid, expires_at=lasting)])
+            try:
+                await self._revoke([replace(by_sid, expires_at=lasting)])
+            except NotDurableError as error:  # refused here, and said in the status
+                raise ReplayedTokenError from error
             raise ReplayedTokenError
         own = {k: v for k, v in token.claims.items() if k not in RESERVED_CLAIMS}
         return self._issuer.issue(
@@ -248,7 +255,8 @@ class Engine:
             InvalidTokenError: The encoded token is not one of ours.
             NotDurableError: Refused here from now on, but Redis does not hold the record yet.
             NotReplicatedError: Recorded, but by fewer replicas than that.
-            ConfigurationError: There can be no replicas, on ``memory://``.
+            ValueError: `min_replicas` is not a number from 0 to 100.
+            ConfigurationError: `min_replicas` on ``memory://``, which has none.
         """
         if not isinstance(token, str | AccessToken | RefreshToken):
             raise TypeError("revoke takes a token or its encoded form")
@@ -267,7 +275,8 @@ class Engine:
             ValueError: `session_id` is not a text of 1 to 4096 characters.
             NotDurableError: Refused here from now on, but Redis does not hold the record yet.
             NotReplicatedError: Recorded, but by fewer replicas than `min_replicas`.
-            ConfigurationError: There can be no replicas, on ``memory://``.
+            ValueError: `min_replicas` is not a number from 0 to 100.
+            ConfigurationError: `min_replicas` on ``memory://``, which has none.
         """
         if not is_identifier(session_id):
             raise ValueError("session_id must be a text of 1 to 4096 characters")
@@ -277,7 +286,7 @@ class Engine:
         self, revocations: list[Revocation], min_replicas: int | None = None
     ) -> Receipt:
         self._require_denylist()
-        needed = self.settings.min_replicas if min_replicas is None else min_replicas
+        needed = self._replicas_needed(min_replicas)
         now = self._expiry_clock.now()  # a step of the wall clock expires nothing
         live = [revocation for revocation in revocations if revocation.expires_at > now]
         for revocation in live:
@@ -293,6 +302,15 @@ class Engine:
         if recorded.replicas is not None and recorded.replicas < needed:
             raise NotReplicatedError(receipt, needed)
         return receipt
+
+    def _replicas_needed(self, min_replicas: int | None) -> int:
+        if min_replicas is None:
+            return self.settings.min_replicas
+        if type(min_replicas) is not int or not 0 <= min_replicas <= MOST_REPLICAS:
+            raise ValueError(f"min_replicas must be a whole number from 0 to {MOST_REPLICAS}")
+        if min_replicas and not self.settings.uses_redis:
+            raise ConfigurationError("min_replicas needs a Redis; memory:// has no replicas")
+        return min_replicas
 
     def _revocation_of(self, token: AccessToken | RefreshToken) -> Revocation:
         expires_at = min(token.expires_at + self.settings.leeway, MAX_EXPIRES_AT)
@@ -361,9 +379,16 @@ class Engine:
         if age is None or age > self.settings.max_staleness:
             await self._decide_without_proof(token, age, policy)
         elif not self._denylist.complete:
-            await self._ask_redis(token, "The copy of the revocations is not complete")
+            try:
+                await self._ask_redis(token, "The copy of the revocations is not complete")
+            except StaleError:
+                if policy != "accept":
+                    raise
+                self._say_that_stale_is_accepted(age)
 
     async def _ask_redis(self, token: AccessToken | RefreshToken, why: str) -> None:
+        if asyncio.get_running_loop() is not self._loop:
+            raise StaleError(f"{why}, and Redis can only be asked on the event loop of the bus")
         matching = [self._revocation_of(token), self._session_revocation(token.session_id)]
         try:
             recorded = await self._upstream.has_record(matching)
@@ -402,13 +427,16 @@ class Engine:
                 "a script: `async with RevokeBus() as bus`)"
             )
 
-    def _require_denylist(self) -> None:
-        self._require_running()
+    def _require_own_loop(self, call: str) -> None:
         if asyncio.get_running_loop() is not self._loop:
             raise ConfigurationError(
                 "this RevokeBus runs on another event loop; in a sync route write "
-                "anyio.from_thread.run(bus.revoke, token)"
+                f"anyio.from_thread.run({call})"
             )
+
+    def _require_denylist(self) -> None:
+        self._require_running()
+        self._require_own_loop("bus.revoke, token")
         if not self.settings.denylist_enabled:
             raise ConfigurationError(
                 "denylist_enabled (REVOKEBUS_DENYLIST_ENABLED) is off, so nothing would refuse "

@@ -23,6 +23,7 @@ class Keys:
         meta: What the data set is called, and since when it is there.
         log: The change feed.
         channel: Where changes are published.
+        hold: As long as it lives, nobody takes the copy for proven.
         repair: The lock of whoever writes back what Redis has lost.
         heartbeat: Shows that this instance lives; a new name for each `Keys`.
         records: A pattern that matches every record.
@@ -32,9 +33,15 @@ class Keys:
         self._tag = f"{{{namespace}}}"
         self.meta, self.log = f"{self._tag}:meta", f"{self._tag}:log"
         self.channel = f"{self._tag}:ch"
+        self.hold = f"{self._tag}:hold"
         self.repair = f"{self._tag}:repair"
         self.heartbeat = f"{self._tag}:hb:{secrets.token_hex(8)}"
         self.records = f"{self._tag}:r:*"
+
+    @property
+    def data_set(self) -> list[str]:
+        """What a script needs that may have to make a data set."""
+        return [self.meta, self.log, self.hold]
 
     def record(self, revocation: Revocation) -> bytes:
         """Return the key of a revocation's record.

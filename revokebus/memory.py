@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from revokebus.errors import ConfigurationError
 from revokebus.revocation import Spending
 from revokebus.upstream import Health, Recorded
 
@@ -32,10 +31,8 @@ class MemoryUpstream:
     async def stop(self) -> None:
         """Do nothing."""
 
-    async def write(self, revocations: Sequence[Revocation], min_replicas: int) -> Recorded:
+    async def write(self, revocations: Sequence[Revocation], min_replicas: int) -> Recorded:  # noqa: ARG002 - an Upstream's
         """Add `revocations` to the copy."""
-        if min_replicas:
-            raise ConfigurationError("memory:// (REVOKEBUS_REDIS_URL) has no replicas")
         for revocation in revocations:
             self._denylist.add(revocation)
         return Recorded()

@@ -1,8 +1,8 @@
 """The server that is written to at the moment.
 
-Where Sentinel or a cluster decides who that is, it is asked again after every error and, because
-a deposed primary that is cut off from the others answers as before, every now and then. What is
-known stays in use while nobody can be asked.
+Where Sentinels or a cluster decide who that is, they are asked again after every error and,
+because a deposed primary that is cut off from the others answers as before, every now and then.
+What is known stays in use while nobody can be asked; but nothing is proven by it then.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import MovedError, ReadOnlyError, RedisError
 
 from revokebus.connection import client
 from revokebus.discovery import make_discovery
 from revokebus.redis_url import parse_redis_url
-from revokebus.tasks import finish
+from revokebus.tasks import end
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -34,8 +35,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("revokebus")
 
-_ASKED_AGAIN_PER_BOUND = 3
-_SHARE_OF_DEADLINE = 0.5
+_ASKED_AGAIN_AFTER = 2.0
+_ASKED_AGAIN_PER_BOUND = 6
+_SHARE_OF_DEADLINE = 0.25
 _TRIED_AGAIN = 3
 Answer = TypeVar("Answer")
 
@@ -65,21 +67,30 @@ class Primary:
     Args:
         settings: The URL and the deadlines.
         clock: Tells when to ask again.
+
+    Attributes:
+        confirmed_at: The moment of the last question, in elapsed seconds, to which Sentinels or
+            the cluster named the server in use; infinite where the URL does.
     """
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self._url = parse_redis_url(settings.redis_url)
         self._deadline = settings.redis_timeout
-        self._ask_again_after = settings.max_staleness / _ASKED_AGAIN_PER_BOUND
+        self._ask_again_after = min(
+            _ASKED_AGAIN_AFTER, settings.max_staleness / _ASKED_AGAIN_PER_BOUND
+        )
         self._clock = clock
         self._discovery = make_discovery(
             self._url, settings.namespace, _SHARE_OF_DEADLINE * settings.redis_timeout
         )
         self._server: Server | None = None
-        self._retired: list[tuple[float, Server]] = []
-        self._ask_at = -math.inf
+        self._retired: dict[Server, asyncio.Task[None]] = {}
+        self._asked_at = -math.inf
+        self._doubts = 0
         self._asking = asyncio.Lock()
         self._unanswered = ""
+        self._closed = False
+        self.confirmed_at = math.inf if self._url.kind == "single" else -math.inf
 
     async def server(self) -> Server:
         """Return the server to use.
@@ -87,11 +98,16 @@ class Primary:
         Raises:
             redis.RedisError: The primary cannot be found, and none is known from before.
         """
-        if self._server is None or self._clock.elapsed() >= self._ask_at:
+        if self._server is None or self._is_due():
             async with self._asking:  # the first to come asks, the others take its answer
-                await self._ask()
-        assert self._server is not None  # noqa: S101 - for the type checker
+                if self._server is None or self._is_due():
+                    await self._ask()
+        if self._server is None:
+            raise RedisConnectionError("the connections have been closed")
         return self._server
+
+    def _is_due(self) -> bool:
+        return self._doubts > 0 or self._clock.elapsed() >= self._asked_at + self._ask_again_after
 
     def is_current(self, server: Server) -> bool:
         """Return whether `server` is still the one to use."""
@@ -137,7 +153,7 @@ class Primary:
 
     def doubt(self) -> None:
         """Ask who is primary before the next request."""
-        self._ask_at = -math.inf
+        self._doubts += 1
 
     async def check_whole(self, server: Server) -> None:
         """Check that a walk over all keys of `server` finds every one of ours.
@@ -148,18 +164,19 @@ class Primary:
         await self._discovery.check_whole(server.redis)
 
     async def close(self) -> None:
-        """End every connection."""
+        """End every connection; no new one is made."""
+        self._closed = True
         server, self._server = self._server, None
-        retired, self._retired = self._retired, []
-        for each in [*(old for _, old in retired), *([server] if server else [])]:
+        retired, self._retired = self._retired, {}
+        await end(retired.values())
+        for each in [*retired, *([server] if server else [])]:
             await each.close()
 
     async def _ask(self) -> None:
-        now = self._clock.elapsed()
-        if self._server is not None and now < self._ask_at:
-            return
+        doubts, asked_at = self._doubts, self._clock.elapsed()
+        known = self._server.address if self._server else None
         try:
-            address = await self._discovery.find()
+            address = await self._discovery.find(known)
         except RedisError as error:
             if self._server is None:
                 raise
@@ -169,26 +186,28 @@ class Primary:
         else:
             self._unanswered = ""
             self._use(address)
-        self._ask_at = self._clock.elapsed() + self._ask_again_after
-        await self._close_retired()
+            if self._url.kind != "single":
+                self.confirmed_at = asked_at
+        self._asked_at = asked_at
+        self._doubts -= doubts  # those that came meanwhile remain
 
     def _use(self, address: Address | None) -> None:
+        if self._closed or (self._server is not None and self._server.address == address):
+            return
         if self._server is not None:
-            if self._server.address == address:
-                return
             logger.warning("revokebus: another server of redis_url is the primary now")
-            # Not at once: requests that are under way end by their deadline.
-            self._retired.append((self._clock.elapsed() + 2 * self._deadline, self._server))
+            self._retired[self._server] = asyncio.create_task(
+                self._retire(self._server), name="revokebus-retired-server"
+            )
         self._server = Server(address, client(self._url.options, address, self._deadline))
+
+    async def _retire(self, server: Server) -> None:
+        # Not at once: requests that are under way end by their deadline.
+        await asyncio.sleep(2 * self._deadline)
+        await server.close()
+        del self._retired[server]
 
     def _moved_to(self, error: MovedError) -> Address:
         known = self._server.address if self._server else None
         # An empty host means the one that has answered.
         return (str(error.host) or (known[0] if known else ""), int(error.port))
-
-    async def _close_retired(self) -> None:
-        now = self._clock.elapsed()
-        due = [server for at, server in self._retired if at <= now]
-        self._retired = [(at, server) for at, server in self._retired if at > now]
-        for server in due:
-            await finish(server.close())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -48,10 +48,10 @@ class RedisUrl:
     """
 
     kind: Kind
-    options: Mapping[str, Any]
+    options: Mapping[str, Any] = field(repr=False)
     nodes: Sequence[Address] = ()
     service: str = ""
-    sentinel_options: Mapping[str, Any] | None = None
+    sentinel_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 def parse_redis_url(url: str) -> RedisUrl:

@@ -62,7 +62,10 @@ class Repair:
 
     def lost(self, revocations: Iterable[Revocation]) -> None:
         """Note that Redis has acknowledged these and lost them."""
-        self._lacking.update({(each.claim, each.value): each for each in revocations})
+        for each in revocations:
+            known = self._lacking.get((each.claim, each.value))
+            if known is None or known.expires_at < each.expires_at:
+                self._lacking[each.claim, each.value] = each
 
     async def compare(self) -> None:
         """Put down every live entry of the copy that the listing did not bring."""
@@ -80,8 +83,8 @@ class Repair:
         """Write what Redis lacks, in the data set `epoch`, if it is this instance's turn."""
         if not self._lacking:
             return
-        async with store.turn() as granted:
-            while granted and self._lacking:
+        async with store.turn() as is_ours:
+            while self._lacking and await is_ours():
                 some = list(islice(self._lacking.values(), _WRITTEN_AT_ONCE))
                 missing = await store.missing(some)
                 if missing:

@@ -11,9 +11,8 @@ import asyncio
 import contextlib
 import logging
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from revokebus.acknowledged import Acknowledged
 from revokebus.applier import Applier
 from revokebus.audit import audit
 from revokebus.continuity import Continuity
@@ -26,7 +25,7 @@ from revokebus.ticker import Ticker
 from revokebus.troubles import Troubles
 from revokebus.unsaved import Unsaved
 from revokebus.upstream import Health, Recorded
-from revokebus.wire import decode_row_id, encode_row_id
+from revokebus.wire import encode_row_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,6 +38,8 @@ if TYPE_CHECKING:
     from revokebus.store import Store, Written
 
 logger = logging.getLogger("revokebus")
+
+_LAST_REPAIR_SECONDS = 5.0
 
 
 class Replica:
@@ -67,8 +68,8 @@ class Replica:
         self._connect = connect
         self._unsaved = Unsaved()
         self._repair = Repair(denylist)
-        self._acknowledged = Acknowledged()
         self._run: _Run | None = None
+        self._writing: set[asyncio.Task[Any] | None] = set()
         self._last = Health(staleness=None)
 
     async def start(self) -> None:
@@ -110,7 +111,6 @@ class Replica:
             denylist=self._denylist,
             continuity=continuity,
             applier=applier,
-            acknowledged=self._acknowledged,
             repair=self._repair,
             unsaved=self._unsaved,
             clock=self._clock,
@@ -134,34 +134,43 @@ class Replica:
     async def _end(self, run: _Run) -> None:
         try:
             await run.end()
+            if under_way := {task for task in self._writing if task}:
+                await asyncio.wait(under_way, timeout=self._settings.redis_timeout)
             while self._unsaved:
                 await self._unsaved.save(run.store, run.continuity.epoch)
+            async with asyncio.timeout(_LAST_REPAIR_SECONDS):
+                await self._repair.write_back(run.store, run.continuity.epoch)
         except Exception as error:  # noqa: BLE001 - whatever it was, what follows must be done
             run.troubles.note("unsaved", error)
         finally:
             await run.store.close()
             await asyncio.sleep(0)  # requests that were under way now know
-            if self._unsaved:
-                logger.error(
-                    "revokebus ends with %d revocations that Redis does not hold",
-                    len(self._unsaved),
-                )
+            self._say_what_is_owed()
+
+    def _say_what_is_owed(self) -> None:
+        if owed := len(self._unsaved) + len(self._repair):
+            logger.error("revokebus ends with %d revocations that Redis does not hold", owed)
 
     async def write(self, revocations: Sequence[Revocation], min_replicas: int) -> Recorded:
         """Make `revocations` durable and push them."""
         run = self._running()
+        task = asyncio.current_task()
         try:
+            if task:
+                self._writing.add(task)
+            self._check_usable(run)
             written = await self._write(run, revocations, min_replicas)
         except BaseException as error:
             # Also when the request that waits here is cancelled: it was promised.
-            self._unsaved.add(revocations)
+            self._keep(revocations)
             run.wake.set()
             if isinstance(error, RefusedError):
                 await self._push_unsaved(run, revocations)
             raise
+        finally:
+            self._writing.discard(task)
         # A push that was refused is no loss, but others hear of it at their next tick only.
         run.troubles.note_or_over("publisher", written.unheard)
-        self._remember(run, written, revocations)
         return Recorded(written.position, written.replicas)
 
     async def _write(
@@ -172,24 +181,28 @@ class Replica:
             return await run.store.write(revocations, epoch, min_replicas=min_replicas)
         except OtherDataSetError:
             # Once the ticker has found out what happened, it can be written after all.
-            proven = run.ticker.proven
+            read = run.ticker.read
             run.wake.set()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._settings.redis_timeout):
-                    await proven.wait()
+                    await read.wait()
             epoch = run.continuity.epoch
             return await run.store.write(revocations, epoch, min_replicas=min_replicas)
+
+    def _keep(self, revocations: Sequence[Revocation]) -> None:
+        self._unsaved.add(revocations)
+        for revocation in revocations:  # beyond max_entries, too: nobody else has it
+            self._denylist.add(revocation, always=True)
+
+    def _check_usable(self, run: _Run) -> None:
+        if run.ticker.refusal:
+            raise StoreError(run.ticker.refusal)
 
     async def _push_unsaved(self, run: _Run, revocations: Sequence[Revocation]) -> None:
         """Tell the others what Redis will not record: it accepts a PUBLISH while it is full."""
         if run.continuity.epoch:
             with contextlib.suppress(StoreError):  # the error that led here is raised
                 await run.store.push(run.continuity.epoch, revocations)
-
-    def _remember(self, run: _Run, written: Written, revocations: Sequence[Revocation]) -> None:
-        row, position = decode_row_id(written.position.encode()), run.continuity.position
-        if position is None or row > position.row.id:  # else it has been read already
-            self._acknowledged.remember(row, self._clock.elapsed(), revocations)
 
     async def spend(self, spent: Revocation, unless: Sequence[Revocation]) -> Spending:
         """Let Redis decide; what this process knows already needs no asking."""
@@ -198,6 +211,7 @@ class Replica:
         if self._denylist.holds(spent):
             return Spending.SPENT
         run = self._running()
+        self._check_usable(run)
         outcome = await run.store.spend(spent, unless, run.continuity.epoch)
         if outcome is not Spending.REVOKED:
             self._denylist.add(spent)
@@ -208,10 +222,8 @@ class Replica:
         if any(self._unsaved.holds(revocation) for revocation in revocations):
             return True  # revoked here, where the copy may have had no room for it
         run = self._running()
-        # A copy that knows nothing would not refuse what a Redis that lost its data lacks, too.
-        if run.ticker.proven_at is None:
-            await run.store.check_settled()
-        return await run.store.has_record(revocations)
+        self._check_usable(run)
+        return await run.store.has_record(revocations, run.continuity.epoch)
 
     async def audit(self) -> Sequence[Finding]:
         """Look at Redis and at the settings for what endangers the promises."""

@@ -19,6 +19,9 @@ TokenType = Literal["access", "refresh"]
 OnStale = Literal["reject", "ask_redis", "accept"]
 
 _KEY_BYTES: dict[Algorithm, int] = {"HS256": 32, "HS384": 48, "HS512": 64}
+MOST_REPLICAS = 100
+"""The most replicas that can be waited for."""
+
 _LONGEST_TTL = 10 * 366 * 86_400.0
 _SLACK = 0.1
 _FEWEST_CHARACTERS = 8
@@ -126,7 +129,7 @@ class Settings(BaseSettings):
     redis_timeout: float = Field(default=1.0, gt=0, le=60)
     log_retention: float | None = Field(default=None, gt=0, le=2 * _LONGEST_TTL)
     verified_cache_size: int = Field(default=10_000, ge=0)
-    min_replicas: int = Field(default=0, ge=0, le=100)
+    min_replicas: int = Field(default=0, ge=0, le=MOST_REPLICAS)
     max_entries: int = Field(default=1_000_000, ge=1)
     allow_allkeys_eviction: bool = False
 
@@ -214,6 +217,14 @@ class Settings(BaseSettings):
             raise ValueError(
                 "secret_key (REVOKEBUS_SECRET_KEY) is well known or repeats itself, so anyone "
                 f"can sign tokens; make one with: {_GENERATE}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_replicas(self) -> Self:
+        if self.min_replicas and not self.uses_redis:
+            raise ValueError(
+                "min_replicas (REVOKEBUS_MIN_REPLICAS) needs a Redis; memory:// has no replicas"
             )
         return self
 

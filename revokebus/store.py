@@ -9,9 +9,11 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from redis.asyncio import Redis
 from redis.exceptions import LockError, RedisError, ResponseError
 
 from revokebus import scripts
+from revokebus.acknowledged import Acknowledged
 from revokebus.continuity import Position, Row
 from revokebus.errors import OtherDataSetError, RefusedError, StoreError, UnsettledError, WireError
 from revokebus.keys import Keys
@@ -30,11 +32,17 @@ from revokebus.wire import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-
-    from redis.asyncio import Redis
+    from collections.abc import (
+        AsyncGenerator,
+        AsyncIterator,
+        Awaitable,
+        Callable,
+        Iterator,
+        Sequence,
+    )
 
     from revokebus.clock import Clock
+    from revokebus.primary import Server
     from revokebus.revocation import Revocation
     from revokebus.scripts import Argument
     from revokebus.settings import Settings
@@ -42,12 +50,15 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 
 PAGE_ROWS = 1000
+LONGEST_PAUSE = 1.1
+"""The longest time between the starts of two ticks, in intervals."""
+
 _BATCH_ROWS = 500
 # A character takes 12 bytes at most (two escaped surrogates), a row's syntax less than 64.
 _BATCH_BYTES, _CHARACTER_BYTES, _ROW_BYTES = MAX_BYTES // 2, 12, 64
 _SCAN_COUNT = 1000
-_TURN_SECONDS = 10.0
-_SETTLING_TICKS = 3
+_TURN_MILLISECONDS = 10_000
+_TICK_DEADLINE = 0.5
 _HEARTBEAT_TICKS = 20
 _HEARTBEAT_LEAST = 10.0
 _WAIT_SHARE = 0.5
@@ -55,11 +66,20 @@ _WAIT_SHARE = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A part of the log, and the data set that it belongs to."""
+    """A part of the log, and the data set that it belongs to.
+
+    Attributes:
+        epoch: The data set's name; empty where there is none.
+        rows: The rows.
+        more: Whether there may be more of them.
+        unsettled: Why the log proves nothing at this moment, although it may be continuous: Redis
+            may have lost what others are about to write back.
+    """
 
     epoch: str
     rows: Sequence[Row]
     more: bool
+    unsettled: UnsettledError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +105,9 @@ class Store:
     Args:
         settings: Where Redis is, the namespace and the deadlines.
         clock: Tells the time.
+
+    Attributes:
+        acknowledged: What was written here and the log has yet to show.
     """
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
@@ -92,8 +115,16 @@ class Store:
         self._clock = clock
         self._keys = Keys(settings.namespace)
         self._primary = Primary(settings, clock)
+        self.acknowledged = Acknowledged()
         self._heartbeat_life = math.ceil(
             max(_HEARTBEAT_LEAST, _HEARTBEAT_TICKS * settings.tick_interval)
+        )
+        self._tick_deadline = min(
+            settings.redis_timeout, max(settings.tick_interval, _TICK_DEADLINE)
+        )
+        # Within that time everybody has noticed: the longest pause and a tick that hangs.
+        self._settling = math.ceil(
+            1000 * (LONGEST_PAUSE * settings.tick_interval + self._tick_deadline)
         )
         self._retention = settings.log_retention or settings.longest_life
 
@@ -119,11 +150,19 @@ class Store:
         """
         written = Written("", "")
         for batch in _batches(revocations):
-            (row, _, unheard), replicas = await self._write_batch(batch, epoch, min_replicas)
+            (row, outcome, unheard), replicas = await self._write_batch(batch, epoch, min_replicas)
+            self._remember(row, outcome, batch)
             if written.replicas is not None:
                 replicas = min(written.replicas, replicas)
             written = Written(row.decode(), unheard.decode(), replicas)
         return written
+
+    def _remember(self, row: bytes, outcome: bytes, revocations: Sequence[Revocation]) -> None:
+        if outcome == b"other":
+            raise OtherDataSetError
+        if outcome == b"granted":
+            written = Row(decode_row_id(row), encode_payload(revocations))
+            self.acknowledged.remember(written, self._clock.elapsed(), revocations)
 
     async def _write_batch(self, batch: Sequence[Revocation], epoch: str, min_replicas: int) -> Any:
         keys, args = self._write_arguments(batch, epoch, single_use=False)
@@ -152,8 +191,9 @@ class Store:
         """
         keys, args = self._write_arguments([spent], epoch, single_use=True)
         keys += [self._keys.record(revocation) for revocation in unless]
-        reply = await self._ask(lambda redis: scripts.WRITE.run(redis, keys, args))
-        return Spending(reply[1].decode())
+        row, outcome, _ = await self._ask(lambda redis: scripts.WRITE.run(redis, keys, args))
+        self._remember(row, outcome, [spent])
+        return Spending(outcome.decode())
 
     async def push(self, epoch: str, revocations: Sequence[Revocation]) -> None:
         """Publish `revocations` that Redis would not record; nothing is proven by it."""
@@ -169,7 +209,7 @@ class Store:
         self, revocations: Sequence[Revocation], epoch: str, *, single_use: bool
     ) -> tuple[list[bytes | str], list[Argument]]:
         now = self._clock.wall()
-        keys: list[bytes | str] = [self._keys.meta, self._keys.log]
+        keys: list[bytes | str] = [*self._keys.data_set]
         args: list[Argument] = [
             *self._data_set_arguments(),
             epoch,
@@ -185,70 +225,88 @@ class Store:
         return keys, args
 
     def _data_set_arguments(self) -> list[Argument]:
-        return [secrets.token_hex(16), str(FORMAT_VERSION), encode_payload([])]
+        epoch = secrets.token_hex(16)
+        return [epoch, str(FORMAT_VERSION), encode_payload([]), self._settling]
 
     async def position(self) -> Position:
         """Return the end of the log; make a data set where there is none."""
-        keys, args = [self._keys.meta, self._keys.log], self._data_set_arguments()
+        keys, args = self._keys.data_set, self._data_set_arguments()
         epoch, last = await self._ask(lambda redis: scripts.OPEN.run(redis, keys, args))
         return Position(epoch.decode(), _row(*last))
 
-    async def check_settled(self) -> None:
-        """Check that a process that knows nothing may rely on the records.
+    async def hold(self, seconds: float) -> None:
+        """Let nobody take his copy for proven for that long: there is something to write back."""
+        milliseconds = math.ceil(1000 * seconds)
+        await self._ask(lambda redis: scripts.HOLD.run(redis, [self._keys.hold], [milliseconds]))
 
-        A Redis that has just lost its data looks like one that never had any. Those who know
-        better need some ticks to notice and to write it back.
-
-        Raises:
-            UnsettledError: It may not, yet.
-        """
-        settled = _SETTLING_TICKS * self._settings.tick_interval
-        keys = [self._keys.meta, self._keys.repair]
-        age, repairing = await self._ask(lambda redis: scripts.UNSETTLED.run(redis, keys, []))
-        if (missing := settled - float(age)) > 0:
-            raise UnsettledError(
-                "the data set, or the server that holds it, is new; instances that know more get "
-                f"{settled:g} s to write it back",
-                seconds=missing,
-            )
-        if repairing:
-            raise UnsettledError("another instance is writing back what Redis has lost")
-
-    async def records(self) -> AsyncIterator[list[bytes | None]]:
+    async def records(self) -> AsyncGenerator[list[bytes | None]]:
         """Yield the records' payloads, some at a time; None for a key that holds no string.
 
-        The walk stays on the server that it began on, and ends with an error if that one might
-        not have had every record from its beginning to its end.
+        The walk stays on the connection that it began on, because another server, or the same one
+        after a restart, would understand its cursor otherwise. It ends with an error if the
+        server might not have had every record from its beginning to its end.
         """
         async with self._deadline():
             server = await self._primary.server()
             await self._primary.check_whole(server)
-        redis, cursor = server.redis, 0
-        while True:
-            async with self._deadline():
-                cursor, keys = await redis.scan(cursor, match=self._keys.records, count=_SCAN_COUNT)
-                payloads = await redis.mget(keys) if keys else []
-            yield cast("list[bytes | None]", payloads)  # decode_responses is off
-            if cursor == 0:
-                break
+        async with Redis(
+            connection_pool=server.redis.connection_pool, single_connection_client=True
+        ) as redis:
+            cursor = None
+            while cursor != 0:
+                async with self._deadline():
+                    cursor, keys = await redis.scan(
+                        cursor or 0, match=self._keys.records, count=_SCAN_COUNT
+                    )
+                    payloads = await redis.mget(keys) if keys else []
+                self._check_current(server)
+                yield cast("list[bytes | None]", payloads)  # decode_responses is off
         async with self._deadline():
             await self._primary.check_whole(server)
+        self._check_current(server)
+
+    async def history(self, until: Position) -> AsyncIterator[list[Row]]:
+        """Yield the rows of the log, from its beginning to `until`, some at a time."""
+        after, end = "-", encode_row_id(until.row.id)
+
+        async def page(redis: Redis) -> Any:
+            return await redis.xrange(self._keys.log, after, end, count=PAGE_ROWS)
+
+        while True:
+            entries = await self._ask(page)
+            yield [Row(decode_row_id(row), fields.get(b"r", b"")) for row, fields in entries]
+            if len(entries) < PAGE_ROWS:
+                return
+            after = f"({entries[-1][0].decode()}"
+
+    def _check_current(self, server: Server) -> None:
         if not self._primary.is_current(server):
             raise StoreError("the primary has changed while the revocations were listed")
 
+    def confirmed(self, sent: float) -> float:
+        """Return the moment for which an answer to a request of the moment `sent` proves anything.
+
+        Before `sent` where Sentinels or the cluster were asked last who is primary; a deposed
+        primary answers, too.
+        """
+        return min(sent, self._primary.confirmed_at)
+
     async def read(self, after: Position) -> Page:
         """Return the log from `after`, that row included, and show that this instance lives."""
-        keys = [self._keys.meta, self._keys.log, self._keys.heartbeat]
+        names = self._keys
+        keys = [names.meta, names.log, names.heartbeat, names.hold, names.repair]
         args: list[Argument] = [encode_row_id(after.row.id), PAGE_ROWS, self._heartbeat_life]
-        (epoch, version), entries, alive = await self._ask(
-            lambda redis: scripts.READ.run(redis, keys, args)
+        args += [self._settling, _TURN_MILLISECONDS]
+        (epoch, version), entries, alive, left, repairing = await self._ask(
+            lambda redis: scripts.READ.run(redis, keys, args), deadline=self._tick_deadline
         )
         if epoch and version != b"%d" % FORMAT_VERSION:
             raise StoreError(f"the data has format {version!r}, this is format {FORMAT_VERSION}")
         if not alive:
             await self._begin_heartbeat()
         rows = [_row(*entry) for entry in entries]
-        return Page(epoch.decode() if epoch else "", rows, more=len(rows) == PAGE_ROWS)
+        name, more = epoch.decode() if epoch else "", len(rows) == PAGE_ROWS
+        return Page(name, rows, more, _unsettled(left, repairing))
 
     async def _begin_heartbeat(self) -> None:
         with contextlib.suppress(StoreError):  # presence is a help to operators, not a proof
@@ -256,10 +314,27 @@ class Store:
                 lambda redis: redis.set(self._keys.heartbeat, "1", ex=self._heartbeat_life)
             )
 
-    async def has_record(self, revocations: Sequence[Revocation]) -> bool:
-        """Return whether any of `revocations` has a record, readable or not."""
-        keys = [self._keys.record(each) for each in revocations]
-        return bool(await self._ask(lambda redis: redis.exists(*keys)))
+    async def has_record(self, revocations: Sequence[Revocation], epoch: str) -> bool:
+        """Return whether any of `revocations` has a record, readable or not.
+
+        Args:
+            revocations: Those to look for.
+            epoch: The data set that the copy belongs to; empty where it belongs to none.
+
+        Raises:
+            OtherDataSetError: None is there, and Redis has another data set, or none.
+            UnsettledError: None is there, and others may be about to write it back.
+        """
+        names = self._keys
+        keys: list[bytes | str] = [names.meta, names.hold, names.repair]
+        keys += [names.record(each) for each in revocations]
+        args: list[Argument] = [self._settling, _TURN_MILLISECONDS, epoch]
+        outcome, *rest = await self._ask(lambda redis: scripts.HAS.run(redis, keys, args))
+        if outcome == b"other":
+            raise OtherDataSetError
+        if unsettled := _unsettled(*rest):
+            raise unsettled
+        return bool(outcome == b"recorded")
 
     async def missing(self, revocations: Sequence[Revocation]) -> list[Revocation]:
         """Return those of `revocations` that have no record, or one that ends before they do."""
@@ -274,14 +349,27 @@ class Store:
         ]
 
     @contextlib.asynccontextmanager
-    async def turn(self) -> AsyncIterator[bool]:
-        """Yield whether it is this instance's turn to repair; no other has it meanwhile."""
+    async def turn(self) -> AsyncIterator[Callable[[], Awaitable[bool]]]:
+        """Yield what says whether it is, and still is, this instance's turn to repair.
+
+        No other instance has it meanwhile, as long as it is asked at least every 10 seconds.
+        """
         async with self._deadline():
             server = await self._primary.server()
-            lock = server.redis.lock(self._keys.repair, timeout=_TURN_SECONDS)
+            lock = server.redis.lock(self._keys.repair, timeout=_TURN_MILLISECONDS / 1000)
             granted = await lock.acquire(blocking=False)
+
+        async def is_ours() -> bool:
+            if not granted:
+                return False
+            async with self._deadline():
+                try:
+                    return bool(await lock.reacquire())
+                except LockError:
+                    return False
+
         try:
-            yield granted
+            yield is_ours
         finally:
             if granted:
                 # It may have run out; another one's turn is not to be ended.
@@ -314,22 +402,24 @@ class Store:
         return await self._ask(question)
 
     async def _ask(
-        self, work: Callable[[Redis], Awaitable[Answer]], *, again: bool = False
+        self,
+        work: Callable[[Redis], Awaitable[Answer]],
+        *,
+        again: bool = False,
+        deadline: float | None = None,
     ) -> Answer:
-        async with self._deadline():
+        async with self._deadline(deadline):
             return await self._primary.run(work, again=again)
 
     @contextlib.asynccontextmanager
-    async def _deadline(self) -> AsyncIterator[None]:
+    async def _deadline(self, seconds: float | None = None) -> AsyncIterator[None]:
+        seconds = self._settings.redis_timeout if seconds is None else seconds
         try:
-            async with asyncio.timeout(self._settings.redis_timeout):
+            async with asyncio.timeout(seconds):
                 yield
         except TimeoutError:
-            seconds = self._settings.redis_timeout
             raise StoreError(f"Redis did not answer within {seconds:g} s") from None
         except ResponseError as error:
-            if scripts.OTHER_DATA_SET in str(error):
-                raise OtherDataSetError from None
             raise RefusedError(f"Redis: {error}".rstrip(".")) from error
         except (RedisError, OSError) as error:
             raise StoreError(f"Redis: {error}".rstrip(".")) from error
@@ -338,6 +428,18 @@ class Store:
 def _row(row_id: bytes, fields: Sequence[bytes]) -> Row:
     pairs = dict(zip(fields[::2], fields[1::2], strict=True))
     return Row(decode_row_id(row_id), pairs.get(b"r", b""))
+
+
+def _unsettled(left: int, repairing: int) -> UnsettledError | None:
+    if left > 0:
+        return UnsettledError(
+            "Redis, or what it holds, is new; instances that know more get a moment to write it "
+            "back",
+            seconds=left / 1000,
+        )
+    if repairing:
+        return UnsettledError("another instance is writing back what Redis has lost")
+    return None
 
 
 def _covers(payload: bytes | None, revocation: Revocation) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -16,11 +17,11 @@ from typing import TYPE_CHECKING
 from revokebus.audit import audit, refusal
 from revokebus.continuity import Break
 from revokebus.errors import StoreError, UnsettledError
+from revokebus.store import LONGEST_PAUSE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from revokebus.acknowledged import Acknowledged
     from revokebus.applier import Applier
     from revokebus.clock import Clock, ExpiryClock
     from revokebus.continuity import Continuity
@@ -33,10 +34,14 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("revokebus")
 
-_JITTER = 0.1
+_SHORTEST_INTERVAL = 0.9
 _SHORTEST_PAUSE = 0.02
 _SWEPT_PER_TICK = 1000
 _RESYNCS_PER_TICK = 3
+_HOLD_SECONDS = 0.4
+_OWING_PAUSE = 0.1
+_LIST_AGAIN_SECONDS = 5.0
+_LOSSES = frozenset({Break.EPOCH_CHANGED, Break.ROW_MISSING})
 
 
 @dataclass(eq=False, kw_only=True)
@@ -49,7 +54,6 @@ class Ticker:
         denylist: The copy.
         continuity: Judges pages of the log.
         applier: Applies them.
-        acknowledged: What this process has written.
         repair: What Redis lacks.
         unsaved: What is still to be written.
         clock: Tells the age of the copy.
@@ -58,7 +62,8 @@ class Ticker:
         wake: Set by others where the log should be read at once.
         proven_at: The moment for which the copy was last proven complete, in elapsed seconds.
         decided: Set once the copy was proven, or Redis refused.
-        proven: Set at the next proof, and then replaced.
+        read: Set when the log was read to its end, whether that proves the copy or not, and then
+            replaced.
         refusal: Why the audit refuses this Redis; empty where it does not.
     """
 
@@ -67,7 +72,6 @@ class Ticker:
     denylist: Denylist
     continuity: Continuity
     applier: Applier
-    acknowledged: Acknowledged
     repair: Repair
     unsaved: Unsaved
     clock: Clock
@@ -76,9 +80,11 @@ class Ticker:
     wake: asyncio.Event
     proven_at: float | None = field(default=None, init=False)
     decided: asyncio.Event = field(default_factory=asyncio.Event, init=False)
-    proven: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    read: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     refusal: str = field(default="", init=False)
     _audited: bool = field(default=False, init=False)
+    _may_evict: bool = field(default=False, init=False)
+    _list_not_before: float = field(default=-math.inf, init=False)
     _times_set_back: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -91,26 +97,40 @@ class Ticker:
             began, rest = self.clock.elapsed(), self._interval()
             try:
                 await self._audit_once()
-                await self._tick()
-                self.troubles.over("ticker")
-                self.decided.set()
-                self._tell_those_who_wait()
+                await self._prove()
             except UnsettledError as error:
                 self.troubles.note("ticker", error)
-                rest = min(rest, error.seconds or rest)
+                rest = min(rest, error.seconds or _OWING_PAUSE)
+                self._tell_those_who_wait()
+                await self._write_back()
             except Exception as error:  # noqa: BLE001 - a silent end would be a silent gap
                 self.troubles.note("ticker", error)
             else:
-                await self._try("unsaved", self._save())
-                await self._try("repair", self.repair.write_back(self.store, self.continuity.epoch))
+                self.troubles.over("ticker")
+                self._tell_those_who_wait()
+                await self._write_back()
+                await self._try("listing", self._list_if_useful())
+            if self.repair:
+                rest = min(rest, _OWING_PAUSE)
             self._say_if_stale()
             self.denylist.sweep(_SWEPT_PER_TICK)
             self._say_if_incomplete()
             await self._pause(began + rest - self.clock.elapsed())
 
+    async def _prove(self) -> None:
+        self.proven_at = await self._tick()
+        self.decided.set()
+
+    async def _write_back(self) -> None:
+        """Write what is owed: what others must not do without is written while all wait for it."""
+        await self._try("unsaved", self._save())
+        await self._try("repair", self.repair.write_back(self.store, self.continuity.epoch))
+        if self.repair:
+            await self._try("repair", self.store.hold(_HOLD_SECONDS))
+
     def _tell_those_who_wait(self) -> None:
-        self.proven.set()
-        self.proven = asyncio.Event()
+        self.read.set()
+        self.read = asyncio.Event()
 
     async def _audit_once(self) -> None:
         if self._audited:
@@ -120,13 +140,19 @@ class Ticker:
         if self.refusal:
             self.decided.set()
             raise StoreError(self.refusal)
+        self._may_evict = any(f.check == "eviction" and f.level != "ok" for f in findings)
         for finding in findings:
             if finding.level == "warning":
                 logger.warning("revokebus audit: %s; %s", finding.message, finding.remedy)
         self._audited = True
 
-    async def _tick(self) -> None:
-        """Read the log to its end; the copy is then proven as of the last request's sending."""
+    async def _tick(self) -> float:
+        """Read the log to its end, and return the moment for which that proves the copy.
+
+        Raises:
+            UnsettledError: It proves nothing, because Redis may lack what others know.
+            StoreError: It could not be read.
+        """
         breaks = 0
         if reason := self._reason_to_list():
             await self._list(reason)
@@ -142,22 +168,33 @@ class Ticker:
                 self.store.doubt_primary()  # one that was deposed may have come back
                 await self._list(rows)
                 continue
-            self.acknowledged.seen(rows)
+            self.store.acknowledged.seen(rows)
             await self.applier.apply_all("row", [row.payload for row in rows])
             if page is not None and not page.more:
-                if missed := self.acknowledged.missed(sent):
+                if missed := self.store.acknowledged.missed(sent):
                     logger.warning("revokebus: Redis lost %d acknowledged writes", len(missed))
                     self.repair.lost(missed)
-                self.proven_at = sent
-                return
+                if page.unsettled:
+                    raise page.unsettled
+                return self.store.confirmed(sent)
 
     def _reason_to_list(self) -> Break | None:
         self.expiry_clock.now()  # notices a step
         if self._times_set_back != self.expiry_clock.times_set_back:
             return Break.CLOCK_SET_BACK
-        if not self.denylist.complete and self.denylist.has_room:
-            return Break.ROOM_AGAIN
         return None
+
+    async def _list_if_useful(self) -> None:
+        """List again where that is no condition of a proof, and not too often where it fails."""
+        reason = None
+        if not self.store.acknowledged.complete:
+            reason = Break.WRITES_FORGOTTEN
+        elif not self.denylist.complete and self.denylist.has_room:
+            reason = Break.ROOM_AGAIN
+        if reason is None or self.clock.elapsed() < self._list_not_before:
+            return
+        self._list_not_before = self.clock.elapsed() + _LIST_AGAIN_SECONDS
+        await self._list(reason)
 
     async def _read(self) -> Page | None:
         position = self.continuity.position
@@ -167,19 +204,31 @@ class Ticker:
         """Add every record that Redis has; what is here already stays."""
         if reason is not Break.NOT_LISTED:
             logger.warning("revokebus lists all revocations again: %s", reason.value)
-        left_out = self.denylist.left_out
+        began, left_out = self.clock.elapsed(), self.denylist.left_out
         # The position first: what comes after it is read from the log.
         position = await self.store.position()
-        if self.continuity.position is None:
-            await self.store.check_settled()
         self.repair.begin()
-        async for payloads in self.store.records():
-            await self.applier.apply_all("record", payloads)
+        held_at = -math.inf
+        async with contextlib.aclosing(self.store.records()) as pages:
+            async for payloads in pages:
+                await self.applier.apply_all("record", payloads)
+                if reason in _LOSSES and self.clock.elapsed() - held_at > _HOLD_SECONDS / 2:
+                    held_at = self.clock.elapsed()
+                    await self.store.hold(_HOLD_SECONDS)
+        if self._may_evict:
+            # The log, which cannot be evicted, has what records may have been dropped of.
+            async for rows in self.store.history(position):
+                await self.applier.apply_all("row", [row.payload for row in rows])
         await self.repair.compare()
-        self.acknowledged.clear()
+        self.store.acknowledged.compared(began, position.row.id)
         self.continuity.restart(position)
-        if self.denylist.left_out == left_out:
+        if self.denylist.left_out == left_out and reason not in _LOSSES:
             self.denylist.completed()
+        elif reason in _LOSSES and not self.denylist.complete:
+            logger.error(
+                "revokebus: Redis has lost data, and this copy had no room for all of it; what "
+                "no other instance holds is lost: raise max_entries (REVOKEBUS_MAX_ENTRIES)"
+            )
 
     async def _save(self) -> None:
         if written := await self.unsaved.save(self.store, self.continuity.epoch):
@@ -217,7 +266,7 @@ class Ticker:
 
     def _interval(self) -> float:
         # With jitter, so that a fleet that was started at once does not tick at once.
-        return self.settings.tick_interval * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - not a secret
+        return self.settings.tick_interval * random.uniform(_SHORTEST_INTERVAL, LONGEST_PAUSE)  # noqa: S311 - not a secret
 
     async def _pause(self, seconds: float) -> None:
         await asyncio.sleep(_SHORTEST_PAUSE)

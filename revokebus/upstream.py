@@ -67,7 +67,6 @@ class Upstream(Protocol):
 
         Raises:
             StoreError: They are not durable; they will be written later if this process lives.
-            ConfigurationError: There can be no replicas.
         """
 
     async def spend(self, spent: Revocation, unless: Sequence[Revocation]) -> Spending:

@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 
 
 def settle(redis_server: RedisServer, namespace: str = "revokebus") -> None:
-    """Make a data set that is old, so that a first start need not wait some ticks for others."""
-    meta = {"epoch": secrets.token_hex(16), "format": "1", "began": "1"}
+    """Make a data set that is old, so that a first start need not wait for others."""
     with redis_server.client() as client:
+        server = client.info("server")["run_id"]
+        meta = {"epoch": secrets.token_hex(16), "format": "1", "began": "1", "server": server}
         client.hset(f"{{{namespace}}}:meta", mapping=meta)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
 from revokebus.testing.process import LOOPBACK, ProcessGroup, free_port, wait_until
-from revokebus.testing.redis_server import RedisServer
+from revokebus.testing.redis_server import RedisServer, follows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -162,13 +162,8 @@ class ClusterServers(ProcessGroup):
         for primary, replica in zip(primaries, replicas, strict=True):
             replica.ask("REPLICATE", primary.node_id)
         wait_until(lambda: all(map(_serves, self.nodes)), "the cluster serves")
-        wait_until(lambda: all(map(_follows, replicas)), "the replicas follow")
+        wait_until(lambda: all(map(follows, replicas)), "the replicas follow")
 
 
 def _serves(node: ClusterNode) -> bool:
     return bool(node.ask("INFO")["cluster_state"] == "ok")
-
-
-def _follows(replica: ClusterNode) -> bool:
-    with replica.client() as client:
-        return bool(client.info("replication").get("master_link_status") == "up")

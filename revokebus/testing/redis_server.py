@@ -113,3 +113,9 @@ class RedisServer(ChildProcess):
         traceback: TracebackType | None,
     ) -> None:
         self.remove()
+
+
+def follows(replica: RedisServer) -> bool:
+    """Return whether a server has copied its primary and follows it."""
+    with replica.client() as client:
+        return bool(client.info("replication").get("master_link_status") == "up")

@@ -1,4 +1,4 @@
-"""A primary and a replica that three Sentinels watch over."""
+"""A primary and its replicas that three Sentinels watch over."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import redis
 
 from revokebus.testing.process import LOOPBACK, ProcessGroup, wait_until
-from revokebus.testing.redis_server import RedisServer
+from revokebus.testing.redis_server import RedisServer, follows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,26 +52,31 @@ class SentinelServer(RedisServer):
 
 
 class SentinelServers(ProcessGroup):
-    """A context manager around two servers and three Sentinels.
+    """A context manager around some servers and three Sentinels.
 
     Args:
         binary: The server's executable; by default the embedded Valkey.
-        options: Configuration directives of both servers, and their values.
+        options: Configuration directives of all servers, and their values.
+        replicas: How many replicas the primary has.
 
     Attributes:
         servers: The first is the primary at the beginning.
         sentinels: Those who watch over them.
     """
 
-    def __init__(self, binary: str | None = None, options: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        binary: str | None = None,
+        options: Mapping[str, str] | None = None,
+        *,
+        replicas: int = 1,
+    ) -> None:
         super().__init__()
         # Without a disk and a delay, so that a replica follows at once.
         shared = {"repl-diskless-sync-delay": "0", **(options or {})}
         first = RedisServer(binary, shared)
-        self.servers = [
-            first,
-            RedisServer(binary, {**shared, "replicaof": f"{LOOPBACK} {first.port}"}),
-        ]
+        following = {**shared, "replicaof": f"{LOOPBACK} {first.port}"}
+        self.servers = [first, *(RedisServer(binary, following) for _ in range(replicas))]
         self.sentinels = [SentinelServer(first, binary) for _ in range(_SENTINELS)]
 
     @property
@@ -88,7 +93,7 @@ class SentinelServers(ProcessGroup):
 
     @property
     def replica(self) -> RedisServer:
-        """The other one."""
+        """The first of the others."""
         primary = self.primary
         return next(each for each in self.servers if each is not primary)
 
@@ -97,41 +102,34 @@ class SentinelServers(ProcessGroup):
         return self.primary.client()
 
     def wait_until_replicating(self) -> None:
-        """Return when the replica follows the primary and all Sentinels know of it."""
-        wait_until(self._is_replicating, "the replica follows the primary")
-        wait_until(lambda: all(map(_knows_all, self.sentinels)), "the Sentinels know each other")
+        """Return when the replicas follow the primary and all Sentinels know of them."""
+        wait_until(self._are_replicating, "the replicas follow the primary")
+        wait_until(lambda: all(map(self._knows_all, self.sentinels)), "the Sentinels know all")
 
     def wait_for_failover(self, old: RedisServer) -> None:
         """Return when a server other than `old` is the primary, and accepts writes."""
-        (new,) = (each for each in self.servers if each is not old)
-        wait_until(lambda: self.primary is new, "the Sentinels agree on another primary")
-        wait_until(lambda: _role(new) == "master", "the new primary serves")
+        wait_until(lambda: self.primary is not old, "the Sentinels agree on another primary")
+        wait_until(lambda: _role(self.primary) == "master", "the new primary serves")
 
     def _server(self, port: int) -> RedisServer:
         return next(each for each in self.servers if each.port == port)
 
-    def _is_replicating(self) -> bool:
-        with self.replica.client() as client:
-            info = client.info("replication")
-        return bool(info["role"] == "slave" and info["master_link_status"] == "up")
+    def _are_replicating(self) -> bool:
+        primary = self.primary
+        return all(map(follows, (each for each in self.servers if each is not primary)))
+
+    def _knows_all(self, sentinel: SentinelServer) -> bool:
+        state = sentinel.state()
+        others, replicas = int(state["num-other-sentinels"]), int(state["num-slaves"])
+        return others == _SENTINELS - 1 and replicas == len(self.servers) - 1
 
     def _start(self, started: ExitStack) -> None:
         for each in self.servers:
             started.enter_context(each)
-        wait_until(self._replica_is_up, "the replica has copied the primary")
+        wait_until(lambda: all(map(follows, self.servers[1:])), "the replicas have a copy")
         for sentinel in self.sentinels:
             started.enter_context(sentinel)
         self.wait_until_replicating()
-
-    def _replica_is_up(self) -> bool:
-        with self.servers[1].client() as client:
-            return bool(client.info("replication")["master_link_status"] == "up")
-
-
-def _knows_all(sentinel: SentinelServer) -> bool:
-    state = sentinel.state()
-    others, replicas = int(state["num-other-sentinels"]), int(state["num-slaves"])
-    return others == _SENTINELS - 1 and replicas == 1
 
 
 def _role(server: RedisServer) -> str:

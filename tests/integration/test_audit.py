@@ -3,19 +3,29 @@ from __future__ import annotations
 import logging
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
+from unittest.mock import AsyncMock
 
 import pytest
 
 from revokebus import AccessToken
+from revokebus.audit import _allowed, _setting
 from revokebus.engine import Engine
-from revokebus.errors import ConfigurationError, NotReadyError, StaleError
+from revokebus.errors import (
+    ConfigurationError,
+    NotDurableError,
+    NotReadyError,
+    RefusedError,
+    StaleError,
+    StoreError,
+)
 from revokebus.testing import ManualClock, RedisServer
 
 if TYPE_CHECKING:
     import redis
 
     from revokebus.report import Finding
+    from revokebus.store import Store
     from revokebus.testing import ClusterServers, SentinelServers
     from tests.support import Eventually, MakeSettings
 
@@ -218,6 +228,99 @@ async def test_no_right_to_run_scripts(client: redis.Redis, make_settings: MakeS
     async with Engine(make_settings(url, startup_timeout=0.1)) as engine:
         found = {each.check: each for each in await engine.audit()}
     assert "+eval" in found["rights"].message
+
+
+async def test_what_cannot_be_asked_is_not_called_well(
+    client: redis.Redis, make_settings: MakeSettings
+) -> None:
+    """An operator would read that all is well where nobody could look."""
+    url = user(client, *documented_rules(), "-info", "-time", "-config")
+    async with Engine(make_settings(url, startup_timeout=0.1)) as engine:
+        found = {each.check: each for each in await engine.audit()}
+    for check in ("eviction", "persistence", "replicas", "fencing", "clock"):
+        assert found[check].level == "warning", check
+
+
+async def test_fencing_without_a_limit_to_the_lag_is_none(
+    sentinels: SentinelServers, make_settings: MakeSettings
+) -> None:
+    """Redis takes a lag of 0 for no demand at all."""
+    with sentinels.client() as client:
+        client.config_set("min-replicas-to-write", 1)
+        client.config_set("min-replicas-max-lag", 0)
+        try:
+            assert (await audited(make_settings(sentinels.url)))["fencing"].level == "warning"
+        finally:
+            client.config_set("min-replicas-max-lag", 10)
+            client.config_set("min-replicas-to-write", 0)
+
+
+async def test_a_url_that_leads_to_a_replica_is_said(
+    sentinels: SentinelServers, make_settings: MakeSettings
+) -> None:
+    """An instance that never becomes fresh would give no hint why."""
+    settings = make_settings(sentinels.replica.url, startup_timeout=0.2)
+    async with Engine(settings) as engine:
+        found = {each.check: each for each in await engine.audit()}
+    assert "leads to a replica" in found["replicas"].message
+
+
+class WithoutConfig(RedisServer):
+    def _command(self, folder: Path) -> list[str]:
+        return [*super()._command(folder), "--rename-command", "CONFIG", "NOTHERE"]
+
+
+async def test_a_service_without_config(redis_binary: str, make_settings: MakeSettings) -> None:
+    """A managed service that has removed a command would keep every instance from starting."""
+    with WithoutConfig(redis_binary) as server:
+        async with Engine(make_settings(server.url)) as engine:
+            assert engine.status().state == "fresh"
+            found = {each.check: each for each in await engine.audit()}
+    assert found["persistence"].level == "warning"
+
+
+class Answers:
+    """A store whose server answers as told."""
+
+    def __init__(self, error: StoreError) -> None:
+        self.error = error
+
+    async def ask(self, _: object) -> object:
+        raise self.error
+
+
+async def test_a_busy_server_is_asked_again() -> None:
+    """A server that is busy at the start would never be looked at for its eviction policy."""
+    busy = RefusedError("Redis: BUSY Redis is busy running a script")
+    with pytest.raises(RefusedError):
+        await _allowed(cast("Store", Answers(busy)), AsyncMock())
+    unknown = RefusedError("Redis: unknown command 'INFO'")
+    assert await _allowed(cast("Store", Answers(unknown)), AsyncMock()) is None
+
+
+async def test_a_service_that_ends_the_connection_on_config() -> None:
+    """A proxy that knows no CONFIG would keep every instance from starting."""
+    gone = StoreError("Redis: Connection closed by server")
+    assert await _setting(cast("Store", Answers(gone)), "save") is None
+
+
+async def test_a_refused_redis_is_not_written_to(
+    redis_server: RedisServer,
+    client: redis.Redis,
+    make_settings: MakeSettings,
+    eventually: Eventually,
+) -> None:
+    """A Redis that comes late and evicts anything would be trusted with revocations."""
+    client.config_set("maxmemory-policy", "allkeys-lru")
+    redis_server.freeze()
+    async with Engine(make_settings(redis_server.url, startup_timeout=0.1)) as engine:
+        redis_server.thaw()
+        await eventually(lambda: "allkeys-lru" in (engine.status().last_error or ""))
+        token = engine.issue("alice").access_token
+        with pytest.raises(NotDurableError, match="allkeys-lru"):
+            await engine.revoke(token)
+        client.config_set("maxmemory-policy", "noeviction")
+        await eventually(lambda: engine.status().unsaved == 0)
 
 
 async def test_memory_needs_no_audit(make_settings: MakeSettings) -> None:

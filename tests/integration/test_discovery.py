@@ -10,11 +10,14 @@ from revokebus.connection import client
 from revokebus.discovery import make_discovery
 from revokebus.engine import Engine
 from revokebus.redis_url import parse_redis_url
+from revokebus.testing import SentinelServers
+from revokebus.testing.process import wait_until
+from revokebus.testing.sentinel import SERVICE
 
 if TYPE_CHECKING:
     from revokebus import Settings
     from revokebus.discovery import Discovery
-    from revokebus.testing import ClusterServers, SentinelServers
+    from revokebus.testing import ClusterServers
     from tests.support import Eventually, MakeSettings
 
 DEADLINE = 2.0
@@ -27,7 +30,7 @@ def discovery(url: str) -> Discovery:
 
 async def test_sentinels_name_the_primary(sentinels: SentinelServers) -> None:
     """Nothing could be written."""
-    assert await discovery(sentinels.url).find() == sentinels.servers[0].address
+    assert await discovery(sentinels.url).find(None) == sentinels.servers[0].address
 
 
 async def test_two_of_three_sentinels_are_enough(sentinels: SentinelServers) -> None:
@@ -35,10 +38,10 @@ async def test_two_of_three_sentinels_are_enough(sentinels: SentinelServers) -> 
     some = f"{NOWHERE},127.0.0.1:{sentinels.sentinels[1].port}"
     sentinels.sentinels[0].freeze()
     try:
-        frozen = await discovery(sentinels.url).find()
+        frozen = await discovery(sentinels.url).find(None)
     finally:
         sentinels.sentinels[0].thaw()
-    gone = await discovery(f"redis+sentinel://{some}/main").find()
+    gone = await discovery(f"redis+sentinel://{some}/main").find(None)
     assert frozen == gone == sentinels.servers[0].address
 
 
@@ -46,22 +49,22 @@ async def test_a_service_that_sentinels_do_not_know_is_said(sentinels: SentinelS
     """A misspelt service would look like a broken network."""
     url = sentinels.url.replace("/main/", "/mian/")
     with pytest.raises(RedisConnectionError, match=r"'mian'.*No such master"):
-        await discovery(url).find()
+        await discovery(url).find(None)
 
 
 async def test_the_owner_of_the_slot_is_found(cluster: ClusterServers) -> None:
     """Nothing could be written."""
-    assert await discovery(cluster.url).find() == cluster.primary.address
+    assert await discovery(cluster.url).find(None) == cluster.primary.address
 
 
 async def test_nodes_are_learnt_from_each_other(cluster: ClusterServers) -> None:
     """An application would be lost when the one node that it was told of has gone."""
     known = cluster.nodes[0]
     finder = discovery(f"redis+cluster://127.0.0.1:{known.port}")
-    owner = await finder.find()
+    owner = await finder.find(None)
     known.freeze()
     try:
-        found = await finder.find()
+        found = await finder.find(None)
     finally:
         known.thaw()
     assert found == owner == cluster.primary.address
@@ -110,22 +113,48 @@ async def reaches_another_instance(settings: Settings, eventually: Eventually) -
             assert late.is_revoked({"jti": token.jti})
 
 
-async def test_the_loss_of_all_sentinels_is_no_outage(
+async def test_without_sentinels_nothing_is_proven(
     sentinels: SentinelServers, make_settings: MakeSettings, eventually: Eventually
 ) -> None:
-    """A server that is well would not be used, because nobody says that it is."""
-    settings = make_settings(sentinels.url, max_staleness=0.5)
+    """A deposed primary would go on proving that its copy is complete; or all would stand still."""
+    settings = make_settings(sentinels.url, max_staleness=1.0, on_stale="ask_redis")
     async with Engine(settings) as engine:
+        pair = engine.issue("alice")
         for each in sentinels.sentinels:
             each.freeze()
         try:
-            with sentinels.servers[0].client() as server:
-                before = server.info("commandstats")["cmdstat_xrange"]["calls"]
-                await eventually(
-                    lambda: server.info("commandstats")["cmdstat_xrange"]["calls"] > before + 30
-                )
-            assert engine.status().state == "fresh"
-            await engine.revoke(engine.issue("alice").access_token)
+            await eventually(lambda: engine.status().state == "stale")
+            await engine.revoke(pair.access_token)  # the server that was known is still used
+            await engine.authenticate(engine.issue("bob").access_token, AccessToken)
         finally:
             for each in sentinels.sentinels:
                 each.thaw()
+        await eventually(lambda: engine.status().state == "fresh")
+
+
+async def test_a_failover_that_is_under_way_names_the_new_primary(redis_binary: str) -> None:
+    """A replica that is slow to follow would send writes back to the deposed primary."""
+    servers = SentinelServers(redis_binary, replicas=2)
+    old, new, slow = servers.servers
+    slow._options["replica-priority"] = "0"  # never to be promoted
+    with servers:
+        finder = discovery(servers.url)
+        slow.freeze()
+        with servers.sentinels[0].client() as client:
+            client.execute_command("SENTINEL FAILOVER", SERVICE)
+        wait_until(lambda: _named(servers) == [new.port] * 3, "all name the new primary")
+        found = {await finder.find(None) for _ in range(20)}
+        flags = servers.sentinels[0].state()["flags"]
+        slow.thaw()
+        assert found == {new.address}
+        assert old.running
+        assert "failover_in_progress" in flags, "it was over already, and nothing was tested"
+
+
+def _named(servers: SentinelServers) -> list[int]:
+    named = []
+    for each in servers.sentinels:
+        with each.client() as client:
+            address = client.execute_command("SENTINEL GET-MASTER-ADDR-BY-NAME", SERVICE)
+            named.append(int(address[1]))
+    return named

@@ -19,7 +19,7 @@ from starlette.testclient import TestClient
 
 from revokebus import AccessToken, RevokeBus, require_access
 from revokebus.engine import Engine
-from revokebus.errors import ConfigurationError
+from revokebus.errors import ConfigurationError, StaleError
 from tests.support import SECRET, settle
 
 if TYPE_CHECKING:
@@ -148,6 +148,29 @@ async def test_another_loop_is_told_how_to_call(
                 asyncio.run(engine.revoke(token))
 
         await asyncio.to_thread(elsewhere)
+
+
+async def test_another_loop_cannot_use_the_connections(
+    redis_server: RedisServer, make_settings: MakeSettings
+) -> None:
+    """A check or an audit from the wrong loop would end in a RuntimeError, here and later."""
+    settle(redis_server)
+    settings = make_settings(redis_server.url, on_stale="ask_redis")
+    async with Engine(settings) as engine:
+        token = engine.issue("alice").access_token
+        engine._denylist.complete = False  # so that Redis has to be asked
+
+        def elsewhere() -> None:
+            with pytest.raises(ConfigurationError, match="another event loop"):
+                asyncio.run(engine.audit())
+            with pytest.raises(ConfigurationError, match="another event loop"):
+                asyncio.run(engine.close())
+            with pytest.raises(StaleError, match="event loop"):
+                asyncio.run(engine.authenticate(token, AccessToken))
+
+        await asyncio.to_thread(elsewhere)
+        await engine.authenticate(token, AccessToken)
+        assert await engine.audit()
 
 
 async def test_threads_may_ask_while_the_copy_changes(make_settings: MakeSettings) -> None:

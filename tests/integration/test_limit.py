@@ -155,3 +155,71 @@ async def test_memory_has_no_limit(make_settings: MakeSettings) -> None:
         for token in tokens:
             with pytest.raises(RevokedTokenError):
                 await engine.authenticate(token, AccessToken)
+
+
+async def test_what_redis_never_got_is_held_beyond_the_limit(
+    settings: Settings, client: redis.Redis, eventually: Eventually
+) -> None:
+    """A listing that does not bring it would make the copy complete, and the token valid."""
+    short = settings.model_copy(update={"access_ttl": 1.2})
+    async with full(short) as (engine, _):
+        client.config_set("maxmemory", 1)
+        last = engine.issue("mallory")
+        with pytest.raises(NotDurableError):
+            await engine.revoke_session(last.session_id)
+        assert engine.is_revoked({"sid": last.session_id})
+        await eventually(lambda: engine.status().complete)
+        refresh = await engine_accepts(engine, last)
+        assert not refresh
+        client.config_set("maxmemory", 0)
+
+
+async def engine_accepts(engine: Engine, pair: TokenPair) -> bool:
+    try:
+        await engine.authenticate(pair.refresh_token, RefreshToken)
+    except RevokedTokenError:
+        return False
+    return True
+
+
+async def test_a_listing_that_fails_costs_no_proof(
+    settings: Settings, client: redis.Redis, eventually: Eventually
+) -> None:
+    """A copy that can be proven would go stale, because something optional does not work."""
+    short = settings.model_copy(update={"access_ttl": 1.2, "max_staleness": 1.0})
+    async with full(short) as (engine, _):
+        await engine.revoke_session(engine.issue("mallory").session_id)
+        client.execute_command("ACL SETUSER", "default", "-scan")  # type: ignore[no-untyped-call]  # redis-py has no annotation
+        await eventually(lambda: "listing" in (engine.status().last_error or ""))
+        ticks = client.info("commandstats")["cmdstat_xrange"]["calls"]
+        await eventually(
+            lambda: client.info("commandstats")["cmdstat_xrange"]["calls"] > ticks + 25
+        )
+        assert engine.status().state == "fresh"
+
+
+async def test_what_was_left_out_and_lost_is_said(
+    settings: Settings,
+    client: redis.Redis,
+    eventually: Eventually,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """After FLUSHALL the copy would call itself complete without what nobody holds."""
+    async with full(settings) as (engine, _):
+        await engine.revoke(engine.issue("mallory").access_token)
+        client.flushall()
+        await eventually(lambda: "had no room for all of it" in caplog.text)
+        await eventually(lambda: (engine.status().staleness or 9) < 0.1)
+        assert not engine.status().complete
+
+
+async def test_accept_is_accept_at_the_limit_too(
+    settings: Settings, redis_server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An operator who prefers availability would have it only once the copy is stale."""
+    lenient = settings.model_copy(update={"on_stale": "accept"})
+    async with full(lenient) as (engine, _):
+        await engine.revoke(engine.issue("mallory").access_token)
+        redis_server.freeze()
+        await engine.authenticate(engine.issue("bob").access_token, AccessToken)
+        assert caplog.text.count("on_stale=accept") == 1

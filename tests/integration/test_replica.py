@@ -407,13 +407,108 @@ async def test_a_restored_server_is_not_believed_at_once(
             server.kill()
             server.start()
             async with Engine(settings.model_copy(update={"startup_timeout": 0})) as late:
-                waits = "the server that holds it, is new"
+                waits = "what it holds, is new"
                 await eventually(lambda: waits in (late.status().last_error or ""))
                 assert late.status().state == "starting"
                 await eventually(lambda: late.status().state == "fresh")
                 assert knows(late, token)
             async with Engine(settings.model_copy(update={"startup_timeout": 0.2})) as later:
                 assert later.status().state == "fresh"  # the server is known now
+
+
+async def test_nothing_is_proven_while_others_may_know_more(
+    redis_server: RedisServer,
+    make_settings: MakeSettings,
+    client: redis.Redis,
+    eventually: Eventually,
+) -> None:
+    """After a failover an instance would be fresh before the writer has repaired a lost tail."""
+    settle(redis_server)
+    async with Engine(make_settings(redis_server.url)) as engine:
+        client.set("{revokebus}:hold", "1", px=500)
+        await eventually(lambda: "is new" in (engine.status().last_error or ""))
+        await eventually(lambda: (engine.status().staleness or 0) > 0.3)
+        await eventually(lambda: (engine.status().staleness or 9) < 0.1)
+        assert engine.status().last_error is None
+
+
+async def test_what_is_left_of_a_repair_is_done_at_the_end_or_said(
+    redis_server: RedisServer,
+    make_settings: MakeSettings,
+    client: redis.Redis,
+    eventually: Eventually,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The last instance that knows would be stopped, and take it along without a word."""
+    settle(redis_server)
+    async with Engine(make_settings(redis_server.url)) as engine:
+        client.set("{revokebus}:repair", "another", px=9000)  # has the turn
+        token = await access(engine)
+        await engine.revoke(token)
+        client.delete("{revokebus}:log")
+        client.delete(f"{{revokebus}}:r:jti:{token.jti}")
+        await eventually(lambda: len(engine._upstream._repair))  # type: ignore[attr-defined]  # a Replica
+        client.delete("{revokebus}:repair")
+    assert client.exists(f"{{revokebus}}:r:jti:{token.jti}")
+    async with Engine(make_settings(redis_server.url)) as engine:
+        client.set("{revokebus}:repair", "another", px=9000)
+        client.delete("{revokebus}:log")
+        client.delete(f"{{revokebus}}:r:jti:{token.jti}")
+        await eventually(lambda: len(engine._upstream._repair))  # type: ignore[attr-defined]  # a Replica
+    assert "ends with 1 revocations that Redis does not hold" in caplog.text
+
+
+async def test_a_write_under_way_is_waited_for_at_the_end(
+    redis_server: RedisServer, make_settings: MakeSettings, client: redis.Redis
+) -> None:
+    """A revocation in the last moment of a process would be lost without a word."""
+    settle(redis_server)
+    engine = Engine(make_settings(redis_server.url, redis_timeout=2.0))
+    await engine.start()
+    token = await access(engine)
+    redis_server.freeze()
+    revoke = asyncio.create_task(engine.revoke(token))
+    await asyncio.sleep(0)
+    close = asyncio.create_task(engine.close())
+    await asyncio.sleep(0.05)
+    redis_server.thaw()
+    await close
+    await revoke
+    assert client.exists(f"{{revokebus}}:r:jti:{token.jti}")
+
+
+async def test_what_was_evicted_is_found_in_the_log(
+    redis_server: RedisServer,
+    make_settings: MakeSettings,
+    client: redis.Redis,
+    eventually: Eventually,
+) -> None:
+    """The default of several managed services would cost each new instance revocations."""
+    client.config_set("maxmemory-policy", "volatile-lru")
+    settle(redis_server)
+    settings = make_settings(redis_server.url)
+    async with Engine(settings) as engine:
+        token = await access(engine)
+        await engine.revoke(token)
+    client.delete(f"{{revokebus}}:r:jti:{token.jti}")  # as an eviction would
+    async with Engine(settings) as late:
+        assert knows(late, token)
+        await eventually(lambda: client.exists(f"{{revokebus}}:r:jti:{token.jti}"))
+
+
+async def test_a_replay_is_a_replay_where_redis_cannot_record_it(
+    redis_server: RedisServer, make_settings: MakeSettings
+) -> None:
+    """Who replays a refresh token would be told to try again later."""
+    settle(redis_server)
+    settings = make_settings(redis_server.url, min_replicas=1)
+    async with Engine(settings) as engine:
+        pair = engine.issue("alice")
+        refresh = await engine.authenticate(pair.refresh_token, RefreshToken)
+        await engine.rotate(refresh)
+        with pytest.raises(ReplayedTokenError):
+            await engine.rotate(refresh)
+        assert engine.is_revoked({"sid": pair.session_id})
 
 
 def lasting(token: AccessToken) -> Revocation:

@@ -84,3 +84,15 @@ def test_over_http_it_is_a_503(redis_server: RedisServer, make_settings: MakeSet
         answer = client.post("/logout")
     assert (answer.status_code, answer.json()) == (503, {"detail": "Revoked: not replicated yet"})
     assert answer.headers["Retry-After"] == "1"
+
+
+@pytest.mark.parametrize("wrong", [-1, 1.5, "1", True, 10**20])
+async def test_a_number_of_replicas_that_cannot_be_is_refused_first(
+    redis_server: RedisServer, make_settings: MakeSettings, wrong: object
+) -> None:
+    """It would be found out after the token was refused, with the error of another library."""
+    async with Engine(make_settings(redis_server.url)) as engine:
+        token = await engine.authenticate(engine.issue("alice").access_token, AccessToken)
+        with pytest.raises(ValueError, match="min_replicas"):
+            await engine.revoke(token, min_replicas=wrong)  # type: ignore[arg-type]  # on purpose
+        assert not engine.is_revoked({"jti": token.jti})

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -8,10 +9,10 @@ import pytest
 
 from revokebus.clock import SystemClock
 from revokebus.continuity import Row
-from revokebus.errors import OtherDataSetError, StoreError
+from revokebus.errors import OtherDataSetError, StoreError, UnsettledError
 from revokebus.revocation import SPENT, Revocation, Spending
 from revokebus.store import PAGE_ROWS, Store, _batches
-from revokebus.testing import ManualClock
+from revokebus.testing import ManualClock, RedisServer
 from revokebus.wire import MAX_BYTES, decode_message, decode_payload, decode_row_id, encode_payload
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
     from revokebus.clock import Clock
     from revokebus.settings import Settings
-    from revokebus.testing import RedisServer
     from tests.support import MakeSettings
 
 CLOCK = SystemClock()
@@ -48,7 +48,11 @@ def revocation(value: str = "a", *, life: float = 60, claim: str = "jti") -> Rev
 
 
 async def everything(store: Store) -> list[bytes | None]:
-    return [payload async for payloads in store.records() for payload in payloads]
+    return await rest_of(store.records())
+
+
+async def rest_of(walk: AsyncIterator[list[bytes | None]]) -> list[bytes | None]:
+    return [payload async for payloads in walk for payload in payloads]
 
 
 async def test_a_record_lives_as_long_as_the_token(store: Store, client: redis.Redis) -> None:
@@ -364,3 +368,149 @@ async def test_another_data_set_is_not_written_to(store: Store, client: redis.Re
         with pytest.raises(OtherDataSetError):
             await attempt
     assert client.dbsize() == 0
+
+
+async def test_a_walk_ends_with_the_server_that_it_began_on(
+    redis_binary: str, make_settings: MakeSettings
+) -> None:
+    """After a restart a cursor means something else, and a cold start would miss records."""
+    with RedisServer(redis_binary, {"appendonly": "yes", "appendfsync": "always"}) as server:
+        async with opened(make_settings(server.url)) as store:
+            await store.write([revocation(str(number)) for number in range(5000)], ANY)
+            walk = store.records()
+            await anext(walk)
+            server.kill()
+            server.start()
+            with pytest.raises(StoreError):
+                await rest_of(walk)
+            assert len(await everything(store)) == 5000
+
+
+async def test_every_kind_of_write_is_remembered_until_the_log_shows_it(store: Store) -> None:
+    """What a failover loses within a tick would be missed by nobody."""
+    many = [revocation(str(number)) for number in range(1200)]  # three rows
+    spent = revocation("spent", claim=SPENT)
+    position = await store.position()
+    await store.write(many, ANY)
+    await store.spend(spent, [], ANY)
+    page = await store.read(position)
+    store.acknowledged.seen(page.rows[1:])
+    assert store.acknowledged.missed(float("inf")) == []
+    await store.write(many, ANY)
+    await store.spend(revocation("other", claim=SPENT), [], ANY)
+    assert len(store.acknowledged.missed(float("inf"))) == 1201
+
+
+async def test_a_turn_lasts_as_long_as_it_is_asked_for(
+    store: Store, redis_server: RedisServer, make_settings: MakeSettings, client: redis.Redis
+) -> None:
+    """During a long repair another would begin, and new instances would trust what is there."""
+    async with store.turn() as is_ours:
+        assert await is_ours()
+        client.pexpire("{revokebus}:repair", 200)
+        assert await is_ours()
+        assert client.pttl("{revokebus}:repair") > 5000
+        async with opened(make_settings(redis_server.url)) as other, other.turn() as is_theirs:
+            assert not await is_theirs()
+        client.delete("{revokebus}:repair")
+        assert not await is_ours()
+    assert not client.exists("{revokebus}:repair")
+
+
+async def test_no_answer_is_taken_from_a_data_set_that_may_have_lost_it(
+    store: Store, client: redis.Redis
+) -> None:
+    """``ask_redis`` would accept what a Redis that was just flushed no longer knows."""
+    mine = revocation()
+    with pytest.raises(OtherDataSetError):
+        await store.has_record([mine], ANY)  # there is none
+    await store.write([mine], ANY)
+    epoch = (await store.position()).epoch
+    assert await store.has_record([mine], epoch)  # what is there needs no proof
+    with pytest.raises(OtherDataSetError):
+        await store.has_record([revocation("b")], "0" * 32)
+    with pytest.raises(UnsettledError):  # the data set is new
+        await store.has_record([revocation("b")], epoch)
+    client.delete("{revokebus}:hold")
+    assert not await store.has_record([revocation("b")], epoch)
+    client.set("{revokebus}:repair", "somebody")
+    with pytest.raises(UnsettledError, match="writing back"):
+        await store.has_record([revocation("b")], epoch)
+
+
+async def test_a_page_says_that_it_proves_nothing_on_a_new_server(
+    store: Store, client: redis.Redis
+) -> None:
+    """An instance would be proven by a server that was restored, or promoted, a moment ago."""
+    position = await store.position()
+    assert (await store.read(position)).unsettled is not None
+    client.delete("{revokebus}:hold")
+    assert (await store.read(position)).unsettled is None
+    client.hset("{revokebus}:meta", "server", "another")
+    unsettled = (await store.read(position)).unsettled
+    assert unsettled is not None
+    assert 0 < (unsettled.seconds or 0) < 1
+    assert client.hget("{revokebus}:meta", "server") == client.info("server")["run_id"].encode()
+
+
+@pytest.mark.parametrize("name", ["hold", "repair"])
+async def test_a_clock_that_was_set_back_keeps_nobody_waiting(
+    store: Store, client: redis.Redis, name: str
+) -> None:
+    """Instances could not start for as long as the clock was ahead."""
+    position = await store.position()
+    client.set(f"{{revokebus}}:{name}", "1", px=3_600_000)
+    assert (await store.read(position)).unsettled is not None
+    assert client.pttl(f"{{revokebus}}:{name}") <= 10_000
+
+
+async def test_a_full_redis_that_is_new_can_be_held(store: Store, client: redis.Redis) -> None:
+    """After a restart of a full Redis instances would be proven by what may be an old snapshot."""
+    position = await store.position()
+    client.delete("{revokebus}:hold")
+    client.hset("{revokebus}:meta", "server", "another")
+    client.config_set("maxmemory", 1)
+    assert (await store.read(position)).unsettled is not None
+    assert client.pttl("{revokebus}:hold") > 0  # as its script has written before
+
+
+async def test_a_question_to_a_full_redis_goes_by_its_uptime(
+    store: Store, client: redis.Redis
+) -> None:
+    """``ask_redis`` would never get an answer from a Redis that is full, or trust a new one."""
+    epoch = (await store.position()).epoch
+    client.delete("{revokebus}:hold")
+    client.hset("{revokebus}:meta", "server", "another")
+    client.config_set("maxmemory", 1)
+    async with asyncio.timeout(5):
+        while True:
+            with contextlib.suppress(UnsettledError):
+                assert not await store.has_record([revocation()], epoch)
+                break
+            await asyncio.sleep(0.05)
+    assert client.info("server")["uptime_in_seconds"] >= 1
+    assert client.hget("{revokebus}:meta", "server") == b"another"
+
+
+async def test_the_history_is_the_whole_log(store: Store) -> None:
+    """Records that were evicted would be missing after a cold start."""
+    many = [revocation(str(number), claim="sid") for number in range(3)]
+    for _ in range(400):
+        await store.write(many, ANY)
+    position = await store.position()
+    await store.write(many, ANY)
+    pages = [page async for page in store.history(position)]
+    assert sum(map(len, pages)) == 401  # and the first row, which says nothing
+    assert pages[-1][-1] == position.row
+
+
+async def test_nothing_is_connected_after_the_end(
+    redis_server: RedisServer, make_settings: MakeSettings, client: redis.Redis
+) -> None:
+    """A request that is under way while the bus closes would leave a connection behind."""
+    store = Store(make_settings(redis_server.url), CLOCK)
+    await store.position()
+    await store.close()
+    with pytest.raises(StoreError, match="closed"):
+        await store.position()
+    assert len(client.client_list()) == 1

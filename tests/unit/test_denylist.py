@@ -143,3 +143,24 @@ def test_room_is_a_tenth_of_the_limit(clock: ManualClock) -> None:
     assert not denylist.has_room
     assert Denylist(ExpiryClock(clock), 10).has_room
     assert Denylist(ExpiryClock(clock)).has_room
+
+
+def test_what_has_expired_and_comes_again_is_counted(clock: ManualClock) -> None:
+    """It would never be dropped, and a user who signs in again be locked out for good."""
+    denylist = Denylist(ExpiryClock(clock))
+    denylist.add(Revocation("sid", "a", clock.wall() + 10))
+    clock.advance(11)
+    assert denylist.add(Revocation("sid", "a", clock.wall() + 10))
+    assert (len(denylist), len(denylist._queue)) == (1, 1)
+    clock.advance(11)
+    denylist.sweep(10)
+    assert not denylist.matches({"sid": "a"})
+    assert len(denylist) == 0
+
+
+def test_what_nobody_else_has_is_held_beyond_the_limit(clock: ManualClock) -> None:
+    """A log-out that Redis could not record would not hold here either."""
+    denylist = full(clock)
+    assert denylist.add(Revocation("jti", "mine", clock.wall() + 100), always=True)
+    assert denylist.complete
+    assert denylist.matches({"jti": "mine"})

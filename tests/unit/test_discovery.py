@@ -38,7 +38,7 @@ class Nodes:
 
     async def newest(self, deadline: float = 60.0) -> Address:
         async with asyncio.timeout(5):
-            return await _newest(NODES, self.ask, deadline, "node")
+            return (await _newest(NODES, self.ask, deadline, "node")).address
 
 
 async def test_the_newest_configuration_counts() -> None:

@@ -11,7 +11,7 @@ from revokebus.repair import Repair
 from revokebus.revocation import Revocation
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from revokebus.store import Store
     from revokebus.testing import ManualClock
@@ -26,8 +26,11 @@ class FakeStore:
         self.written: list[Revocation] = []
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[bool]:
-        yield self.granted
+    async def turn(self) -> AsyncIterator[Callable[[], Awaitable[bool]]]:
+        async def is_ours() -> bool:
+            return self.granted
+
+        yield is_ours
 
     async def missing(self, revocations: Sequence[Revocation]) -> list[Revocation]:
         return [each for each in revocations if each not in self.held]
@@ -106,3 +109,14 @@ async def test_the_expired_is_not_missed(denylist: Denylist, clock: ManualClock)
     repair = Repair(denylist)
     await repair.compare()
     assert len(repair) == 0
+
+
+async def test_of_two_losses_the_longer_one_is_written_back(
+    denylist: Denylist, clock: ManualClock
+) -> None:
+    """A record would come back with a shorter life than the token's."""
+    repair, store = Repair(denylist), FakeStore()
+    repair.lost(some(clock, "a", life=500))
+    repair.lost(some(clock, "a", life=50))
+    await repair.write_back(cast("Store", store), "")
+    assert [each.expires_at for each in store.written] == [clock.wall() + 500]

@@ -205,3 +205,10 @@ def test_settings_cannot_be_changed_afterwards() -> None:
     settings = Settings(secret_key=GOOD)
     with pytest.raises(ValidationError):
         settings.access_ttl = 5  # type: ignore[misc]  # on purpose
+
+
+def test_memory_has_no_replicas_to_wait_for() -> None:
+    """Each log-out would fail, and the reason be found in production."""
+    assert "REVOKEBUS_MIN_REPLICAS" in message_of(
+        secret_key=GOOD, redis_url="memory://", min_replicas=1
+    )

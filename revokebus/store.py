@@ -9,7 +9,6 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from redis.asyncio import Redis
 from redis.exceptions import LockError, RedisError, ResponseError
 
 from revokebus import scripts
@@ -40,6 +39,9 @@ if TYPE_CHECKING:
         Iterator,
         Sequence,
     )
+
+    from redis.asyncio import Redis
+    from redis.asyncio.connection import AbstractConnection
 
     from revokebus.clock import Clock
     from revokebus.primary import Server
@@ -249,21 +251,32 @@ class Store:
         async with self._deadline():
             server = await self._primary.server()
             await self._primary.check_whole(server)
-        async with Redis(
-            connection_pool=server.redis.connection_pool, single_connection_client=True
-        ) as redis:
-            cursor = None
-            while cursor != 0:
+        connection = server.redis.connection_pool.make_connection()  # type: ignore[no-untyped-call]  # redis-py has no annotation here
+        try:
+            async with self._deadline():
+                await connection.connect()
+            cursor: bytes | None = None
+            while cursor != b"0":
                 async with self._deadline():
-                    cursor, keys = await redis.scan(
-                        cursor or 0, match=self._keys.records, count=_SCAN_COUNT
-                    )
-                    payloads = await redis.mget(keys) if keys else []
+                    cursor, payloads = await self._some_records(connection, cursor or b"0")
                 self._check_current(server)
-                yield cast("list[bytes | None]", payloads)  # decode_responses is off
+                yield payloads
+        finally:
+            await connection.disconnect(nowait=True)
         async with self._deadline():
             await self._primary.check_whole(server)
         self._check_current(server)
+
+    async def _some_records(
+        self, connection: AbstractConnection, cursor: bytes
+    ) -> tuple[bytes, list[bytes | None]]:
+        words = ("SCAN", cursor, "MATCH", self._keys.records, "COUNT", _SCAN_COUNT)
+        await connection.send_command(*words)
+        after, keys = await connection.read_response(disable_decoding=True)
+        if not keys:
+            return after, []
+        await connection.send_command("MGET", *keys)
+        return after, await connection.read_response(disable_decoding=True)
 
     async def history(self, until: Position) -> AsyncIterator[list[Row]]:
         """Yield the rows of the log, from its beginning to `until`, some at a time."""

@@ -12,7 +12,7 @@ import pytest
 from revokebus import Settings
 from revokebus.testing import ManualClock, RedisServer
 from revokebus.testing.redis_server import embedded_valkey
-from tests.support import SECRET
+from tests.support import SECRET, settle
 
 # On a new machine Hypothesis first builds its tables of characters, which is slow once.
 hypothesis.settings.register_profile(
@@ -58,6 +58,7 @@ def redis_binary(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def redis_server(redis_binary: str) -> Iterator[RedisServer]:
     with RedisServer(redis_binary) as server:
+        settle(server)
         yield server
 
 

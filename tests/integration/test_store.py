@@ -422,8 +422,9 @@ async def test_no_answer_is_taken_from_a_data_set_that_may_have_lost_it(
 ) -> None:
     """``ask_redis`` would accept what a Redis that was just flushed no longer knows."""
     mine = revocation()
+    client.flushall()
     with pytest.raises(OtherDataSetError):
-        await store.has_record([mine], ANY)  # there is none
+        await store.has_record([mine], ANY)  # there is no data set
     await store.write([mine], ANY)
     epoch = (await store.position()).epoch
     assert await store.has_record([mine], epoch)  # what is there needs no proof
@@ -442,6 +443,7 @@ async def test_a_page_says_that_it_proves_nothing_on_a_new_server(
     store: Store, client: redis.Redis
 ) -> None:
     """An instance would be proven by a server that was restored, or promoted, a moment ago."""
+    client.flushall()
     position = await store.position()
     assert (await store.read(position)).unsettled is not None
     client.delete("{revokebus}:hold")

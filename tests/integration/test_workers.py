@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -38,10 +39,17 @@ def test_a_revocation_reaches_every_worker(redis_server: RedisServer, tmp_path: 
     try:
         with redis_server.client() as client:
             wait_for(lambda: len(client.keys("{revokebus}:hb:*")) == WORKERS)
+            wait_for(lambda: not client.exists("{revokebus}:hold"))
+        wait_for(lambda: serves(port))
         check(f"http://{LOOPBACK}:{port}")
     finally:
         server.send_signal(signal.SIGTERM)
         server.wait(_SECONDS)
+
+
+def serves(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((LOOPBACK, port)) == 0
 
 
 def check(url: str) -> None:

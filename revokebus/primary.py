@@ -205,7 +205,7 @@ class Primary:
         # Not at once: requests that are under way end by their deadline.
         await asyncio.sleep(2 * self._deadline)
         await server.close()
-        del self._retired[server]
+        self._retired.pop(server, None)
 
     def _moved_to(self, error: MovedError) -> Address:
         known = self._server.address if self._server else None

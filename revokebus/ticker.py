@@ -38,8 +38,9 @@ _SHORTEST_INTERVAL = 0.9
 _SHORTEST_PAUSE = 0.02
 _SWEPT_PER_TICK = 1000
 _RESYNCS_PER_TICK = 3
-_HOLD_SECONDS = 0.4
-_OWING_PAUSE = 0.1
+_HOLD_SECONDS = 0.5
+_LONGEST_HOLD_SECONDS = 30.0
+_OWING_PAUSE = 0.2
 _LIST_AGAIN_SECONDS = 5.0
 _LOSSES = frozenset({Break.EPOCH_CHANGED, Break.ROW_MISSING})
 
@@ -84,6 +85,7 @@ class Ticker:
     refusal: str = field(default="", init=False)
     _audited: bool = field(default=False, init=False)
     _may_evict: bool = field(default=False, init=False)
+    _owing_since: float | None = field(default=None, init=False)
     _list_not_before: float = field(default=-math.inf, init=False)
     _times_set_back: int = field(init=False)
 
@@ -100,7 +102,7 @@ class Ticker:
                 await self._prove()
             except UnsettledError as error:
                 self.troubles.note("ticker", error)
-                rest = min(rest, error.seconds or _OWING_PAUSE)
+                rest = min(rest, error.seconds or rest)
                 self._tell_those_who_wait()
                 await self._write_back()
             except Exception as error:  # noqa: BLE001 - a silent end would be a silent gap
@@ -109,9 +111,11 @@ class Ticker:
                 self.troubles.over("ticker")
                 self._tell_those_who_wait()
                 await self._write_back()
-                await self._try("listing", self._list_if_useful())
+                await self._list_if_useful()
             if self.repair:
                 rest = min(rest, _OWING_PAUSE)
+            else:
+                self._owing_since = None
             self._say_if_stale()
             self.denylist.sweep(_SWEPT_PER_TICK)
             self._say_if_incomplete()
@@ -126,7 +130,15 @@ class Ticker:
         await self._try("unsaved", self._save())
         await self._try("repair", self.repair.write_back(self.store, self.continuity.epoch))
         if self.repair:
-            await self._try("repair", self.store.hold(_HOLD_SECONDS))
+            await self._try("repair", self._hold())
+
+    async def _hold(self) -> None:
+        """Keep the others from a proof; but not for ever, if this instance cannot repair."""
+        now = self.clock.elapsed()
+        if self._owing_since is None:
+            self._owing_since = now
+        if now - self._owing_since < _LONGEST_HOLD_SECONDS:
+            await self.store.hold(_HOLD_SECONDS)
 
     def _tell_those_who_wait(self) -> None:
         self.read.set()
@@ -194,7 +206,7 @@ class Ticker:
         if reason is None or self.clock.elapsed() < self._list_not_before:
             return
         self._list_not_before = self.clock.elapsed() + _LIST_AGAIN_SECONDS
-        await self._list(reason)
+        await self._try("listing", self._list(reason))
 
     async def _read(self) -> Page | None:
         position = self.continuity.position
@@ -214,7 +226,7 @@ class Ticker:
                 await self.applier.apply_all("record", payloads)
                 if reason in _LOSSES and self.clock.elapsed() - held_at > _HOLD_SECONDS / 2:
                     held_at = self.clock.elapsed()
-                    await self.store.hold(_HOLD_SECONDS)
+                    await self._hold()
         if self._may_evict:
             # The log, which cannot be evicted, has what records may have been dropped of.
             async for rows in self.store.history(position):

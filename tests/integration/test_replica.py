@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from revokebus import AccessToken, RefreshToken, TokenPair
+from revokebus import ticker as ticker_module
 from revokebus.engine import Engine
 from revokebus.errors import NotDurableError, ReplayedTokenError, RevokedTokenError
 from revokebus.revocation import Revocation
@@ -430,6 +431,34 @@ async def test_nothing_is_proven_while_others_may_know_more(
         await eventually(lambda: (engine.status().staleness or 0) > 0.3)
         await eventually(lambda: (engine.status().staleness or 9) < 0.1)
         assert engine.status().last_error is None
+
+
+async def test_one_that_cannot_repair_does_not_hold_the_others_for_ever(
+    redis_server: RedisServer,
+    make_settings: MakeSettings,
+    client: redis.Redis,
+    eventually: Eventually,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One broken instance would make the whole fleet stale."""
+    monkeypatch.setattr(ticker_module, "_LONGEST_HOLD_SECONDS", 0.3)
+    settle(redis_server)
+    settings = make_settings(redis_server.url)
+    async with Engine(settings) as broken, Engine(settings) as other:
+        persist = asyncio.create_task(again_and_again(client, "{revokebus}:repair"))
+        lost = lasting(await access(broken))
+        broken._upstream._repair.lost([lost])  # type: ignore[attr-defined]  # a Replica
+        await eventually(lambda: client.exists("{revokebus}:hold"))
+        await eventually(lambda: not client.exists("{revokebus}:hold"))
+        persist.cancel()
+        client.delete("{revokebus}:repair")
+        await eventually(lambda: (other.status().staleness or 9) < 0.1)
+
+
+async def again_and_again(client: redis.Redis, key: str) -> None:
+    while True:
+        client.set(key, "another", px=9000)
+        await asyncio.sleep(0.05)
 
 
 async def test_what_is_left_of_a_repair_is_done_at_the_end_or_said(

@@ -122,11 +122,15 @@ class Outcome:
     control: int
 
     @property
-    def held(self) -> bool:
-        """Whether every promise held."""
+    def kept(self) -> bool:
+        """Whether no promise was broken."""
         broken = self.bound + self.forgotten + self.lies + self.missing + self.unrecorded
-        in_time = self.seconds_to_fresh <= PROMISED_SECONDS
-        return broken == 0 and self.acknowledged > 0 and in_time
+        return broken == 0 and self.acknowledged > 0
+
+    @property
+    def held(self) -> bool:
+        """Whether, besides, everybody was fresh again in time."""
+        return self.kept and self.seconds_to_fresh <= PROMISED_SECONDS
 
 
 class Arena(Generic[AnyServers]):

@@ -41,7 +41,7 @@ def short(binary: str) -> Run:
 def test_every_promise_holds_under(name: str, redis_binary: str) -> None:
     """A revoked token would be accepted by an instance that calls itself fresh, or be lost."""
     outcome = short(redis_binary).inject(name, SHORT[name])
-    assert outcome.held, outcome
+    assert outcome.kept, outcome  # how fast, `make faults` judges
 
 
 @pytest.mark.skipif(bool(NO_NAMESPACES), reason=NO_NAMESPACES or "they are")
@@ -49,7 +49,7 @@ def test_every_promise_holds_under(name: str, redis_binary: str) -> None:
 def test_every_promise_holds_in_a_black_hole(name: str, redis_binary: str) -> None:
     """A network that swallows everything would leave an instance fresh, or stand it still."""
     outcome = short(redis_binary).inject(name, network.SCENARIOS[name])
-    assert outcome.held, outcome
+    assert outcome.kept, outcome  # how fast, `make faults` judges
 
 
 def test_the_control_breaks_them(redis_binary: str) -> None:

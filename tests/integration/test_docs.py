@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from revokebus import scripts
+from revokebus.audit import _commands, _rule
+from revokebus.keys import Keys
 from revokebus.wire import MAX_BYTES, decode_message, decode_payload
 
 ROOT = Path(__file__).parents[2]
@@ -57,4 +59,7 @@ def test_the_rights_that_are_named_are_those_of_the_scripts() -> None:
     for script in vars(scripts).values():
         if isinstance(script, scripts.Script):
             used |= set(re.findall(r"redis\.p?call\('(\w+)'", script.text))
-    assert {f"+{command.lower()}" for command in used} <= set(recipe.split())
+    rules = set(recipe.split())
+    assert {f"+{command.lower()}" for command in used} <= rules
+    audited = {_rule(command) for command in _commands(Keys("x"))}
+    assert audited | {"+select", "+wait"} == {rule for rule in rules if rule.startswith("+")}

@@ -105,7 +105,7 @@ class Outcome:
         lies: Violations of G3.
         missing: Acknowledged revocations that an instance lacks at the end.
         unrecorded: Acknowledged revocations that Redis lacks at the end.
-        seconds_to_fresh: Time from the end of the fault until all instances were fresh.
+        seconds_to_fresh: Time from the end of the fault until all instances were fresh for good.
         stale_seconds: For how long the instance that was stale for longest was.
         control: How many violations and missing revocations the naive listener had.
     """
@@ -169,7 +169,7 @@ class Arena(Generic[AnyServers]):
         self._control = NaiveListener(servers.url, "{revokebus}:ch") if control else None
         self._clock = SystemClock()
         self._over_at: list[float] = []
-        self._fresh_at: list[float] = []
+        self._last_stale_at = 0.0
         self._witnesses = [self._witness(each) for each in self.instances]
         self._control_witness = self._witness(self._control) if self._control else None
 
@@ -200,8 +200,9 @@ class Arena(Generic[AnyServers]):
             slowest = 0.0
             for fault in faults:
                 await asyncio.sleep(before)
-                slowest = max(slowest, await self._inject(fault))
+                await self._inject(fault)
                 await asyncio.sleep(after)
+                slowest = max(slowest, self._seconds_to_fresh())
             await _cancel(load)
             with contextlib.suppress(TimeoutError):
                 await self._until(lambda: self._nothing_missing() and self._all_fresh())
@@ -215,15 +216,17 @@ class Arena(Generic[AnyServers]):
         async with asyncio.timeout(_PATIENCE):
             await self._control.subscribed.wait()  # it has its chance
 
-    async def _inject(self, fault: Callable[[Arena[AnyServers]], Awaitable[None]]) -> float:
-        """Do one fault, and return how long it then takes until everybody is fresh."""
+    async def _inject(self, fault: Callable[[Arena[AnyServers]], Awaitable[None]]) -> None:
+        """Do one fault, and wait until everybody is fresh."""
         self._over_at.clear()
-        self._fresh_at.clear()
         await fault(self)
         self.over()
         with contextlib.suppress(TimeoutError):
-            await self._until(lambda: self._fresh_at and self._all_fresh())
-        return (self._fresh_at or [self._clock.elapsed()])[0] - self._over_at[0]
+            await self._until(self._all_fresh)
+
+    def _seconds_to_fresh(self) -> float:
+        """Return for how long after the last fault somebody was not fresh."""
+        return max(0.0, self._last_stale_at - self._over_at[0])
 
     async def _revoke(self) -> None:
         for number in itertools.count():
@@ -241,8 +244,8 @@ class Arena(Generic[AnyServers]):
         while True:
             for witness in witnesses:
                 witness.look(self._clock.elapsed())
-            if self._over_at and not self._fresh_at and self._all_fresh():
-                self._fresh_at.append(self._clock.elapsed())
+            if not self._all_fresh():
+                self._last_stale_at = self._clock.elapsed()
             await asyncio.sleep(_LOOK)
 
     def _all_fresh(self) -> bool:

@@ -39,6 +39,7 @@ _ASKED_AGAIN_AFTER = 2.0
 _ASKED_AGAIN_PER_BOUND = 6
 _SHARE_OF_DEADLINE = 0.25
 _TRIED_AGAIN = 3
+_SLOW_SECONDS = 0.1
 Answer = TypeVar("Answer")
 
 
@@ -143,13 +144,24 @@ class Primary:
 
     async def _run_once(self, work: Callable[[Redis], Awaitable[Answer]]) -> Answer:
         try:
-            return await work((await self.server()).redis)
+            return await self._answer(work)
         except MovedError as error:
             async with self._asking:
                 self._use(self._moved_to(error))
         except ReadOnlyError:
             self.doubt()
-        return await work((await self.server()).redis)
+        return await self._answer(work)
+
+    async def _answer(self, work: Callable[[Redis], Awaitable[Answer]]) -> Answer:
+        server = await self.server()
+        began = self._clock.elapsed()
+        answer = await work(server.redis)
+        if self._url.kind != "single" and self._clock.elapsed() - began > _SLOW_SECONDS:
+            # One that was frozen may have been deposed meanwhile, and answers as it wakes.
+            self.doubt()
+            if await self.server() is not server:
+                raise RedisConnectionError("the server that has answered was deposed meanwhile")
+        return answer
 
     def doubt(self) -> None:
         """Ask who is primary before the next request."""

@@ -6,17 +6,24 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from revokebus import AccessToken
+from revokebus.clock import SystemClock
 from revokebus.connection import client
 from revokebus.discovery import make_discovery
 from revokebus.engine import Engine
+from revokebus.primary import Primary
 from revokebus.redis_url import parse_redis_url
 from revokebus.testing import SentinelServers
 from revokebus.testing.process import wait_until
 from revokebus.testing.sentinel import SERVICE
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from redis.asyncio import Redis
+
     from revokebus import Settings
     from revokebus.discovery import Discovery
+    from revokebus.redis_url import Address
     from revokebus.testing import ClusterServers
     from tests.support import Eventually, MakeSettings
 
@@ -149,6 +156,61 @@ async def test_a_failover_that_is_under_way_names_the_new_primary(redis_binary: 
         assert found == {new.address}
         assert old.running
         assert "failover_in_progress" in flags, "it was over already, and nothing was tested"
+
+
+async def test_an_answer_of_one_that_was_deposed_meanwhile_does_not_count(
+    sentinels: SentinelServers, make_settings: MakeSettings
+) -> None:
+    """A primary that was frozen during a failover would acknowledge, as it wakes, what is lost."""
+    primary = Primary(make_settings(sentinels.url), SlowClock())
+    asked = []
+
+    async def work(redis: Redis) -> str:
+        asked.append(redis)
+        if len(asked) == 1:  # it answers late, and Sentinels name another by then
+            primary._discovery = Named(("127.0.0.1", sentinels.servers[1].port))
+        return "done"
+
+    try:
+        assert await primary.run(work, again=True) == "done"
+        assert asked[0] is not asked[-1]
+        asked.clear()
+        primary._discovery = Named(sentinels.servers[1].address)
+        with pytest.raises(RedisConnectionError, match="deposed"):
+            await primary.run(swap(primary, sentinels.servers[0].address))
+    finally:
+        await primary.close()
+
+
+def swap(primary: Primary, address: Address) -> Callable[[Redis], Awaitable[None]]:
+    async def work(_: Redis) -> None:
+        primary._discovery = Named(address)
+
+    return work
+
+
+class SlowClock(SystemClock):
+    """Lets a moment pass whenever it is looked at."""
+
+    def __init__(self) -> None:
+        self._passed = 0.0
+
+    def elapsed(self) -> float:
+        self._passed += 0.15
+        return self._passed
+
+
+class Named:
+    """Names one server."""
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+
+    async def find(self, known: Address | None) -> Address | None:
+        return self._address if known != self._address else known
+
+    async def check_whole(self, redis: Redis) -> None:
+        """Nothing is walked here."""
 
 
 def _named(servers: SentinelServers) -> list[int]:

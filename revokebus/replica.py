@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from revokebus.applier import Applier
 from revokebus.audit import audit
@@ -69,7 +69,7 @@ class Replica:
         self._unsaved = Unsaved()
         self._repair = Repair(denylist)
         self._run: _Run | None = None
-        self._writing: set[asyncio.Task[Any] | None] = set()
+        self._writing: set[asyncio.Future[None]] = set()
         self._last = Health(staleness=None)
 
     async def start(self) -> None:
@@ -134,8 +134,8 @@ class Replica:
     async def _end(self, run: _Run) -> None:
         try:
             await run.end()
-            if under_way := {task for task in self._writing if task}:
-                await asyncio.wait(under_way, timeout=self._settings.redis_timeout)
+            if self._writing:
+                await asyncio.wait(self._writing, timeout=self._settings.redis_timeout)
             while self._unsaved:
                 await self._unsaved.save(run.store, run.continuity.epoch)
             async with asyncio.timeout(_LAST_REPAIR_SECONDS):
@@ -154,10 +154,9 @@ class Replica:
     async def write(self, revocations: Sequence[Revocation], min_replicas: int) -> Recorded:
         """Make `revocations` durable and push them."""
         run = self._running()
-        task = asyncio.current_task()
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._writing.add(done)
         try:
-            if task:
-                self._writing.add(task)
             self._check_usable(run)
             written = await self._write(run, revocations, min_replicas)
         except BaseException as error:
@@ -168,7 +167,8 @@ class Replica:
                 await self._push_unsaved(run, revocations)
             raise
         finally:
-            self._writing.discard(task)
+            self._writing.discard(done)
+            done.set_result(None)
         # A push that was refused is no loss, but others hear of it at their next tick only.
         run.troubles.note_or_over("publisher", written.unheard)
         return Recorded(written.position, written.replicas)

@@ -197,7 +197,9 @@ async def test_the_documented_rights_are_enough(
         await eventually(lambda: there.is_revoked({"jti": token.jti}))
         client.flushall()
         await eventually(lambda: client.exists(f"{{revokebus}}:r:jti:{token.jti}"))
-        assert here.status().last_error is None
+        # Until the hold after the loss has run out, that is the trouble; a lasting one is not.
+        await eventually(lambda: here.status().last_error is None)
+        await eventually(lambda: there.status().last_error is None)
 
 
 @pytest.mark.parametrize(

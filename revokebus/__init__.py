@@ -2,21 +2,31 @@
 
 from revokebus.bus import RevokeBus
 from revokebus.claims import AccessToken, RefreshToken
+from revokebus.cookie_settings import CookieSettings
 from revokebus.errors import RevokeBusError
 from revokebus.issuer import TokenPair
+from revokebus.outside_issuer import OutsideIssuer
 from revokebus.report import BusStatus, Receipt
 from revokebus.settings import Settings
-from revokebus.web.guards import require_access, require_refresh
+from revokebus.web.clients import ClientAuthentication
+from revokebus.web.endpoints import introspection_endpoint, revocation_endpoint
+from revokebus.web.guards import client_of, require_access, require_refresh
 
 __all__ = [
     "AccessToken",
     "BusStatus",
+    "ClientAuthentication",
+    "CookieSettings",
+    "OutsideIssuer",
     "Receipt",
     "RefreshToken",
     "RevokeBus",
     "RevokeBusError",
     "Settings",
     "TokenPair",
+    "client_of",
+    "introspection_endpoint",
     "require_access",
     "require_refresh",
+    "revocation_endpoint",
 ]

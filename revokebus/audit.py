@@ -166,13 +166,14 @@ def _commands(keys: Keys) -> list[list[str]]:
         ["SET", keys.repair, "x"],
         ["PUBLISH", keys.channel, "x"],
         ["SUBSCRIBE", keys.channel],
+        ["PUBSUB", "NUMSUB", keys.channel],
         ["PING"],
         ["INFO"],
     ]
 
 
 def _rule(command: Sequence[str]) -> str:
-    words = command[:2] if command[0] in ("CLUSTER", "SCRIPT") else command[:1]
+    words = command[:2] if command[0] in ("CLUSTER", "PUBSUB", "SCRIPT") else command[:1]
     return "+" + "|".join(words).lower()
 
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Self, cast
 
+from fastapi import WebSocket
 from fastapi.exception_handlers import http_exception_handler
+from starlette.websockets import WebSocketState
 
 from revokebus.engine import Engine
 from revokebus.errors import ConfigurationError
-from revokebus.web.bearer import HTTP_ERRORS, http_error
+from revokebus.web.cookies import clear_token_cookies, set_token_cookies
 from revokebus.web.guards import STATE_NAME
+from revokebus.web.openapi import describe_guards
+from revokebus.web.refusals import HTTP_ERRORS, http_error, websocket_error
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -20,6 +24,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.types import Lifespan
 
+    from revokebus.issuer import TokenPair
     from revokebus.settings import Settings
 
 
@@ -81,10 +86,32 @@ class RevokeBus(Engine):
             raise ConfigurationError("too late: this application has served a request already")
         setattr(app.state, STATE_NAME, self)
         for error in HTTP_ERRORS:
-            app.exception_handlers.setdefault(error, _answer)
+            app.exception_handlers.setdefault(error, _answer)  # type: ignore[arg-type]  # may be given a WebSocket
+        describe_guards(app)
+
+    def set_cookies(self, response: Response, pair: TokenPair) -> None:
+        """Keep `pair` in the browser's cookies, and a CSRF value beside it.
+
+        The tokens are out of reach for scripts (HttpOnly) and sent over TLS only (Secure); see
+        `CookieSettings` for names and attributes. The page sends the value of the cookie
+        ``csrf_token`` back in the header ``X-CSRF-Token`` with every POST, PUT, PATCH and DELETE.
+
+        Raises:
+            ValueError: ``cookie`` is not in ``token_sources``.
+        """
+        set_token_cookies(response, pair, self.settings)
+
+    def clear_cookies(self, response: Response) -> None:
+        """Have the browser forget what `set_cookies` has set; revoke the session as well."""
+        clear_token_cookies(response, self.settings)
 
 
-async def _answer(request: Request, error: Exception) -> Response:
+async def _answer(connection: Request | WebSocket, error: Exception) -> Response | None:
     if not isinstance(error, HTTP_ERRORS):
         raise error
-    return await http_exception_handler(request, http_error(error))
+    if isinstance(connection, WebSocket):
+        end = websocket_error(error)
+        if connection.client_state is not WebSocketState.DISCONNECTED:
+            await connection.close(end.code, end.reason)
+        return None
+    return await http_exception_handler(connection, http_error(error))

@@ -30,11 +30,18 @@ class Token:
     Attributes:
         subject: The ``sub`` claim: whom the token speaks for (RFC 7519 §4.1.2).
         jti: The token's own id (RFC 7519 §4.1.7).
-        session_id: The ``sid`` claim, shared by all tokens that stem from one sign-in.
+        session_id: The ``sid`` claim, shared by all tokens that stem from one sign-in; empty in
+            a token of an outside issuer that has none.
         issued_at: The ``iat`` claim, in seconds since the epoch, with a fraction.
         expires_at: The ``exp`` claim, in seconds since the epoch.
         not_before: The ``nbf`` claim, in seconds since the epoch; 0 where there is none.
         scopes: The ``scope`` claim, split (RFC 8693 §4.2).
+        auth_time: When the owner signed in, in seconds since the epoch (OpenID Connect Core §2);
+            None where the token does not say. A rotated token has that of the first one.
+        issuer: The ``iss`` claim; empty where tokens of the application need none.
+        since: The moment that cut-offs are compared with. In a token of the application it is
+            the sign-in, so that a session from before a cut-off cannot outlive it by rotation;
+            in one of an outside issuer it is ``iat``.
     """
 
     type: ClassVar[Literal["access", "refresh"]]
@@ -46,6 +53,9 @@ class Token:
     expires_at: float
     not_before: float
     scopes: frozenset[str]
+    auth_time: float | None
+    issuer: str
+    since: float
     verified_claims: MappingProxyType[str, object] = field(repr=False, compare=False)
     """Every claim as it was verified. Shared between requests: for reading only."""
 
@@ -55,6 +65,11 @@ class Token:
         # What came out of JSON goes back into it, at any depth that could be read.
         copied: dict[str, Any] = json.loads(json.dumps(dict(self.verified_claims)))
         return copied
+
+    @property
+    def fresh(self) -> bool:
+        """Whether the token says that its owner had just signed in when it was issued."""
+        return self.verified_claims.get("fresh") is True
 
     @classmethod
     def __get_pydantic_core_schema__(cls, _source: object, _handler: object) -> NoReturn:
@@ -89,8 +104,12 @@ _TYPES: dict[object, type[AccessToken | RefreshToken]] = {
 }
 
 
-def parse_token(claims: dict[str, object]) -> AccessToken | RefreshToken:
-    """Return the token that verified `claims` describe.
+def parse_token(claims: dict[str, object], *, issuer: str = "") -> AccessToken | RefreshToken:
+    """Return the token of this application that verified `claims` describe.
+
+    Args:
+        claims: The claims.
+        issuer: The ``iss`` that was demanded of it; empty for none.
 
     Raises:
         InvalidTokenError: A claim is missing or of another type than we issue. The signature
@@ -100,16 +119,68 @@ def parse_token(claims: dict[str, object]) -> AccessToken | RefreshToken:
     cls = _TYPES.get(token_type) if isinstance(token_type, str) else None
     if cls is None:
         raise InvalidTokenError
+    _text(claims, "sid")
+    return _token(cls, claims, issuer, since=began(claims))
+
+
+def parse_outside_token(claims: dict[str, object], *, issuer: str) -> AccessToken | RefreshToken:
+    """Return the token of an outside issuer that verified `claims`, under our names, describe.
+
+    It is an access token unless it says otherwise, in ``type``, or in the claims that Cognito
+    (``token_use``) and Keycloak (``typ``) have for it. An ID token is none (RFC 8725 §2.8).
+
+    Raises:
+        InvalidTokenError: A claim is missing or of a type that its standard does not allow.
+    """
+    for name in ("type", "token_use", "typ"):
+        if (kind := claims.get(name)) is not None:
+            cls = _OUTSIDE_TYPES.get(kind.lower()) if isinstance(kind, str) else None
+            if cls is None:
+                raise InvalidTokenError
+            break
+    else:
+        cls = AccessToken
+    scope = claims.get("scope")
+    if isinstance(scope, list) and all(isinstance(each, str) for each in scope):
+        claims = {**claims, "scope": " ".join(scope)}  # as some issuers have it
+    return _token(cls, claims, issuer, since=_moment(claims, "iat"))
+
+
+_OUTSIDE_TYPES: dict[str, type[AccessToken | RefreshToken]] = {
+    "access": AccessToken,
+    "access_token": AccessToken,
+    "bearer": AccessToken,
+    "at+jwt": AccessToken,
+    "refresh": RefreshToken,
+}
+
+
+def _token(
+    cls: type[AccessToken | RefreshToken], claims: dict[str, object], issuer: str, since: float
+) -> AccessToken | RefreshToken:
     return cls(
         subject=_text(claims, "sub"),
         jti=_text(claims, "jti"),
-        session_id=_text(claims, "sid"),
+        session_id=_text(claims, "sid") if "sid" in claims else "",
         issued_at=_moment(claims, "iat"),
-        expires_at=_moment(claims, "exp"),
+        expires_at=_expiry(claims),
         not_before=_moment(claims, "nbf") if "nbf" in claims else 0.0,
         scopes=_scopes(claims),
+        auth_time=_moment(claims, "auth_time") if "auth_time" in claims else None,
+        issuer=issuer,
+        since=since,
         verified_claims=MappingProxyType(claims),
     )
+
+
+def began(claims: Mapping[str, object]) -> float:
+    """Return when the session of a token of this application began, by its claims.
+
+    Raises:
+        InvalidTokenError: ``iat`` or ``auth_time`` is not a moment.
+    """
+    issued_at = _moment(claims, "iat")
+    return min(issued_at, _moment(claims, "auth_time")) if "auth_time" in claims else issued_at
 
 
 def is_identifier(value: object) -> TypeGuard[str]:
@@ -117,7 +188,9 @@ def is_identifier(value: object) -> TypeGuard[str]:
     if not isinstance(value, str) or not 0 < len(value) <= MAX_ID:
         return False
     # JSON can write a lone surrogate, UTF-8 cannot.
-    return value.isascii() or not any("\ud800" <= char <= "\udfff" for char in value)
+    if value.isascii():
+        return "\0" not in value
+    return not any("\ud800" <= char <= "\udfff" or char == "\0" for char in value)
 
 
 def check_scopes(scopes: Iterable[object]) -> None:
@@ -145,6 +218,13 @@ def _moment(claims: Mapping[str, object], name: str) -> float:
     if not 0 < value < MAX_EXPIRES_AT:  # so NaN is refused, and an integer beyond a float
         raise InvalidTokenError
     return float(value)
+
+
+def _expiry(claims: Mapping[str, object]) -> float:
+    # Whole, as every issuer writes it: the arithmetic of others breaks with anything else.
+    if type(claims.get("exp")) is not int:
+        raise InvalidTokenError
+    return _moment(claims, "exp")
 
 
 def _scopes(claims: Mapping[str, object]) -> frozenset[str]:

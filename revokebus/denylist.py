@@ -12,34 +12,44 @@ import heapq
 import math
 from typing import TYPE_CHECKING
 
-from revokebus.revocation import Revocation
+from revokebus.revocation import EVERYTHING, Revocation, is_refused, values_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from revokebus.clock import ExpiryClock
 
 _SWEPT_PER_ADD = 2
 _ROOM = 0.9
 
+_Group = tuple[str, str, str]
+"""A `Target` without its text."""
+
 
 class Denylist:
-    """The live revocations, by claim and value.
+    """The live revocations, by what they are about.
 
     Args:
         clock: Decides when an entry may be dropped.
         max_entries: The most entries that are held; None for no limit.
+        on_add: Is told of each revocation that is new, one that there is no room for included.
 
     Attributes:
         complete: Whether every live revocation that was to be added is held.
         left_out: How many were left out, ever.
     """
 
-    def __init__(self, clock: ExpiryClock, max_entries: int | None = None) -> None:
+    def __init__(
+        self,
+        clock: ExpiryClock,
+        max_entries: int | None = None,
+        on_add: Callable[[Revocation], None] | None = None,
+    ) -> None:
         self._clock = clock
         self._most = math.inf if max_entries is None else max_entries
-        self._expiry: dict[str, dict[str, float]] = {}
-        self._queue: list[tuple[float, str, str]] = []
+        self._on_add = on_add
+        self._held: dict[_Group, dict[str, Revocation]] = {}
+        self._queue: list[tuple[float, _Group, str]] = []
         self._size = 0
         self._left_out_until = 0.0
         self.complete = True
@@ -54,7 +64,7 @@ class Denylist:
         return self._size <= _ROOM * self._most
 
     def add(self, revocation: Revocation, *, always: bool = False) -> bool:
-        """Hold `revocation` until it expires; a second one only ever lengthens the first.
+        """Hold `revocation` until it expires; a second one only ever adds to the first.
 
         Args:
             revocation: What to hold.
@@ -67,46 +77,67 @@ class Denylist:
             return False
         # Two for one: the copy shrinks faster than it grows, without ever a long pause.
         self.sweep(_SWEPT_PER_ADD)
-        known = self._expiry.get(revocation.claim, {}).get(revocation.value)
-        if known is not None and known >= revocation.expires_at:
+        *names, text = revocation.target
+        group = (names[0], names[1], names[2])
+        known = self._held.get(group, {}).get(text)
+        if known is not None and known.covers(revocation):
             return False
         if known is None and self._size >= self._most and not always:
             self._leave_out(revocation)
             return False
-        self._expiry.setdefault(revocation.claim, {})[revocation.value] = revocation.expires_at
+        self._held.setdefault(group, {})[text] = revocation.merged(known)
         if known is None:
             self._size += 1
-            self._enqueue(revocation.claim, revocation.value)
+            heapq.heappush(self._queue, (revocation.expires_at, group, text))
+        self._tell(revocation)
         return True
+
+    def _tell(self, revocation: Revocation) -> None:
+        if self._on_add is not None:
+            self._on_add(revocation)
 
     def _leave_out(self, revocation: Revocation) -> None:
         self.left_out += 1
         self.complete = False
         self._left_out_until = max(self._left_out_until, revocation.expires_at)
+        self._tell(revocation)
 
     def completed(self) -> None:
         """Note that everything was listed anew and nothing was left out."""
         self.complete, self._left_out_until = True, 0.0
 
-    def matches(self, claims: Mapping[str, object]) -> bool:
-        """Return whether a revocation matches these claims of a verified token."""
-        for claim, values in list(self._expiry.items()):  # a thread may ask, too
-            value = claims.get(claim)
-            if isinstance(value, str) and value in values:
-                return True
-        return False
+    def matches(self, claims: Mapping[str, object], *, issuer: str = "", since: float = 0) -> bool:
+        """Return whether a revocation refuses a token.
+
+        Args:
+            claims: The verified claims.
+            issuer: Whose token it is, as in `Target`.
+            since: The moment that cut-offs are compared with.
+        """
+        return any(is_refused(since, each.cut_off) for each in self._matching(claims, issuer))
+
+    def latest_cut_off(self, claims: Mapping[str, object], issuer: str) -> float:
+        """Return the latest ``issued_before`` for such a token; 0 where there is none."""
+        cut_offs = (each.cut_off for each in self._matching(claims, issuer))
+        return max((each for each in cut_offs if each < math.inf), default=0.0)
+
+    def _matching(self, claims: Mapping[str, object], issuer: str) -> Iterator[Revocation]:
+        for (of, claim, kind), held in list(self._held.items()):  # a thread may ask, too
+            if of == issuer or claim == EVERYTHING:
+                for found, text in values_of(claims, claim):
+                    if found == kind and text in held:
+                        yield held[text]
 
     def holds(self, revocation: Revocation) -> bool:
-        """Return whether there is an entry for the claim and value of `revocation`."""
-        return revocation.value in self._expiry.get(revocation.claim, ())
+        """Return whether there is an entry for the target of `revocation`."""
+        issuer, claim, kind, text = revocation.target
+        return text in self._held.get((issuer, claim, kind), ())
 
     def live(self) -> Iterator[Revocation]:
         """Yield every entry that has not expired; the copy may change meanwhile."""
         now = self._clock.now()
-        for claim, values in list(self._expiry.items()):
-            for value, expires_at in list(values.items()):
-                if expires_at > now:
-                    yield Revocation(claim, value, expires_at)
+        for held in list(self._held.values()):
+            yield from [each for each in held.values() if each.expires_at > now]
 
     def sweep(self, limit: int) -> int:
         """Drop up to `limit` expired entries and return how many were dropped."""
@@ -115,16 +146,13 @@ class Denylist:
         for _ in range(limit):
             if not self._queue or self._queue[0][0] > now:
                 break
-            _, claim, value = heapq.heappop(self._queue)
-            if self._expiry[claim][value] > now:  # lengthened since it was queued
-                self._enqueue(claim, value)
+            _, group, text = heapq.heappop(self._queue)
+            if (expires_at := self._held[group][text].expires_at) > now:  # lengthened since
+                heapq.heappush(self._queue, (expires_at, group, text))
             else:
-                del self._expiry[claim][value]
+                del self._held[group][text]
                 dropped += 1
         self._size -= dropped
         if not self.complete and self._left_out_until <= now:
             self.completed()  # whatever was left out has expired
         return dropped
-
-    def _enqueue(self, claim: str, value: str) -> None:
-        heapq.heappush(self._queue, (self._expiry[claim][value], claim, value))

@@ -5,49 +5,42 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Literal, Self, TypeVar
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Self, TypeVar
 
-from revokebus.claims import AccessToken, RefreshToken, is_identifier
+from revokebus.checker import AnyToken, Checker
+from revokebus.claims import AccessToken, RefreshToken
 from revokebus.clock import ExpiryClock, SystemClock
+from revokebus.core import Core
 from revokebus.denylist import Denylist
-from revokebus.errors import (
-    ConfigurationError,
-    NotDurableError,
-    NotReadyError,
-    NotReplicatedError,
-    ReplayedTokenError,
-    RevokedTokenError,
-    StaleError,
-    StoreError,
-    WrongTypeError,
-)
-from revokebus.issuer import RESERVED_CLAIMS, Issuer, TokenPair
+from revokebus.errors import ConfigurationError
+from revokebus.issuer import Issuer
+from revokebus.lifecycle import Lifecycle
 from revokebus.memory import MemoryUpstream
-from revokebus.predicates import Predicates
+from revokebus.open_guards import Guard, OpenGuards
 from revokebus.replica import Replica
-from revokebus.report import BusStatus, Receipt
-from revokebus.revocation import SPENT, Revocation, Spending
-from revokebus.settings import MOST_REPLICAS, Settings
+from revokebus.report import BusStatus
+from revokebus.revoker import Revoker
+from revokebus.rotation import Rotation
+from revokebus.settings import Settings
 from revokebus.store import Store
-from revokebus.upstream import Recorded
 from revokebus.verifier import Verifier
-from revokebus.wire import MAX_EXPIRES_AT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from datetime import datetime
     from types import TracebackType
 
     from revokebus.clock import Clock
+    from revokebus.issuer import TokenPair
     from revokebus.predicates import Predicate
-    from revokebus.report import Finding, State
+    from revokebus.report import Finding, Receipt, State
+    from revokebus.revocation import Value
     from revokebus.settings import OnStale
     from revokebus.upstream import Upstream
 
 logger = logging.getLogger("revokebus")
 
-_SAY_AGAIN_SECONDS = 10.0
-AnyToken = TypeVar("AnyToken", bound=AccessToken | RefreshToken)
 AnyPredicate = TypeVar("AnyPredicate", bound="Predicate")
 
 
@@ -63,28 +56,42 @@ class Engine:
     """
 
     def __init__(self, settings: Settings | None = None, *, clock: Clock | None = None) -> None:
-        self.settings = settings or Settings()
+        self.settings = settings = settings or Settings()
         self._clock = clock = clock or SystemClock()
-        self._expiry_clock = ExpiryClock(clock)
+        expiry_clock = ExpiryClock(clock)
+        self._lifecycle = Lifecycle()
+        self._guards = OpenGuards(settings, clock, self._age)
         # Without a Redis that could be asked instead, the copy has no limit.
-        limit = self.settings.max_entries if self.settings.uses_redis else None
-        self._denylist = Denylist(self._expiry_clock, limit)
-        self._verifier = Verifier(self.settings, clock)
-        self._issuer = Issuer(self.settings, clock)
-        self._upstream = self._make_upstream(clock)
-        self._predicates = Predicates()
-        self._phase: Literal["new", "starting", "running", "closing", "closed"] = "new"
-        self._said_stale_at = -math.inf
-        self._loop: asyncio.AbstractEventLoop | None = None
-        enabled = self.settings.denylist_enabled
-        self._checked = self.settings.checked_token_types if enabled else frozenset()
+        limit = settings.max_entries if settings.uses_redis else None
+        self._denylist = Denylist(expiry_clock, limit, self._guards.revoked)
+        self._upstream = self._make_upstream(clock, expiry_clock)
+        self._verifier = Verifier(settings, clock)
+        core = Core(
+            settings=settings,
+            clock=clock,
+            expiry_clock=expiry_clock,
+            lifecycle=self._lifecycle,
+            verifier=self._verifier,
+            denylist=self._denylist,
+            upstream=self._upstream,
+        )
+        self._checker = Checker(core)
+        self._revoker = Revoker(core)
+        self._issuer = Issuer(settings, clock, self._latest_cut_off)
+        self._rotation = Rotation(core, self._issuer, self._checker, self._revoker)
 
-    def _make_upstream(self, clock: Clock) -> Upstream:
+    def _age(self) -> float | None:
+        return self._upstream.age()
+
+    def _latest_cut_off(self, claims: Mapping[str, object]) -> float:
+        return self._denylist.latest_cut_off(claims, self.settings.issuer or "")
+
+    def _make_upstream(self, clock: Clock, expiry_clock: ExpiryClock) -> Upstream:
         settings = self.settings
         if not settings.uses_redis or not settings.denylist_enabled:
-            return MemoryUpstream(self._denylist)
+            return MemoryUpstream(self._denylist, clock)
         return Replica(
-            settings, self._denylist, clock, self._expiry_clock, lambda: Store(settings, clock)
+            settings, self._denylist, clock, expiry_clock, lambda: Store(settings, clock)
         )
 
     # Life
@@ -98,19 +105,36 @@ class Engine:
         Raises:
             ConfigurationError: It was started and not closed since.
         """
-        if self._phase not in ("new", "closed"):
+        lifecycle = self._lifecycle
+        if lifecycle.phase not in ("new", "closed"):
             raise ConfigurationError("this RevokeBus is running already; one start, one close")
         self._warn_of_what_is_not_shared()
-        before, self._phase = self._phase, "starting"
-        self._loop = asyncio.get_running_loop()
+        before, lifecycle.phase = lifecycle.phase, "starting"
+        lifecycle.loop = asyncio.get_running_loop()
         try:
             await self._upstream.start()
+            await self._fetch_keys()
         except BaseException:
-            if self._phase == "starting":  # and not closed meanwhile
-                self._phase = before
+            if lifecycle.phase == "starting":  # and not closed meanwhile
+                lifecycle.phase = before
             raise
-        if self._phase == "starting":  # and not closed meanwhile
-            self._phase = "running"
+        if lifecycle.phase == "starting":  # and not closed meanwhile
+            lifecycle.phase = "running"
+
+    async def _fetch_keys(self) -> None:
+        try:
+            async with asyncio.timeout(self.settings.startup_timeout):
+                await asyncio.gather(*(each.start() for each in self._verifier.remote_keyrings))
+        except TimeoutError:
+            logger.warning("revokebus starts before the keys of every issuer could be fetched")
+        except BaseException:
+            await self._upstream.stop()
+            await self._stop_fetching()
+            raise
+
+    async def _stop_fetching(self) -> None:
+        for keyring in self._verifier.remote_keyrings:
+            await keyring.stop()
 
     def _warn_of_what_is_not_shared(self) -> None:
         if not self.settings.denylist_enabled:
@@ -123,14 +147,16 @@ class Engine:
 
     async def close(self) -> None:
         """Stop. Every check raises `NotReadyError` from now on, until the next start."""
-        if self._phase not in ("starting", "running"):
+        if self._lifecycle.phase not in ("starting", "running"):
             return
-        self._require_own_loop("bus.close")
-        self._phase = "closing"
+        self._lifecycle.require_own_loop("bus.close")
+        self._lifecycle.phase = "closing"
+        self._guards.close()
         try:
             await self._upstream.stop()
+            await self._stop_fetching()
         finally:
-            self._phase = "closed"
+            self._lifecycle.phase = "closed"
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -170,14 +196,14 @@ class Engine:
             NotReadyError: The bus is not running.
             ConfigurationError: It is called on another event loop than the bus's.
         """
-        self._require_running()
-        self._require_own_loop("bus.audit")
+        self._lifecycle.require_running()
+        self._lifecycle.require_own_loop("bus.audit")
         return list(await self._upstream.audit())
 
     def _state(self, staleness: float | None) -> State:
-        if self._phase in ("closing", "closed"):
+        if self._lifecycle.phase in ("closing", "closed"):
             return "closed"
-        if self._phase != "running" or staleness is None:
+        if self._lifecycle.phase != "running" or staleness is None:
             return "starting"
         return "fresh" if staleness <= self.settings.max_staleness else "stale"
 
@@ -204,40 +230,29 @@ class Engine:
         """
         return self._issuer.issue(subject, scopes=scopes, claims=claims, fresh=fresh)
 
-    async def rotate(self, token: RefreshToken) -> TokenPair:
+    async def rotate(self, token: RefreshToken, *, client: str | None = None) -> TokenPair:
         """Exchange a refresh token for a new pair of the same session, once.
 
         Redis decides who was first. A second use means that the token is in two hands, and
         nobody knows which is the thief's: the whole session is revoked (RFC 9700 §4.14.2).
 
+        Args:
+            token: The refresh token.
+            client: Who asks, in a way that a thief elsewhere cannot have in common, as
+                `client_of` makes it. Needed where ``rotation_grace`` is set: within it the same
+                client is given the same tokens again. Only a digest of it is stored.
+
         Raises:
             ExpiredTokenError: The token has expired since it was verified.
-            RevokedTokenError: The token or its session was revoked.
+            RevokedTokenError: The token, its session or its owner's tokens were revoked.
             ReplayedTokenError: The token was used before; its session is now revoked.
+            InvalidTokenError: An outside issuer has made the token.
             StoreError: Redis could not say whether it was; the token is not used up, unless
                 only the answer was lost.
+            ConfigurationError: ``rotation_grace`` is set, and `client` is missing.
             TypeError: `token` is an access token: it must not buy a longer life.
         """
-        if not isinstance(token, RefreshToken):
-            raise TypeError("rotate takes a RefreshToken")
-        self._require_denylist()
-        self._verifier.check_time(token)
-        by_jti, by_sid = self._revocation_of(token), self._session_revocation(token.session_id)
-        spent = replace(by_jti, claim=SPENT)
-        outcome = await self._upstream.spend(spent, unless=[by_jti, by_sid])
-        if outcome is Spending.REVOKED:
-            raise RevokedTokenError
-        if outcome is Spending.SPENT:
-            lasting = max(by_sid.expires_at, by_jti.expires_at)
-            try:
-                await self._revoke([replace(by_sid, expires_at=lasting)])
-            except NotDurableError as error:  # refused here, and said in the status
-                raise ReplayedTokenError from error
-            raise ReplayedTokenError
-        own = {k: v for k, v in token.claims.items() if k not in RESERVED_CLAIMS}
-        return self._issuer.issue(
-            token.subject, scopes=token.scopes, claims=own, session_id=token.session_id
-        )
+        return await self._rotation.rotate(token, client)
 
     # Revoke
 
@@ -258,66 +273,146 @@ class Engine:
             ValueError: `min_replicas` is not a number from 0 to 100.
             ConfigurationError: `min_replicas` on ``memory://``, which has none.
         """
-        if not isinstance(token, str | AccessToken | RefreshToken):
-            raise TypeError("revoke takes a token or its encoded form")
-        if isinstance(token, str):
-            token = self._verifier.verify_signature(token)
-        return await self._revoke([self._revocation_of(token)], min_replicas)
+        return await self.revoke_many([token], min_replicas=min_replicas)
 
-    async def revoke_session(self, session_id: str, *, min_replicas: int | None = None) -> Receipt:
-        """Refuse every token of a session, those not issued yet included.
+    async def revoke_many(
+        self,
+        tokens: Iterable[AccessToken | RefreshToken | str],
+        *,
+        min_replicas: int | None = None,
+    ) -> Receipt:
+        """Refuse many tokens, in few requests to Redis.
 
         Args:
-            session_id: The ``sid`` of the session's tokens.
+            tokens: As for `revoke`. If one of them is not ours, none is revoked.
             min_replicas: As for `revoke`.
 
         Raises:
-            ValueError: `session_id` is not a text of 1 to 4096 characters.
+            Exception: Those of `revoke`.
+        """
+        if isinstance(tokens, str):
+            raise TypeError("revoke_many takes several tokens; revoke takes one")
+        listed = list(tokens)
+        if not all(isinstance(token, str | AccessToken | RefreshToken) for token in listed):
+            raise TypeError("revoke takes a token or its encoded form")
+        revocations = [self._revoker.of_token(token) for token in listed]
+        return await self._revoker.revoke(revocations, min_replicas)
+
+    async def revoke_session(
+        self,
+        session_id: str,
+        *,
+        issued_before: float | datetime | None = None,
+        issuer: str | None = None,
+        dry_run: bool = False,
+        min_replicas: int | None = None,
+    ) -> Receipt:
+        """Refuse every token of a session: access and refresh, those not issued yet included.
+
+        Args:
+            session_id: The ``sid`` of the session's tokens.
+            issued_before: Refuse only tokens from before this moment, in seconds since the epoch
+                or as a datetime with a time zone.
+            issuer: The ``iss`` of the tokens; the application's own by default.
+            dry_run: Revoke nothing, and say in the receipt what would be touched.
+            min_replicas: As for `revoke`.
+
+        Raises:
+            ValueError: `session_id` is not a text of 1 to 4096 characters, or another argument
+                is not as said.
             NotDurableError: Refused here from now on, but Redis does not hold the record yet.
             NotReplicatedError: Recorded, but by fewer replicas than `min_replicas`.
-            ValueError: `min_replicas` is not a number from 0 to 100.
             ConfigurationError: `min_replicas` on ``memory://``, which has none.
         """
-        if not is_identifier(session_id):
-            raise ValueError("session_id must be a text of 1 to 4096 characters")
-        return await self._revoke([self._session_revocation(session_id)], min_replicas)
+        revocation = self._revoker.of_session(session_id, issued_before, issuer)
+        if dry_run:
+            return await self._revoker.dry_run(revocation)
+        return await self._revoker.revoke([revocation], min_replicas)
 
-    async def _revoke(
-        self, revocations: list[Revocation], min_replicas: int | None = None
+    async def revoke_subject(
+        self,
+        subject: str,
+        issued_before: float | datetime | None = None,
+        *,
+        issuer: str | None = None,
+        dry_run: bool = False,
+        min_replicas: int | None = None,
     ) -> Receipt:
-        self._require_denylist()
-        needed = self._replicas_needed(min_replicas)
-        now = self._expiry_clock.now()  # a step of the wall clock expires nothing
-        live = [revocation for revocation in revocations if revocation.expires_at > now]
-        for revocation in live:
-            self._denylist.add(revocation)
-        try:
-            recorded = await self._upstream.write(live, needed) if live else Recorded()
-        except StoreError as error:
-            raise NotDurableError(
-                f"applied here, not durable: {error}; it is written as soon as Redis takes it, if "
-                "this process lives until then"
-            ) from error
-        receipt = Receipt(len(live), recorded.position, recorded.replicas)
-        if recorded.replicas is not None and recorded.replicas < needed:
-            raise NotReplicatedError(receipt, needed)
-        return receipt
+        """Sign `subject` out everywhere: refuse every token of sign-ins from before a moment.
 
-    def _replicas_needed(self, min_replicas: int | None) -> int:
-        if min_replicas is None:
-            return self.settings.min_replicas
-        if type(min_replicas) is not int or not 0 <= min_replicas <= MOST_REPLICAS:
-            raise ValueError(f"min_replicas must be a whole number from 0 to {MOST_REPLICAS}")
-        if min_replicas and not self.settings.uses_redis:
-            raise ConfigurationError("min_replicas needs a Redis; memory:// has no replicas")
-        return min_replicas
+        A new sign-in works at once, within the same second, too.
 
-    def _revocation_of(self, token: AccessToken | RefreshToken) -> Revocation:
-        expires_at = min(token.expires_at + self.settings.leeway, MAX_EXPIRES_AT)
-        return Revocation("jti", token.jti, expires_at)
+        Args:
+            subject: The ``sub`` of the tokens.
+            issued_before: The moment; now by default. For the rest see `revoke_session`.
+            issuer: The ``iss`` of the tokens; the application's own by default.
+            dry_run: Revoke nothing, and say in the receipt what would be touched.
+            min_replicas: As for `revoke`.
 
-    def _session_revocation(self, session_id: str) -> Revocation:
-        return Revocation("sid", session_id, self._clock.wall() + self.settings.longest_life)
+        Raises:
+            Exception: Those of `revoke_session`.
+        """
+        return await self.revoke_claim(
+            "sub",
+            subject,
+            issued_before,
+            issuer=issuer,
+            dry_run=dry_run,
+            min_replicas=min_replicas,
+        )
+
+    async def revoke_claim(
+        self,
+        claim: str,
+        value: Value,
+        issued_before: float | datetime | None = None,
+        *,
+        issuer: str | None = None,
+        dry_run: bool = False,
+        min_replicas: int | None = None,
+    ) -> Receipt:
+        """Refuse every token with a claim, of sign-ins from before a moment.
+
+        For a client, a tenant, a device. Of several such calls the latest moment counts.
+
+        Args:
+            claim: Its name, one of those in ``revocable_claims``, or ``sub``.
+            value: Its value, compared as JSON compares: ``1`` is ``1.0``, and is neither
+                ``"1"`` nor ``true``. A claim that is a list is meant if this is in it.
+            issued_before: The moment; now by default. For the rest see `revoke_session`.
+            issuer: The ``iss`` of the tokens; the application's own by default.
+            dry_run: Revoke nothing, and say in the receipt what would be touched.
+            min_replicas: As for `revoke`.
+
+        Raises:
+            Exception: Those of `revoke_session`.
+        """
+        revocation = self._revoker.of_claim(claim, value, issued_before, issuer)
+        if dry_run:
+            return await self._revoker.dry_run(revocation)
+        return await self._revoker.revoke([revocation], min_replicas)
+
+    async def revoke_all(
+        self,
+        issued_before: float | datetime | None = None,
+        *,
+        dry_run: bool = False,
+        min_replicas: int | None = None,
+    ) -> Receipt:
+        """Sign everybody out: refuse every token, of every issuer, from before a moment.
+
+        Args:
+            issued_before: The moment; now by default. For the rest see `revoke_session`.
+            dry_run: Revoke nothing, and say in the receipt what would be touched.
+            min_replicas: As for `revoke`.
+
+        Raises:
+            Exception: Those of `revoke_session`.
+        """
+        revocation = self._revoker.of_everything(issued_before)
+        if dry_run:
+            return await self._revoker.dry_run(revocation)
+        return await self._revoker.revoke([revocation], min_replicas)
 
     # Check
 
@@ -326,8 +421,11 @@ class Engine:
 
         A look-up in memory, whatever the state of the copy: True is certain, False is as old as
         `status` says.
+
+        Args:
+            claims: The claims of a verified token. Without ``iat`` every cut-off counts.
         """
-        return self._denylist.matches(claims)
+        return self._checker.is_revoked(claims)
 
     def deny_if(self, predicate: AnyPredicate) -> AnyPredicate:
         """Add the application's own check, asked after the local copy. Usable as a decorator.
@@ -337,7 +435,7 @@ class Engine:
                 refuse it. If it raises, or returns anything but a bool, the request is refused
                 with `PredicateError`. A sync one must not block: it runs on the event loop.
         """
-        self._predicates.add(predicate)
+        self._checker.predicates.add(predicate)
         return predicate
 
     async def authenticate(
@@ -345,8 +443,8 @@ class Engine:
     ) -> AnyToken:
         """Return the token that `encoded` is, if it may be used.
 
-        Waits for nothing but predicates, and for Redis only where the copy is too old and
-        ``on_stale`` says to ask.
+        Waits for nothing but predicates, for Redis only where the copy is too old and
+        ``on_stale`` says to ask, and for the keys of an outside issuer that has new ones.
 
         Args:
             encoded: The token as it was sent.
@@ -357,88 +455,54 @@ class Engine:
             InvalidTokenError: Or one of its kinds: the token must not be used.
             StaleError: It is not known whether it may.
             PredicateError: The application's own check failed.
+            KeysUnavailableError: The keys of its issuer were never fetched.
         """
-        token = self._verifier.verify(encoded)
-        if not isinstance(token, token_type):
-            raise WrongTypeError(token_type.type)
-        policy = on_stale or self.settings.on_stale
-        await self._require_unrevoked(token, policy)
-        if self._predicates and token_type.type in self.settings.checked_token_types:
-            await self._predicates.ask(token)
-            await self._require_unrevoked(token, policy)  # a predicate may have waited
-        return token
+        return await self._checker.authenticate(encoded, token_type, on_stale)
 
-    async def _require_unrevoked(self, token: AccessToken | RefreshToken, policy: OnStale) -> None:
-        if token.type not in self._checked:
-            return
-        # A local hit refuses in every state; only a miss depends on the copy's age.
-        if self._denylist.matches(token.verified_claims):
-            raise RevokedTokenError
-        self._require_running()
-        age = self._upstream.age()
-        if age is None or age > self.settings.max_staleness:
-            await self._decide_without_proof(token, age, policy)
-        elif not self._denylist.complete:
-            try:
-                await self._ask_redis(token, "The copy of the revocations is not complete")
-            except StaleError:
-                if policy != "accept":
-                    raise
-                self._say_that_stale_is_accepted(age)
+    async def verify(self, encoded: str) -> AccessToken | RefreshToken:
+        """Return the token that `encoded` is, revoked or not, of either type.
 
-    async def _ask_redis(self, token: AccessToken | RefreshToken, why: str) -> None:
-        if asyncio.get_running_loop() is not self._loop:
-            raise StaleError(f"{why}, and Redis can only be asked on the event loop of the bus")
-        matching = [self._revocation_of(token), self._session_revocation(token.session_id)]
-        try:
-            recorded = await self._upstream.has_record(matching)
-        except StoreError as error:
-            raise StaleError(f"{why}, and Redis cannot be asked") from error
-        if recorded:
-            raise RevokedTokenError
+        Raises:
+            InvalidTokenError: Or one of its kinds: it is not genuine, or has expired.
+            KeysUnavailableError: The keys of its issuer were never fetched.
+        """
+        return await self._checker.verify(encoded)
 
-    async def _decide_without_proof(
-        self, token: AccessToken | RefreshToken, age: float | None, policy: OnStale
-    ) -> None:
-        if policy == "ask_redis":
-            await self._ask_redis(token, "The revocations are too old")
-            return
-        if age is None:  # nothing is known, so there is no last known good
-            raise StaleError("The revocations have not been loaded yet")
-        if policy == "reject":
-            raise StaleError("The revocations are too old to decide")
-        self._say_that_stale_is_accepted(age)
+    def is_spent(self, token: AccessToken | RefreshToken) -> bool:
+        """Return whether the copy knows that `token`, a refresh token, was exchanged."""
+        return self._checker.is_spent(token)
 
-    def _say_that_stale_is_accepted(self, age: float) -> None:
-        now = self._clock.elapsed()
-        if now - self._said_stale_at > _SAY_AGAIN_SECONDS:
-            self._said_stale_at = now
-            logger.error(
-                "revokebus accepts tokens by revocations that are %.0f s old (on_stale=accept): %s",
-                age,
-                self.status().last_error,
-            )
+    def sign_in_age(self, token: AccessToken | RefreshToken) -> float:
+        """Return how many seconds ago the owner of `token` signed in (OpenID Connect, auth_time).
 
-    def _require_running(self) -> None:
-        if self._phase != "running":
-            raise NotReadyError(
-                "RevokeBus is not running: it starts with the lifespan of the application that it "
-                "is attached to, which is the outermost one (in tests: `with TestClient(app)`; in "
-                "a script: `async with RevokeBus() as bus`)"
-            )
+        Where the token does not say when he did, it is infinite.
+        """
+        if token.auth_time is None:
+            return math.inf
+        return self._clock.wall() - token.auth_time
 
-    def _require_own_loop(self, call: str) -> None:
-        if asyncio.get_running_loop() is not self._loop:
-            raise ConfigurationError(
-                "this RevokeBus runs on another event loop; in a sync route write "
-                f"anyio.from_thread.run({call})"
-            )
+    def guard(self, token: AccessToken | RefreshToken, *, on_stale: OnStale | None = None) -> Guard:
+        """Return an ``async with`` that ends its body when `token` is revoked or expires.
 
-    def _require_denylist(self) -> None:
-        self._require_running()
-        self._require_own_loop("bus.revoke, token")
-        if not self.settings.denylist_enabled:
-            raise ConfigurationError(
-                "denylist_enabled (REVOKEBUS_DENYLIST_ENABLED) is off, so nothing would refuse "
-                "the token"
-            )
+        For what stands open on the strength of a token: a WebSocket, a stream of events, a long
+        poll. The body is cancelled at its next ``await``, within milliseconds of the revocation
+        on any instance, and an error that says why leaves the ``async with``.
+
+        Args:
+            token: The token.
+            on_stale: What to do when the copy becomes too old; the setting by default. With
+                ``accept`` the body goes on. Else it ends, and the client may ask anew.
+
+        Raises:
+            RevokedTokenError: When it is entered, or later.
+            ExpiredTokenError: Likewise.
+            StaleError: Likewise.
+            NotReadyError: The bus is not running, or is closed meanwhile.
+            ConfigurationError: It is entered on another event loop than the bus's.
+        """
+        return Guard(
+            self._guards,
+            self._checker,
+            token,
+            on_stale or self.settings.on_stale,
+        )

@@ -5,16 +5,20 @@
     RevokeBusError
     ├── AuthenticationError        who calls is not proven: HTTP 401
     │   ├── MissingTokenError      no credentials came with the request
+    │   ├── StaleSignInError       the token is good, its owner must sign in again for this
     │   └── InvalidTokenError      malformed, wrongly signed, not this application's
     │       ├── ExpiredTokenError  ``exp`` has passed
     │       ├── WrongTypeError     a refresh token where an access token is due, or the reverse
     │       ├── RevokedTokenError  the token was taken back
     │       └── ReplayedTokenError a single-use refresh token came a second time
+    ├── InvalidRequestError        two tokens came with the request: HTTP 400
+    ├── CsrfError                  a cookie came without proof that our page sent it: HTTP 403
     ├── InsufficientScopeError     known, but not allowed to do this: HTTP 403
     ├── UnavailableError           no safe answer at this moment: HTTP 503
     │   ├── NotReadyError          the bus was not started, or has been closed
     │   ├── StaleError             the local copy is older than ``max_staleness``
     │   ├── PredicateError         the application's own check failed
+    │   ├── KeysUnavailableError   the issuer's keys could not be fetched yet
     │   └── StoreError             Redis could not be asked
     │       ├── RefusedError       Redis has answered, and will not do it
     │       │   └── OtherDataSetError  it has not the data that it had
@@ -48,6 +52,19 @@ class MissingTokenError(AuthenticationError):
 
     def __init__(self) -> None:
         super().__init__("Not authenticated")
+
+
+class StaleSignInError(AuthenticationError):
+    """The token is too far from its owner's sign-in for this route (RFC 9470 §3).
+
+    Attributes:
+        max_age: For how many seconds after a sign-in the route opens; None where it wants a
+            fresh token.
+    """
+
+    def __init__(self, max_age: float | None = None) -> None:
+        super().__init__("A more recent sign-in is required")
+        self.max_age = max_age
 
 
 class InvalidTokenError(AuthenticationError):
@@ -89,6 +106,17 @@ class ReplayedTokenError(InvalidTokenError):
         super().__init__("Refresh token has been used before; its session has been revoked")
 
 
+class InvalidRequestError(RevokeBusError):
+    """The request carries more than one token (RFC 6750 §2, §3.1: 400)."""
+
+    def __init__(self, message: str = "More than one token in the request") -> None:
+        super().__init__(message)
+
+
+class CsrfError(RevokeBusError):
+    """A token came in a cookie, and nothing shows that a page of ours sent the request."""
+
+
 class InsufficientScopeError(RevokeBusError):
     """The token lacks a scope that the route demands (RFC 6750 §3.1: 403).
 
@@ -126,6 +154,10 @@ class StaleError(UnavailableError):
 
 class PredicateError(UnavailableError):
     """A predicate added with ``deny_if`` raised, or did not return a bool."""
+
+
+class KeysUnavailableError(UnavailableError):
+    """The published keys of the token's issuer have never been fetched."""
 
 
 class StoreError(UnavailableError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import secrets
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import jwt
@@ -16,19 +17,24 @@ from revokebus.claims import (
     check_scopes,
     parse_token,
 )
-from revokebus.errors import InvalidTokenError
-from revokebus.revocation import SPENT
+from revokebus.errors import ConfigurationError, InvalidTokenError
+from revokebus.revocation import EVERYTHING, SPENT, just_after
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from revokebus.clock import Clock
-    from revokebus.settings import Settings, TokenType
+    from revokebus.settings import Settings
 
 RESERVED_CLAIMS = frozenset(
-    {"sub", "iat", "exp", "nbf", "jti", "sid", "type", "iss", "aud", "scope", "fresh", SPENT}
+    {
+        *("sub", "iat", "exp", "nbf", "jti", "sid", "type", "iss", "aud", "scope"),
+        *("auth_time", "fresh", "csrf", SPENT, EVERYTHING),
+    }
 )
 """Names of claims that RevokeBus writes or reads itself."""
+
+_RENEWED_CLAIMS = RESERVED_CLAIMS - {"csrf"}
 
 
 class TokenPair(BaseModel):
@@ -55,17 +61,44 @@ class TokenPair(BaseModel):
         return [("session_id", self.session_id), ("expires_in", self.expires_in)]
 
 
+@dataclass(frozen=True, slots=True)
+class Continued:
+    """What a pair has from the session that it continues.
+
+    Attributes:
+        session_id: The session.
+        auth_time: When it began, in seconds since the epoch.
+        issued_at: The ``iat`` of the new tokens, the same for everybody who is given this pair.
+        ids: The ``jti`` of the access and of the refresh token, likewise.
+    """
+
+    session_id: str
+    auth_time: float
+    issued_at: float
+    ids: tuple[str, str]
+
+
 class Issuer:
     """Signs token pairs.
 
     Args:
-        settings: Key, algorithm, lifetimes, issuer and audience.
+        settings: Keys, algorithm, lifetimes, issuer and audience.
         clock: Tells the wall time.
+        latest_cut_off: Returns the latest cut-off that is known for a token with some claims, in
+            seconds since the epoch; 0 for none.
     """
 
-    def __init__(self, settings: Settings, clock: Clock) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock,
+        latest_cut_off: Callable[[Mapping[str, object]], float] = lambda _claims: 0.0,
+    ) -> None:
         self._settings = settings
         self._clock = clock
+        self._latest_cut_off = latest_cut_off
+        home = settings.home_keys()
+        self._key = home.signing if home else None
 
     def issue(
         self,
@@ -74,38 +107,58 @@ class Issuer:
         scopes: Iterable[str] = (),
         claims: Mapping[str, object] | None = None,
         fresh: bool = False,
-        session_id: str | None = None,
     ) -> TokenPair:
-        """Return a new pair for `subject`.
+        """Return the pair of a new session of `subject`.
 
         Args:
             subject: The ``sub`` claim; not empty.
             scopes: The ``scope`` claim of both tokens.
             claims: Further claims of both tokens.
             fresh: Whether the access token says that its owner has just proven who he is.
-            session_id: The session that the pair continues; a new one by default.
 
         Raises:
             ValueError: `subject` is not a text of 1 to 4096 characters, a scope is not a single
                 word (RFC 6749 §3.3), `claims` has a name that RevokeBus writes itself, or the
                 token would be longer than is ever accepted.
             TypeError: A claim cannot be written as JSON.
+            ConfigurationError: There is no key to sign with.
         """
+        shared = {**self._own_claims(claims), "sub": subject, "sid": secrets.token_urlsafe(16)}
+        shared |= self._configured_claims(scopes)
+        now = self._moment_after_cut_offs(shared)
+        shared |= {"iat": now, "auth_time": now}
+        if "cookie" in self._settings.token_sources:
+            shared["csrf"] = secrets.token_urlsafe(16)
+        access = {**shared, "fresh": True} if fresh else shared
+        return self._pair(access, shared, (secrets.token_urlsafe(16), secrets.token_urlsafe(16)))
+
+    def go_on(self, token: RefreshToken, continued: Continued) -> TokenPair:
+        """Return the pair that follows `token` in its session."""
+        own = {k: v for k, v in token.claims.items() if k not in _RENEWED_CLAIMS}
+        shared = {**own, "sub": token.subject, "sid": continued.session_id}
+        shared |= self._configured_claims(sorted(token.scopes))
+        shared |= {"iat": continued.issued_at, "auth_time": continued.auth_time}
+        return self._pair(shared, shared, continued.ids)
+
+    def now(self) -> float:
+        """Return the time, for ``iat``: with a fraction, so that a cut-off fits into its second."""
+        now = self._clock.wall()
+        return just_after(now) if now == math.floor(now) else now
+
+    def _moment_after_cut_offs(self, claims: Mapping[str, object]) -> float:
+        # Who signs in after a cut-off is in, also where the cut-off's author had a faster clock.
+        now, cut_off = self.now(), self._latest_cut_off(claims)
+        if now < cut_off <= now + 2 * self._settings.leeway + 1:
+            return cut_off if cut_off != math.floor(cut_off) else just_after(cut_off)
+        return now
+
+    def _own_claims(self, claims: Mapping[str, object] | None) -> dict[str, object]:
         taken = RESERVED_CLAIMS.intersection(claims or ())
         if taken:
             raise ValueError(f"claims must not set {', '.join(sorted(taken))}")
-        sid = session_id or secrets.token_urlsafe(16)
-        # With its fraction, so that a cut-off and a new sign-in fit into the same second.
-        shared = {**(claims or {}), "sub": subject, "sid": sid, "iat": self._clock.wall()}
-        shared |= self._configured_claims(scopes)
-        settings = self._settings
-        access = {**shared, "fresh": True} if fresh else shared
-        return TokenPair(
-            access_token=self._sign(access, AccessToken.type, settings.access_ttl),
-            refresh_token=self._sign(shared, RefreshToken.type, settings.refresh_ttl),
-            expires_in=math.ceil(settings.access_ttl),
-            session_id=sid,
-        )
+        if self._settings.rfc9068 and "client_id" not in (claims or ()):
+            raise ValueError("rfc9068 needs a client_id in claims (RFC 9068 §2.2)")
+        return dict(claims or {})
 
     def _configured_claims(self, scopes: Iterable[str]) -> dict[str, object]:
         words = [scopes] if isinstance(scopes, str) else list(scopes)
@@ -117,20 +170,42 @@ class Issuer:
         }
         return {name: value for name, value in configured.items() if value is not None}
 
-    def _sign(self, claims: Mapping[str, object], token_type: TokenType, ttl: float) -> str:
-        complete = {
-            **claims,
-            "type": token_type,
-            "jti": secrets.token_urlsafe(16),
-            # Whole seconds, because many verifiers read no others; up, never down.
-            "exp": math.ceil(self._clock.wall() + ttl),
-        }
+    def _pair(
+        self, access: Mapping[str, object], refresh: Mapping[str, object], ids: tuple[str, str]
+    ) -> TokenPair:
+        settings = self._settings
+        access_type = "at+jwt" if settings.rfc9068 else "JWT"
+        return TokenPair(
+            access_token=self._sign(
+                {**access, "type": AccessToken.type, "jti": ids[0]},
+                settings.access_ttl,
+                access_type,
+            ),
+            refresh_token=self._sign(
+                {**refresh, "type": RefreshToken.type, "jti": ids[1]}, settings.refresh_ttl, "JWT"
+            ),
+            expires_in=math.ceil(settings.access_ttl),
+            session_id=str(access["sid"]),
+        )
+
+    def _sign(self, claims: dict[str, object], ttl: float, typ: str) -> str:
+        if self._key is None:
+            raise ConfigurationError(
+                "there is no key to sign with: set secret_key (REVOKEBUS_SECRET_KEY) or "
+                "private_key (REVOKEBUS_PRIVATE_KEY)"
+            )
+        issued_at = claims["iat"]
+        assert isinstance(issued_at, float)  # noqa: S101 - for the type checker
+        # Whole seconds, because many verifiers read no others; up, never down.
+        complete = {**claims, "exp": math.ceil(issued_at + ttl)}
         try:
             parse_token(complete)
         except InvalidTokenError:
             raise ValueError("subject must be a text of 1 to 4096 characters") from None
-        settings = self._settings
-        encoded = jwt.encode(complete, settings.signing_key, algorithm=settings.algorithms[0])
+        headers = {"typ": typ} | ({"kid": self._key.kid} if self._key.kid else {})
+        encoded = jwt.encode(
+            complete, self._key.key, algorithm=self._key.algorithm, headers=headers
+        )
         if len(encoded) > MAX_TOKEN_LENGTH:
             raise ValueError(f"claims make a token of more than {MAX_TOKEN_LENGTH} characters")
         return encoded

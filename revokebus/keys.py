@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 if TYPE_CHECKING:
-    from revokebus.revocation import Revocation
+    from revokebus.revocation import Target
 
 
 class Keys:
@@ -43,10 +43,19 @@ class Keys:
         """What a script needs that may have to make a data set."""
         return [self.meta, self.log, self.hold]
 
-    def record(self, revocation: Revocation) -> bytes:
+    def record(self, target: Target) -> bytes:
         """Return the key of a revocation's record.
 
-        The claim's name is quoted, because a name may contain the colon that ends it.
+        The issuer and the claim's name are quoted, because they may contain what ends them:
+        ``r:jti:value``, ``r:tenant=number:42``, ``r:sub@https%3A%2F%2Fidp.example:value``.
         """
-        key = f"{self._tag}:r:{quote(revocation.claim, safe='')}:{revocation.value}"
-        return key.encode("utf-8", "surrogatepass")
+        about = quote(target.claim, safe="")
+        if target.kind != "string":
+            about += f"={target.kind}"
+        if target.issuer:
+            about += f"@{quote(target.issuer, safe='', errors='surrogatepass')}"
+        return f"{self._tag}:r:{about}:{target.text}".encode("utf-8", "surrogatepass")
+
+    def grace(self, jti: str) -> str:
+        """Return the key of what the one who spent a refresh token has left for a moment."""
+        return f"{self._tag}:g:{jti}"

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from revokebus.revocation import Spending
+from revokebus.revocation import Spending, Spent
 from revokebus.upstream import Health, Recorded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from revokebus.clock import Clock
     from revokebus.denylist import Denylist
     from revokebus.report import Finding
-    from revokebus.revocation import Revocation
+    from revokebus.revocation import Revocation, Target
+    from revokebus.upstream import Terms
 
 
 class MemoryUpstream:
@@ -20,10 +22,13 @@ class MemoryUpstream:
 
     Args:
         denylist: The copy to write to.
+        clock: Tells how long a note is kept.
     """
 
-    def __init__(self, denylist: Denylist) -> None:
+    def __init__(self, denylist: Denylist, clock: Clock) -> None:
         self._denylist = denylist
+        self._clock = clock
+        self._notes: dict[str, tuple[float, bytes]] = {}
 
     async def start(self) -> None:
         """Do nothing: there is nothing to connect to."""
@@ -37,15 +42,24 @@ class MemoryUpstream:
             self._denylist.add(revocation)
         return Recorded()
 
-    async def spend(self, spent: Revocation, unless: Sequence[Revocation]) -> Spending:
-        """Add `spent` if neither it nor any of `unless` is there."""
-        if await self.has_record(unless):
-            return Spending.REVOKED
-        return Spending.GRANTED if self._denylist.add(spent) else Spending.SPENT
+    async def spend(self, spent: Revocation, unless: Sequence[Target], terms: Terms) -> Spent:  # noqa: ARG002 - an Upstream's
+        """Add `spent` if it is not there; whether the token is refused, the caller has asked."""
+        jti = str(spent.value)
+        if not self._denylist.add(spent):
+            until, note = self._notes.get(jti, (0.0, b""))
+            return Spent(Spending.SPENT, note if until > self._clock.elapsed() else None)
+        self._notes = {k: v for k, v in self._notes.items() if v[0] > self._clock.elapsed()}
+        if terms.grace:
+            self._notes[jti] = self._clock.elapsed() + terms.grace, terms.note
+        return Spent(Spending.GRANTED)
 
-    async def has_record(self, revocations: Sequence[Revocation]) -> bool:
-        """Return whether any of `revocations` is in the copy, which is all there is."""
-        return any(self._denylist.holds(revocation) for revocation in revocations)
+    async def refuses(self, targets: Sequence[Target], since: float) -> bool:  # noqa: ARG002 - an Upstream's
+        """Return False: the copy, which is all there is, has been asked."""
+        return False
+
+    async def instances(self) -> int:
+        """Return 1."""
+        return 1
 
     async def audit(self) -> Sequence[Finding]:
         """Return nothing: there is nothing that could be set up wrongly."""

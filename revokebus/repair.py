@@ -16,15 +16,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from revokebus.denylist import Denylist
-    from revokebus.revocation import Revocation
+    from revokebus.revocation import Revocation, Target
     from revokebus.store import Store
 
 logger = logging.getLogger("revokebus")
 
 _COMPARED_AT_ONCE = 1000
 _WRITTEN_AT_ONCE = 1000
-
-Key = tuple[str, str]
 
 
 class Repair:
@@ -36,8 +34,8 @@ class Repair:
 
     def __init__(self, denylist: Denylist) -> None:
         self._denylist = denylist
-        self._lacking: dict[Key, Revocation] = {}
-        self._listed: dict[Key, float] = {}
+        self._lacking: dict[Target, Revocation] = {}
+        self._listed: dict[Target, Revocation] = {}
 
     def __len__(self) -> int:
         return len(self._lacking)
@@ -49,35 +47,34 @@ class Repair:
     def has(self, revocations: Iterable[Revocation]) -> None:
         """Note that Redis has these."""
         for revocation in revocations:
-            key = (revocation.claim, revocation.value)
-            lacking = self._lacking.get(key)
-            if lacking is not None and lacking.expires_at <= revocation.expires_at:
-                del self._lacking[key]
+            target = revocation.target
+            lacking = self._lacking.get(target)
+            if lacking is not None and revocation.covers(lacking):
+                del self._lacking[target]
 
     def listed(self, revocations: Iterable[Revocation]) -> None:
         """Note that the listing has brought these, as far as the copy has room for them."""
         for revocation in revocations:
             if self._denylist.holds(revocation):
-                self._listed[revocation.claim, revocation.value] = revocation.expires_at
+                self._listed[revocation.target] = revocation
 
     def lost(self, revocations: Iterable[Revocation]) -> None:
         """Note that Redis has acknowledged these and lost them."""
         for each in revocations:
-            known = self._lacking.get((each.claim, each.value))
-            if known is None or known.expires_at < each.expires_at:
-                self._lacking[each.claim, each.value] = each
+            target = each.target
+            self._lacking[target] = each.merged(self._lacking.get(target))
 
     async def compare(self) -> None:
         """Put down every live entry of the copy that the listing did not bring."""
         held = iter(self._denylist.live())
         while some := list(islice(held, _COMPARED_AT_ONCE)):
-            self.lost(
-                each
-                for each in some
-                if self._listed.get((each.claim, each.value), 0.0) < each.expires_at
-            )
+            self.lost(each for each in some if not self._was_listed(each))
             await asyncio.sleep(0)  # let requests through
         self._listed.clear()
+
+    def _was_listed(self, revocation: Revocation) -> bool:
+        listed = self._listed.get(revocation.target)
+        return listed is not None and listed.covers(revocation)
 
     async def write_back(self, store: Store, epoch: str) -> None:
         """Write what Redis lacks, in the data set `epoch`, if it is this instance's turn."""

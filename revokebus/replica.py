@@ -18,7 +18,7 @@ from revokebus.audit import audit
 from revokebus.continuity import Continuity
 from revokebus.errors import ConfigurationError, OtherDataSetError, RefusedError, StoreError
 from revokebus.repair import Repair
-from revokebus.revocation import Spending
+from revokebus.revocation import Spending, Spent, is_refused
 from revokebus.subscriber import Subscriber
 from revokebus.tasks import end, finish
 from revokebus.ticker import Ticker
@@ -33,9 +33,10 @@ if TYPE_CHECKING:
     from revokebus.clock import Clock, ExpiryClock
     from revokebus.denylist import Denylist
     from revokebus.report import Finding
-    from revokebus.revocation import Revocation
+    from revokebus.revocation import Revocation, Target
     from revokebus.settings import Settings
     from revokebus.store import Store, Written
+    from revokebus.upstream import Terms
 
 logger = logging.getLogger("revokebus")
 
@@ -204,26 +205,31 @@ class Replica:
             with contextlib.suppress(StoreError):  # the error that led here is raised
                 await run.store.push(run.continuity.epoch, revocations)
 
-    async def spend(self, spent: Revocation, unless: Sequence[Revocation]) -> Spending:
+    async def spend(self, spent: Revocation, unless: Sequence[Target], terms: Terms) -> Spent:
         """Let Redis decide; what this process knows already needs no asking."""
-        if any(self._denylist.holds(revocation) for revocation in unless):
-            return Spending.REVOKED
-        if self._denylist.holds(spent):
-            return Spending.SPENT
         run = self._running()
         self._check_usable(run)
-        outcome = await run.store.spend(spent, unless, run.continuity.epoch)
-        if outcome is not Spending.REVOKED:
+        if self._denylist.holds(spent):
+            note = await run.store.spent_note(str(spent.value)) if terms.grace else None
+            return Spent(Spending.SPENT, note)
+        outcome = await run.store.spend(spent, unless, run.continuity.epoch, terms)
+        if outcome.outcome is not Spending.REVOKED:
             self._denylist.add(spent)
         return outcome
 
-    async def has_record(self, revocations: Sequence[Revocation]) -> bool:
-        """Ask Redis whether any of `revocations` is recorded."""
-        if any(self._unsaved.holds(revocation) for revocation in revocations):
+    async def refuses(self, targets: Sequence[Target], since: float) -> bool:
+        """Ask Redis, after looking at what is not yet written there."""
+        unsaved = [found for target in targets if (found := self._unsaved.get(target))]
+        if any(is_refused(since, each.cut_off) for each in unsaved):
             return True  # revoked here, where the copy may have had no room for it
         run = self._running()
         self._check_usable(run)
-        return await run.store.has_record(revocations, run.continuity.epoch)
+        recorded = await run.store.recorded(targets, run.continuity.epoch)
+        return any(each is None or is_refused(since, each.cut_off) for each in recorded)
+
+    async def instances(self) -> int:
+        """Ask Redis how many are subscribed."""
+        return await self._running().store.subscribers()
 
     async def audit(self) -> Sequence[Finding]:
         """Look at Redis and at the settings for what endangers the promises."""

@@ -19,11 +19,17 @@ class Receipt:
         position: The last row of the log that carries them, None on ``memory://``.
         replicas: How many replicas of Redis have acknowledged them; None where `min_replicas`
             was not asked for.
+        sessions: With ``dry_run``: how many sessions this process has seen a valid token of
+            lately that would be ended; there may be others. None otherwise.
+        instances: With ``dry_run``: how many processes would be told at once. None otherwise,
+            and where Redis could not say.
     """
 
     revocations: int
     position: str | None
     replicas: int | None = None
+    sessions: int | None = None
+    instances: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,17 @@
-"""What a revocation is, and which tokens it matches."""
+"""What a revocation is, and which tokens it refuses."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from enum import Enum
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+Value = str | int | float | bool
+"""What a claim can be revoked by: the types of JSON that are neither null nor put together."""
 
 SPENT = "revokebus:spent"
 """In place of a claim's name: the value is the ``jti`` of a refresh token that was exchanged.
@@ -11,21 +19,160 @@ SPENT = "revokebus:spent"
 No token has such a claim, so nothing is refused by it; `Engine.rotate` asks for it by name.
 """
 
+EVERYTHING = "revokebus:everything"
+"""In place of a claim's name: every token is meant, whoever issued it."""
+
+ALWAYS = ("jti", "sid", "sub")
+"""What any token can be revoked by, whatever the settings say."""
+
+_EVERYTHING_TEXT = "*"
+_WHOLE_FLOATS = 2.0**53
+_TICK = 2.0**-20
+
+
+class Target(NamedTuple):
+    """Which tokens a revocation is about, in a form that can be compared.
+
+    In JSON ``1`` and ``1.0`` are the same, and neither is ``true`` or ``"1"``; to Python some
+    of them are equal and some are not. So the value is its text, beside its type.
+
+    Attributes:
+        issuer: The ``iss`` of the tokens; empty where they need not have one.
+        claim: The claim's name.
+        kind: The value's type in JSON: ``string``, ``number`` or ``boolean``.
+        text: The value.
+    """
+
+    issuer: str
+    claim: str
+    kind: str
+    text: str
+
+
+def kind_and_text(value: object) -> tuple[str, str] | None:
+    """Return a claim's value as a `Target` has it; None for what cannot be revoked by."""
+    if isinstance(value, str):
+        return "string", value
+    if isinstance(value, bool):
+        return "boolean", "true" if value else "false"
+    if isinstance(value, int):
+        return "number", str(value)
+    if isinstance(value, float) and math.isfinite(value):
+        whole = value.is_integer() and abs(value) < _WHOLE_FLOATS
+        return "number", str(int(value)) if whole else repr(value)
+    return None
+
+
+def values_of(claims: Mapping[str, object], claim: str) -> Iterator[tuple[str, str]]:
+    """Yield what the token with these claims can be revoked by under the name `claim`.
+
+    Of a list it is each member.
+    """
+    if claim == EVERYTHING:
+        yield "string", _EVERYTHING_TEXT
+        return
+    value = claims.get(claim)
+    for each in value if isinstance(value, list) else (value,):
+        if (found := kind_and_text(each)) is not None:
+            yield found
+
+
+def targets_of(claims: Mapping[str, object], issuer: str, names: Iterable[str]) -> list[Target]:
+    """Return all that a token could be refused by.
+
+    Args:
+        claims: The verified claims.
+        issuer: Whose token it is.
+        names: The claims that tokens are revoked by.
+    """
+    found = [
+        Target(issuer, claim, kind, text)
+        for claim in names
+        for kind, text in values_of(claims, claim)
+    ]
+    return [*found, Target("", EVERYTHING, "string", _EVERYTHING_TEXT)]
+
+
+def just_after(moment: float) -> float:
+    """Return the next moment that has a fraction, about a microsecond later.
+
+    A float of this century can hold it; it tells what came first within a second.
+    """
+    later = moment + _TICK
+    return later if later != math.floor(later) else later + _TICK
+
+
+def is_refused(since: float, issued_before: float) -> bool:
+    """Return whether a cut-off refuses a token that counts from `since`.
+
+    Where `since` has no fraction it stands for its whole second, and a cut-off within that
+    second refuses it: it cannot be told which came first.
+
+    Args:
+        since: When the token was issued, in seconds since the epoch.
+        issued_before: The cut-off, likewise; infinity refuses all.
+    """
+    return since < issued_before or (since == issued_before and since == math.floor(since))
+
 
 @dataclass(frozen=True, slots=True)
 class Revocation:
-    """Every token whose `claim` equals `value` is refused.
+    """Every token whose `claim` equals `value`, or has it in its list, is refused.
 
     Attributes:
         claim: The claim's name: ``jti`` for one token, ``sid`` for a session.
         value: The claim's value.
         expires_at: Seconds since the epoch until which the record must live: the last ``exp``
             that a matching token can have, plus the leeway.
+        issued_before: Only tokens from before this moment are refused, in seconds since the
+            epoch; None for all, those not issued yet included.
+        issuer: The ``iss`` of the tokens that are meant.
     """
 
     claim: str
-    value: str
+    value: Value
     expires_at: float
+    issued_before: float | None = None
+    issuer: str = ""
+
+    @property
+    def target(self) -> Target:
+        """Which tokens are meant."""
+        kind, text = kind_and_text(self.value) or ("", "")
+        return Target(self.issuer, self.claim, kind, text)
+
+    @property
+    def cut_off(self) -> float:
+        """`issued_before` as a number: infinity where all tokens are refused."""
+        return math.inf if self.issued_before is None else self.issued_before
+
+    def refuses(self, claims: Mapping[str, object], *, issuer: str, since: float) -> bool:
+        """Return whether a token is refused by this one; for the arguments see `Denylist`."""
+        if self.claim != EVERYTHING and self.issuer != issuer:
+            return False
+        target = self.target
+        has_it = (target.kind, target.text) in values_of(claims, self.claim)
+        return has_it and is_refused(since, self.cut_off)
+
+    def covers(self, other: Revocation) -> bool:
+        """Return whether this one, of the same target, makes `other` superfluous."""
+        return self.expires_at >= other.expires_at and self.cut_off >= other.cut_off
+
+    def merged(self, other: Revocation | None) -> Revocation:
+        """Return one that refuses, for as long, whatever this or `other` of its target does."""
+        if other is None or self.covers(other):
+            return self
+        cut_off = max(self.cut_off, other.cut_off)
+        return replace(
+            self,
+            expires_at=max(self.expires_at, other.expires_at),
+            issued_before=None if cut_off == math.inf else cut_off,
+        )
+
+
+def everything(expires_at: float, issued_before: float) -> Revocation:
+    """Return the revocation of every token from before a moment."""
+    return Revocation(EVERYTHING, _EVERYTHING_TEXT, expires_at, issued_before)
 
 
 class Spending(Enum):
@@ -34,3 +181,16 @@ class Spending(Enum):
     GRANTED = "granted"
     SPENT = "spent"
     REVOKED = "revoked"
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """The outcome of an attempt to spend a single-use token.
+
+    Attributes:
+        outcome: What became of it.
+        note: What the one who spent it before has left, as long as that is kept.
+    """
+
+    outcome: Spending
+    note: bytes | None = None

@@ -109,27 +109,31 @@ end
 """
 )
 
-# Whether some records are there; and where not, whether that means anything. A data set that the
-# copy does not belong to, or none at all, has just lost them, perhaps.
+# What some records hold, false for each that is not there; and where none is, whether that means
+# anything. A data set that the copy does not belong to, or none, has just lost them, perhaps.
 HAS = _script(
     _UNSETTLED
     + """
+local found, any = {}, false
 for i = 4, #KEYS do
-  if redis.call('EXISTS', KEYS[i]) == 1 then return {'recorded', 0, 0} end
+  local value = redis.pcall('GET', KEYS[i])
+  if type(value) == 'table' then value = '' end
+  found[#found + 1], any = value, any or value
 end
+if any then return {'recorded', found, 0, 0} end
 local epoch = redis.call('HGET', KEYS[1], 'epoch')
-if not epoch or (ARGV[3] ~= '' and epoch ~= ARGV[3]) then return {'other', 0, 0} end
-return {'missing', unsettled(KEYS[1], KEYS[2], KEYS[3], ARGV[1], ARGV[2])}
+if not epoch or (ARGV[3] ~= '' and epoch ~= ARGV[3]) then return {'other', {}, 0, 0} end
+return {'missing', {}, unsettled(KEYS[1], KEYS[2], KEYS[3], ARGV[1], ARGV[2])}
 """
 )
 
 # A record is only ever lengthened: its life is reckoned by both clocks, Redis's and the writer's,
-# the longest reckoning counts, and the value, from which others read the expiry, keeps the later
-# one. Nothing but the data set's name is written before XADD, so that a Redis that is full or
-# fenced refuses as a whole. A writer that may not publish has written all the same. One that knows
-# a data set does not make, or take, another: it would be acknowledged by a server that has lost
-# everything, or by a former primary that has come back empty.
-WRITE = _script(
+# the longest reckoning counts, and the value, from which others read, keeps the later expiry and
+# the later cut-off. Nothing but the data set's name is written before XADD, so that a Redis that is
+# full or fenced refuses as a whole. A writer that may not publish has written all the same. One
+# that knows a data set does not make, or take, another: it would be acknowledged by a server that
+# has lost everything, or by a former primary that has come back empty.
+_WRITE = (
     """
 if ARGV[5] ~= '' and redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[5] then
   return {'', 'other', ''}
@@ -137,38 +141,78 @@ end
 """
     + _DATA_SET
     + """
-local channel, single_use, retention, payload = ARGV[6], ARGV[7] == '1', ARGV[8], ARGV[9]
-local records = (#ARGV - 9) / 3
+local channel, retention, payload = ARGV[6], ARGV[7], ARGV[8]
 local function stored(key)
   local value = redis.pcall('GET', key)
   return type(value) == 'string' and value or nil
 end
-if single_use then
-  for i = 4 + records, #KEYS do
-    if stored(KEYS[i]) then return {'', 'revoked', ''} end
-  end
-  if stored(KEYS[4]) then return {'', 'spent', ''} end
+local function split(value) return string.match(value, '^(.*,)([%d.]+),([%d.nul]+)%]%]$') end
+local function later(one, other)
+  if one == 'null' or other == 'null' then return 'null' end
+  return tonumber(one) > tonumber(other) and one or other
 end
-local function split(value) return string.match(value, '^(.*,)([%d.]+)%]%]$') end
-local oldest = string.format('%.0f', math.max(0, (now - tonumber(retention)) * 1000))
-local id = redis.call('XADD', log, 'MINID', '~', oldest, '*', 'r', payload)
-for i = 4, 3 + records do
-  local at = 10 + 3 * (i - 4)
-  local value, expires_at, remaining = ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
+local function merged(old, value)
+  local what, till, cut_off = split(value)
+  local old_what, old_till, old_cut_off = split(old or '')
+  if not what or what ~= old_what then return value end
+  return what .. later(till, old_till) .. ',' .. later(cut_off, old_cut_off) .. ']]'
+end
+local function log_row()
+  local oldest = string.format('%.0f', math.max(0, (now - tonumber(retention)) * 1000))
+  return redis.call('XADD', log, 'MINID', '~', oldest, '*', 'r', payload)
+end
+local function record(key, value, expires_at, remaining)
   local life = math.ceil(math.max(expires_at - now, remaining))
-  local held, old = redis.call('PTTL', KEYS[i]), stored(KEYS[i])
-  local what, till = split(old or '')
-  if what and what == split(value) and tonumber(till) > expires_at then value = old end
+  local held, old = redis.call('PTTL', key), stored(key)
+  value = merged(old, value)
   if old ~= value or (held >= 0 and held < (life - 1) * 1000) then
     life = math.max(life, math.ceil(held / 1000))
     if life > 0 then
-      redis.call('SET', KEYS[i], value, 'EX', string.format('%.0f', life))
+      redis.call('SET', key, value, 'EX', string.format('%.0f', life))
     end
   end
 end
-local message = table.concat({'RB', epoch, last[1], id, payload}, ' ')
-local heard = redis.pcall('PUBLISH', channel, message)
-return {id, 'granted', type(heard) == 'table' and heard.err or ''}
+local function publish(id)
+  local message = table.concat({'RB', epoch, last[1], id, payload}, ' ')
+  local heard = redis.pcall('PUBLISH', channel, message)
+  return {id, 'granted', type(heard) == 'table' and heard.err or ''}
+end
+"""
+)
+
+WRITE = _script(
+    _WRITE
+    + """
+local id = log_row()
+for i = 4, #KEYS do
+  local at = 9 + 3 * (i - 4)
+  record(KEYS[i], ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]))
+end
+return publish(id)
+"""
+)
+
+# A refresh token is claimed by whoever comes first, unless something that is recorded refuses it: a
+# record that ends in null, one that cannot be read, or a cut-off after the token. What the first
+# one leaves is for others who come a moment later.
+SPEND = _script(
+    _WRITE
+    + """
+local since, whole, grace, note = tonumber(ARGV[12]), ARGV[13] == '1', tonumber(ARGV[14]), ARGV[15]
+for i = 6, #KEYS do
+  if redis.call('EXISTS', KEYS[i]) == 1 then
+    local _, _, cut_off = split(stored(KEYS[i]) or '')
+    cut_off = tonumber(cut_off or '')
+    if not cut_off or cut_off > since or (whole and cut_off == since) then
+      return {'', 'revoked', ''}
+    end
+  end
+end
+if redis.call('EXISTS', KEYS[4]) == 1 then return {'', 'spent', '', stored(KEYS[5])} end
+local id = log_row()
+record(KEYS[4], ARGV[9], tonumber(ARGV[10]), tonumber(ARGV[11]))
+if grace > 0 then redis.call('SET', KEYS[5], note, 'PX', ARGV[14]) end
+return publish(id)
 """
 )
 

@@ -5,51 +5,29 @@ from __future__ import annotations
 import json
 
 # Wide types for the caller, who may write a list or a set; pydantic reads them at run time.
-from collections.abc import Sequence, Set  # noqa: TC003
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping, Sequence, Set  # noqa: TC003
+from typing import Annotated, Any, Literal, Self
 
-import jwt
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from revokebus.algorithms import Algorithm, is_symmetric
+from revokebus.cookie_settings import CookieSettings
+from revokebus.home_keys import GENERATE, HomeKeys, home_keys, likely_algorithms
+from revokebus.outside_issuer import OutsideIssuer, StandardClaim, check_jwks_url
 from revokebus.redis_url import parse_redis_url
 
-Algorithm = Literal["HS256", "HS384", "HS512"]
 TokenType = Literal["access", "refresh"]
 OnStale = Literal["reject", "ask_redis", "accept"]
+Source = Literal["header", "cookie"]
 
-_KEY_BYTES: dict[Algorithm, int] = {"HS256": 32, "HS384": 48, "HS512": 64}
+_KEYS = ("secret_key", "private_key", "public_key", "jwks_url")
 MOST_REPLICAS = 100
 """The most replicas that can be waited for."""
 
 _LONGEST_TTL = 10 * 366 * 86_400.0
 _SLACK = 0.1
-_FEWEST_CHARACTERS = 8
-_LONGEST_UNIT = 16
-
-# Long enough for HS256, and printed in documentation that many people copy from.
-_WELL_KNOWN_SECRETS = frozenset(
-    {
-        "09d25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88e8d3e7",
-        "a-string-secret-at-least-256-bits-long",
-        "a-valid-string-secret-that-is-at-least-512-bits-long-which-is-very-long",
-        "a-valid-string-secret-that-is-at-least-384-bits-long",
-        "your-256-bit-secret-your-256-bit-secret",
-        "your-super-secret-key-change-in-production",
-        "your-secret-key-change-this-in-production",
-        "your-secret-key-here-change-in-production",
-        "super-secret-key-change-this-in-production",
-        "change-this-to-a-secure-random-secret-key",
-        "please-change-this-secret-key-in-production",
-        "this-is-a-very-secret-key-change-it-now",
-        "abcdefghijklmnopqrstuvwxyz0123456789",
-        "abcdefghijklmnopqrstuvwxyz123456",
-        "0123456789abcdef0123456789abcdef",
-        "12345678901234567890123456789012",
-    }
-)
-
-_GENERATE = 'python -c "import secrets; print(secrets.token_urlsafe(64))"'
+_TOKEN = r"^[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,128}$"  # RFC 9110 §5.6.2  # noqa: S105
 
 
 class Settings(BaseSettings):
@@ -67,15 +45,34 @@ class Settings(BaseSettings):
         namespace: Prefix of every key and of the channel. Applications that share a Redis but
             not their revocations need different ones.
         secret_key: The HMAC key. At least as many bytes as the hash is long (RFC 7518 §3.2).
+        private_key: In its place, a key in PEM for RS256, PS256, ES256, EdDSA and their like.
+        public_key: What verifies the private key's signatures, in PEM. Alone, it makes an
+            application that checks and revokes tokens and cannot issue any.
+        key_id: The ``kid`` of the key (RFC 7515 §4.1.4), put into tokens.
+        previous_keys: Keys that were replaced, by their ``kid`` (``""`` for tokens without one).
+            Their tokens are accepted until they expire; remove a key then, or when it leaks.
+        jwks_url: In place of a key, where the issuer of all tokens publishes his
+            (RFC 7517 §5). It needs `issuer` and `audience`.
+        issuers: Outside issuers whose tokens are accepted beside the application's own.
+        claim_names: Other names of standard claims, by standard name; see `OutsideIssuer`.
+        rfc9068: Whether access tokens are those of RFC 9068 (``typ: at+jwt``), and only those
+            are accepted. It needs `issuer` and `audience`, and a ``client_id`` in `issue`.
         algorithms: Signature algorithms that are accepted (RFC 8725 §3.1); the first one signs.
+            By default what suits the key: HS256, RS256, ES256, ES384, ES512 or EdDSA.
         issuer: The ``iss`` claim, put into tokens and demanded of them (RFC 7519 §4.1.1).
         audience: The ``aud`` claim, put into tokens and demanded of them (RFC 7519 §4.1.3).
         leeway: Seconds by which the clocks of instances may differ; a token is accepted, and a
             revocation kept, this much longer than ``exp`` says.
         access_ttl: Lifetime of an access token, in seconds (15 minutes).
-        refresh_ttl: Lifetime of a refresh token, in seconds (30 days). A revoked session is
-            remembered for the longer of the two; after lowering them, revoke no session that
-            was begun before as long as its tokens live.
+        refresh_ttl: Lifetime of a refresh token, in seconds (30 days).
+        max_token_life: Tokens whose ``exp`` is further from their ``iat``, in seconds, are refused:
+            a session, or all tokens of a user, are remembered as revoked for that long. By
+            default the longer of the two lifetimes; when they are lowered, keep this at the old
+            value until the older tokens have expired.
+        rotation_grace: Seconds within which a refresh token may be exchanged again by the same
+            client, with the same result (RFC 9700 §4.14.2): two tabs that refresh at once. See
+            `RevokeBus.rotate`.
+        revocable_claims: Claims beside ``jti``, ``sid`` and ``sub`` that ``revoke_claim`` takes.
         denylist_enabled: Whether tokens are checked against revocations. Without it nothing
             connects to Redis, and ``revoke`` and ``rotate`` raise.
         checked_token_types: The token types whose revocation is checked.
@@ -95,6 +92,12 @@ class Settings(BaseSettings):
             at most, before it counts as done. ``revoke`` can have its own.
         max_entries: The most revocations that the copy holds. At this limit nothing that is
             alive is dropped: Redis is asked about every token that the copy does not refuse.
+        token_sources: Where guards look for a token: ``header`` and ``cookie``. A guard can have
+            its own. A token in two places at once is refused.
+        header_name: The header that a token comes in (RFC 6750 §2.1).
+        header_scheme: The word before the token; empty where the header holds nothing else.
+        query_parameter: Where a guard asks for it, the parameter that a token comes in.
+        cookies: Names and attributes of cookies; ``REVOKEBUS_COOKIES__SAMESITE=strict``.
         allow_allkeys_eviction: Whether to start on a Redis whose ``maxmemory-policy`` may drop
             any key, and with it revocations that nobody then knows of.
     """
@@ -104,6 +107,7 @@ class Settings(BaseSettings):
         frozen=True,
         extra="forbid",
         env_ignore_empty=True,
+        env_nested_delimiter="__",
         validate_default=True,
         # A value that is refused may be a secret: say which setting, never what was in it.
         hide_input_in_errors=True,
@@ -112,12 +116,23 @@ class Settings(BaseSettings):
     redis_url: str = Field(default="redis://localhost:6379/0", repr=False)
     namespace: str = Field(default="revokebus", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
     secret_key: SecretStr | str | None = None
+    private_key: SecretStr | str | None = None
+    public_key: str | None = None
+    key_id: str | None = Field(default=None, min_length=1, max_length=256)
+    previous_keys: Mapping[str, SecretStr | str] = Field(default_factory=dict)
+    jwks_url: str | None = None
+    issuers: Sequence[OutsideIssuer] = ()
+    claim_names: Mapping[StandardClaim, str] = Field(default_factory=dict)
+    rfc9068: bool = False
     algorithms: Annotated[Sequence[Algorithm], NoDecode] = Field(default=("HS256",), min_length=1)
-    issuer: str | None = Field(default=None, min_length=1)
+    issuer: str | None = Field(default=None, min_length=1, max_length=2048)
     audience: str | None = Field(default=None, min_length=1)
     leeway: float = Field(default=0.0, ge=0, le=3600)
     access_ttl: float = Field(default=15 * 60.0, gt=0, le=_LONGEST_TTL)
     refresh_ttl: float = Field(default=30 * 86_400.0, gt=0, le=_LONGEST_TTL)
+    max_token_life: float | None = Field(default=None, gt=0, le=_LONGEST_TTL)
+    rotation_grace: float = Field(default=0.0, ge=0, le=300)
+    revocable_claims: Annotated[Sequence[str], NoDecode] = ()
     denylist_enabled: bool = True
     checked_token_types: Annotated[Set[TokenType], NoDecode] = Field(
         default=frozenset({"access", "refresh"}), min_length=1
@@ -132,6 +147,11 @@ class Settings(BaseSettings):
     min_replicas: int = Field(default=0, ge=0, le=MOST_REPLICAS)
     max_entries: int = Field(default=1_000_000, ge=1)
     allow_allkeys_eviction: bool = False
+    token_sources: Annotated[Sequence[Source], NoDecode] = Field(default=("header",), min_length=1)
+    header_name: str = Field(default="Authorization", pattern=_TOKEN)
+    header_scheme: str = Field(default="Bearer", pattern=rf"^$|{_TOKEN}")
+    query_parameter: str = Field(default="access_token", pattern=r"^[A-Za-z0-9._~-]{1,128}$")
+    cookies: CookieSettings = CookieSettings()
 
     @property
     def longest_life(self) -> float:
@@ -140,22 +160,41 @@ class Settings(BaseSettings):
         Its lifetime is rounded up to whole seconds, the clocks of issuer and reader may differ
         by `leeway` each way, and the request that issues it may wait for Redis first.
         """
-        longest = max(self.access_ttl, self.refresh_ttl)
-        return longest + 1.0 + 2 * self.leeway + self.redis_timeout
+        return self.token_life + 1.0 + 2 * self.leeway + self.redis_timeout
+
+    @property
+    def token_life(self) -> float:
+        """The longest time between ``iat`` and ``exp`` of a token that is accepted, in seconds."""
+        return self.max_token_life or max(self.access_ttl, self.refresh_ttl)
 
     @property
     def uses_redis(self) -> bool:
         """Whether revocations are shared through Redis."""
         return parse_redis_url(self.redis_url).kind != "memory"
 
-    @property
-    def signing_key(self) -> str:
-        """The HMAC key in the clear."""
-        if not isinstance(self.secret_key, SecretStr):  # validated; for the type checker
-            raise TypeError("secret_key is not set")
-        return self.secret_key.get_secret_value()
+    def home_keys(self) -> HomeKeys | None:
+        """Return the application's own keys; None where `jwks_url` stands for them.
 
-    @field_validator("algorithms", "checked_token_types", mode="before")
+        Raises:
+            ValueError: A key cannot be used; the message names the setting.
+        """
+        current = {
+            name: _pem_lines(_plain(text))
+            for name in ("secret_key", "private_key", "public_key")
+            if (text := getattr(self, name)) is not None
+        }
+        if not current:
+            return None
+        return home_keys(
+            current=current,
+            former={kid: _pem_lines(_plain(text)) for kid, text in self.previous_keys.items()},
+            key_id=self.key_id,
+            algorithms=self.algorithms,
+        )
+
+    @field_validator(
+        "algorithms", "checked_token_types", "revocable_claims", "token_sources", mode="before"
+    )
     @classmethod
     def _split_commas(cls, value: object) -> object:
         if not isinstance(value, str):
@@ -164,9 +203,9 @@ class Settings(BaseSettings):
             return json.loads(value)
         return [part.strip() for part in value.split(",") if part.strip()]
 
-    @field_validator("algorithms")
+    @field_validator("algorithms", "revocable_claims", "token_sources", "issuers")
     @classmethod
-    def _freeze_algorithms(cls, value: Sequence[Algorithm]) -> Sequence[Algorithm]:
+    def _freeze(cls, value: Sequence[Any]) -> Sequence[Any]:
         return tuple(value)
 
     @field_validator("checked_token_types")
@@ -174,10 +213,20 @@ class Settings(BaseSettings):
     def _freeze_types(cls, value: Set[TokenType]) -> Set[TokenType]:
         return frozenset(value)
 
-    @field_validator("secret_key")
+    @field_validator("secret_key", "private_key")
     @classmethod
     def _hide_secret(cls, value: SecretStr | str | None) -> SecretStr | None:
         return SecretStr(value) if isinstance(value, str) else value
+
+    @field_validator("previous_keys")
+    @classmethod
+    def _hide_secrets(cls, value: Mapping[str, SecretStr | str]) -> Mapping[str, SecretStr]:
+        return {kid: SecretStr(_plain(text)) for kid, text in value.items()}
+
+    @field_validator("jwks_url")
+    @classmethod
+    def _check_jwks_url(cls, url: str | None) -> str | None:
+        return url if url is None else check_jwks_url(url)
 
     @field_validator("redis_url")
     @classmethod
@@ -194,29 +243,55 @@ class Settings(BaseSettings):
         return url
 
     @model_validator(mode="after")
-    def _check_secret_key(self) -> Self:
-        if self.secret_key is None:
+    def _check_keys(self) -> Self:
+        keys = [name for name in _KEYS if getattr(self, name) is not None]
+        if not keys:
             raise ValueError(
-                "secret_key (REVOKEBUS_SECRET_KEY) is not set and has no default; "
-                f"make one with: {_GENERATE}"
+                "secret_key (REVOKEBUS_SECRET_KEY) is not set and has no default; make one with: "
+                f"{GENERATE}; or set private_key, public_key or jwks_url"
             )
-        secret = self.signing_key
-        if not _can_sign(secret, self.algorithms):
+        if len(keys) > 1 and set(keys) != {"private_key", "public_key"}:
+            raise ValueError(f"{' and '.join(keys)} are set; only one of them can be the key")
+        self._choose_algorithms(keys[0])
+        if self.jwks_url:
+            self._check_outside_home()
+        else:
+            self.home_keys()
+        return self
+
+    def _choose_algorithms(self, key: str) -> None:
+        if "algorithms" in self.model_fields_set or key == "secret_key":
+            return
+        suits: Sequence[str] = ("RS256",)
+        if key != "jwks_url":
+            try:
+                suits = likely_algorithms(_pem_lines(_plain(getattr(self, key))))
+            except (ValueError, ImportError) as error:
+                raise ValueError(f"{key} (REVOKEBUS_{key.upper()}) {error}") from None
+        # The default of a frozen model that depends on another field.
+        self.__dict__["algorithms"] = tuple(suits)
+
+    def _check_outside_home(self) -> None:
+        if any(is_symmetric(each) for each in self.algorithms):
             raise ValueError(
-                "secret_key (REVOKEBUS_SECRET_KEY) cannot be an HMAC key: it looks like a public "
-                "key or a certificate, or is not valid UTF-8"
+                "algorithms (REVOKEBUS_ALGORITHMS): the keys at jwks_url are public and cannot be "
+                "HMAC secrets"
             )
-        algorithm = max(self.algorithms, key=_KEY_BYTES.__getitem__)
-        size, needed = len(secret.encode()), _KEY_BYTES[algorithm]
-        if size < needed:
+        if not (self.issuer and self.audience):
             raise ValueError(
-                f"secret_key (REVOKEBUS_SECRET_KEY) has {size} bytes, {algorithm} needs at least "
-                f"{needed} (RFC 7518 §3.2); make one with: {_GENERATE}"
+                "jwks_url (REVOKEBUS_JWKS_URL) needs issuer (REVOKEBUS_ISSUER) and audience "
+                "(REVOKEBUS_AUDIENCE): a token that was made for others would be accepted"
             )
-        if _is_guessable(secret):
+
+    @model_validator(mode="after")
+    def _check_issuers(self) -> Self:
+        names = [each.issuer for each in self.issuers]
+        if len({*names, self.issuer}) <= len(names):
+            raise ValueError("issuers (REVOKEBUS_ISSUERS): an issuer is named twice")
+        if self.rfc9068 and not (self.issuer and self.audience):
             raise ValueError(
-                "secret_key (REVOKEBUS_SECRET_KEY) is well known or repeats itself, so anyone "
-                f"can sign tokens; make one with: {_GENERATE}"
+                "rfc9068 (REVOKEBUS_RFC9068) needs issuer (REVOKEBUS_ISSUER) and audience "
+                "(REVOKEBUS_AUDIENCE): both are in every such token (RFC 9068 §2.2)"
             )
         return self
 
@@ -239,18 +314,10 @@ class Settings(BaseSettings):
         return self
 
 
-def _is_guessable(secret: str) -> bool:
-    if secret.lower() in _WELL_KNOWN_SECRETS or len(set(secret)) < _FEWEST_CHARACTERS:
-        return True
-    # A string is a repetition exactly if it stands inside its own double, shifted.
-    return 0 < (secret + secret).find(secret, 1) <= _LONGEST_UNIT
+def _plain(text: SecretStr | str) -> str:
+    return text.get_secret_value() if isinstance(text, SecretStr) else text
 
 
-def _can_sign(secret: str, algorithms: Sequence[Algorithm]) -> bool:
-    try:
-        for algorithm in algorithms:
-            # A short key is told apart later, with its length.
-            jwt.get_algorithm_by_name(algorithm).prepare_key(secret)
-    except (jwt.PyJWTError, UnicodeError):
-        return False
-    return True
+def _pem_lines(text: str) -> str:
+    """Return `text` with real line ends, where an environment variable could not hold them."""
+    return text.replace("\\n", "\n") if text.startswith("-----BEGIN") else text

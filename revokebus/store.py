@@ -17,7 +17,7 @@ from revokebus.continuity import Position, Row
 from revokebus.errors import OtherDataSetError, RefusedError, StoreError, UnsettledError, WireError
 from revokebus.keys import Keys
 from revokebus.primary import Primary
-from revokebus.revocation import Spending
+from revokebus.revocation import Spending, Spent
 from revokebus.subscription import Subscription
 from revokebus.wire import (
     FORMAT_VERSION,
@@ -45,9 +45,10 @@ if TYPE_CHECKING:
 
     from revokebus.clock import Clock
     from revokebus.primary import Server
-    from revokebus.revocation import Revocation
+    from revokebus.revocation import Revocation, Target
     from revokebus.scripts import Argument
     from revokebus.settings import Settings
+    from revokebus.upstream import Terms
 
 Answer = TypeVar("Answer")
 
@@ -56,8 +57,8 @@ LONGEST_PAUSE = 1.1
 """The longest time between the starts of two ticks, in intervals."""
 
 _BATCH_ROWS = 500
-# A character takes 12 bytes at most (two escaped surrogates), a row's syntax less than 64.
-_BATCH_BYTES, _CHARACTER_BYTES, _ROW_BYTES = MAX_BYTES // 2, 12, 64
+# A character takes 12 bytes at most (two escaped surrogates), a row's syntax less than 96.
+_BATCH_BYTES, _CHARACTER_BYTES, _ROW_BYTES = MAX_BYTES // 2, 12, 96
 _SCAN_COUNT = 1000
 _TURN_MILLISECONDS = 10_000
 _TICK_DEADLINE = 0.5
@@ -167,7 +168,7 @@ class Store:
             self.acknowledged.remember(written, self._clock.elapsed(), revocations)
 
     async def _write_batch(self, batch: Sequence[Revocation], epoch: str, min_replicas: int) -> Any:
-        keys, args = self._write_arguments(batch, epoch, single_use=False)
+        keys, args = self._write_arguments(batch, epoch)
         if not min_replicas:
             return await self._ask(
                 lambda redis: scripts.WRITE.run(redis, keys, args), again=True
@@ -183,19 +184,36 @@ class Store:
 
         return await self._ask(write_and_wait, again=True)
 
-    async def spend(self, spent: Revocation, unless: Sequence[Revocation], epoch: str) -> Spending:
-        """Write `spent` if neither it nor any of `unless` is recorded, in one step.
+    async def spend(
+        self, spent: Revocation, unless: Sequence[Target], epoch: str, terms: Terms
+    ) -> Spent:
+        """Write `spent` if neither it nor what refuses its token is recorded, in one step.
 
         Not tried again after an error: a lost answer would look like somebody else's attempt.
+
+        Args:
+            spent: What says that the token is used.
+            unless: What the token could be refused by.
+            epoch: As for `write`.
+            terms: When a cut-off refuses it, and what to leave for a second attempt.
 
         Raises:
             OtherDataSetError: As for `write`.
         """
-        keys, args = self._write_arguments([spent], epoch, single_use=True)
-        keys += [self._keys.record(revocation) for revocation in unless]
-        row, outcome, _ = await self._ask(lambda redis: scripts.WRITE.run(redis, keys, args))
+        keys, args = self._write_arguments([spent], epoch)
+        keys.append(self._keys.grace(str(spent.value)))
+        keys += [self._keys.record(target) for target in unless]
+        whole = "1" if terms.since == math.floor(terms.since) else "0"
+        args += [terms.since, whole, math.ceil(1000 * terms.grace), terms.note]
+        answer = await self._ask(lambda redis: scripts.SPEND.run(redis, keys, args))
+        row, outcome, _, *note = answer
         self._remember(row, outcome, [spent])
-        return Spending(outcome.decode())
+        return Spent(Spending(outcome.decode()), note[0] if note else None)
+
+    async def spent_note(self, jti: str) -> bytes | None:
+        """Return what the one who spent the token `jti` has left, as long as that is kept."""
+        note = await self._ask(lambda redis: redis.get(self._keys.grace(jti)))
+        return cast("bytes | None", note)
 
     async def push(self, epoch: str, revocations: Sequence[Revocation]) -> None:
         """Publish `revocations` that Redis would not record; nothing is proven by it."""
@@ -208,7 +226,7 @@ class Store:
         await self._ask(lambda redis: redis.publish(self._keys.channel, message))
 
     def _write_arguments(
-        self, revocations: Sequence[Revocation], epoch: str, *, single_use: bool
+        self, revocations: Sequence[Revocation], epoch: str
     ) -> tuple[list[bytes | str], list[Argument]]:
         now = self._clock.wall()
         keys: list[bytes | str] = [*self._keys.data_set]
@@ -216,12 +234,11 @@ class Store:
             *self._data_set_arguments(),
             epoch,
             self._keys.channel,
-            "1" if single_use else "0",
             self._retention,
             encode_payload(revocations),
         ]
         for revocation in revocations:
-            keys.append(self._keys.record(revocation))
+            keys.append(self._keys.record(revocation.target))
             args += [encode_payload([revocation]), revocation.expires_at]
             args.append(revocation.expires_at - now)
         return keys, args
@@ -327,11 +344,11 @@ class Store:
                 lambda redis: redis.set(self._keys.heartbeat, "1", ex=self._heartbeat_life)
             )
 
-    async def has_record(self, revocations: Sequence[Revocation], epoch: str) -> bool:
-        """Return whether any of `revocations` has a record, readable or not.
+    async def recorded(self, targets: Sequence[Target], epoch: str) -> list[Revocation | None]:
+        """Return what is recorded for any of `targets`; None for a record that cannot be read.
 
         Args:
-            revocations: Those to look for.
+            targets: Those to look for.
             epoch: The data set that the copy belongs to; empty where it belongs to none.
 
         Raises:
@@ -340,25 +357,29 @@ class Store:
         """
         names = self._keys
         keys: list[bytes | str] = [names.meta, names.hold, names.repair]
-        keys += [names.record(each) for each in revocations]
+        keys += [names.record(target) for target in targets]
         args: list[Argument] = [self._settling, _TURN_MILLISECONDS, epoch]
-        outcome, *rest = await self._ask(lambda redis: scripts.HAS.run(redis, keys, args))
+        outcome, found, *rest = await self._ask(lambda redis: scripts.HAS.run(redis, keys, args))
         if outcome == b"other":
             raise OtherDataSetError
         if unsettled := _unsettled(*rest):
             raise unsettled
-        return bool(outcome == b"recorded")
+        return [
+            _read_record(payload, target)
+            for payload, target in zip(found, targets, strict=False)
+            if payload is not None
+        ]
 
     async def missing(self, revocations: Sequence[Revocation]) -> list[Revocation]:
         """Return those of `revocations` that have no record, or one that ends before they do."""
         if not revocations:
             return []
-        keys = [self._keys.record(each) for each in revocations]
-        payloads = await self._ask(lambda redis: redis.mget(keys))
+        keys = [self._keys.record(each.target) for each in revocations]
+        payloads = cast("list[bytes | None]", await self._ask(lambda redis: redis.mget(keys)))
         return [
             each
             for each, payload in zip(revocations, payloads, strict=True)
-            if not _covers(cast("bytes | None", payload), each)
+            if not ((held := _read_record(payload or b"", each.target)) and held.covers(each))
         ]
 
     @contextlib.asynccontextmanager
@@ -405,6 +426,13 @@ class Store:
             in_place=lambda: self._primary.is_current(server),
         ) as subscription:
             yield subscription
+
+    async def subscribers(self) -> int:
+        """Return how many processes are subscribed to the channel."""
+        ((_, count),) = await self._ask(
+            lambda redis: cast("Awaitable[Any]", redis.pubsub_numsub(self._keys.channel))
+        )
+        return int(count)
 
     def doubt_primary(self) -> None:
         """Ask who is primary before the next request."""
@@ -455,13 +483,12 @@ def _unsettled(left: int, repairing: int) -> UnsettledError | None:
     return None
 
 
-def _covers(payload: bytes | None, revocation: Revocation) -> bool:
+def _read_record(payload: bytes, target: Target) -> Revocation | None:
     try:
-        (held,) = decode_payload(payload or b"")
+        (held,) = decode_payload(payload)
     except (WireError, ValueError):
-        return False
-    same = (held.claim, held.value) == (revocation.claim, revocation.value)
-    return same and held.expires_at >= revocation.expires_at
+        return None
+    return held if held.target == target else None
 
 
 def _batches(revocations: Sequence[Revocation]) -> Iterator[list[Revocation]]:
@@ -469,7 +496,8 @@ def _batches(revocations: Sequence[Revocation]) -> Iterator[list[Revocation]]:
     batch: list[Revocation] = []
     size = 0
     for revocation in revocations:
-        needed = _CHARACTER_BYTES * (len(revocation.claim) + len(revocation.value)) + _ROW_BYTES
+        characters = sum(len(str(each)) for each in revocation.target)
+        needed = _CHARACTER_BYTES * characters + _ROW_BYTES
         if batch and (len(batch) == _BATCH_ROWS or size + needed > _BATCH_BYTES):
             yield batch
             batch, size = [], 0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from revokebus.revocation import Revocation
+    from revokebus.revocation import Revocation, Target
     from revokebus.store import Store, Written
 
 logger = logging.getLogger("revokebus")
@@ -21,21 +21,20 @@ class Unsaved:
     """The revocations that are still to be written."""
 
     def __init__(self) -> None:
-        self._revocations: dict[tuple[str, str], Revocation] = {}
+        self._revocations: dict[Target, Revocation] = {}
 
     def __len__(self) -> int:
         return len(self._revocations)
 
     def add(self, revocations: Iterable[Revocation]) -> None:
-        """Remember `revocations`; of two for the same tokens the one that lives longer."""
+        """Remember `revocations`; of two for the same tokens what both refuse."""
         for each in revocations:
-            known = self._revocations.get((each.claim, each.value))
-            if known is None or known.expires_at < each.expires_at:
-                self._revocations[each.claim, each.value] = each
+            target = each.target
+            self._revocations[target] = each.merged(self._revocations.get(target))
 
-    def holds(self, revocation: Revocation) -> bool:
-        """Return whether the claim and value of `revocation` are still to be written."""
-        return (revocation.claim, revocation.value) in self._revocations
+    def get(self, target: Target) -> Revocation | None:
+        """Return what is still to be written for `target`."""
+        return self._revocations.get(target)
 
     async def save(self, store: Store, epoch: str) -> Written | None:
         """Write some of them; return what became of it, or None where there are none.

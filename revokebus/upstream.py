@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from revokebus.report import Finding
-    from revokebus.revocation import Revocation, Spending
+    from revokebus.revocation import Revocation, Spent, Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,21 @@ class Health:
     unsaved: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """Under which terms a single-use token is spent.
+
+    Attributes:
+        since: The moment that cut-offs are compared with, see `revocation.is_refused`.
+        grace: Seconds for which `note` is kept; 0 for not at all.
+        note: What whoever comes second is given.
+    """
+
+    since: float
+    grace: float = 0.0
+    note: bytes = b""
+
+
 class Upstream(Protocol):
     """Keeps a `Denylist` fresh and revocations durable.
 
@@ -69,15 +84,26 @@ class Upstream(Protocol):
             StoreError: They are not durable; they will be written later if this process lives.
         """
 
-    async def spend(self, spent: Revocation, unless: Sequence[Revocation]) -> Spending:
-        """Make `spent` durable if neither it nor any of `unless` is, in one step.
+    async def spend(self, spent: Revocation, unless: Sequence[Target], terms: Terms) -> Spent:
+        """Make `spent` durable if neither it nor what refuses its token is, in one step.
 
         Raises:
             StoreError: It is not known which.
         """
 
-    async def has_record(self, revocations: Sequence[Revocation]) -> bool:
-        """Ask the durable records, not the copy, whether any of `revocations` is there.
+    async def refuses(self, targets: Sequence[Target], since: float) -> bool:
+        """Ask the durable records, not the copy, whether a token is refused.
+
+        Args:
+            targets: What it could be refused by.
+            since: The moment that cut-offs are compared with, see `revocation.is_refused`.
+
+        Raises:
+            StoreError: It is not known.
+        """
+
+    async def instances(self) -> int:
+        """Return how many processes are told of revocations at this moment, with this one.
 
         Raises:
             StoreError: It is not known.

@@ -2,20 +2,52 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import math
-from typing import TYPE_CHECKING
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, get_args
 
 import jwt
-from cachetools import TLRUCache
+from cachetools import LRUCache, TLRUCache
 
-from revokebus.claims import MAX_TOKEN_LENGTH, parse_token
+from revokebus import strict_json
+from revokebus.algorithms import Algorithm
+from revokebus.claims import MAX_TOKEN_LENGTH
 from revokebus.errors import ExpiredTokenError, InvalidTokenError
+from revokebus.jwks import RemoteKeyring, UnknownKeyError
+from revokebus.trust import trusted_issuers
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from revokebus.claims import AccessToken, RefreshToken
     from revokebus.clock import Clock
     from revokebus.settings import Settings
+    from revokebus.trust import Trust
+
+_COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")  # RFC 7515 §7.1
+_HEADERS_KEPT = 64
+_LONGEST_KID = 1024
+_ALGORITHMS = frozenset(get_args(Algorithm))
+
+# The last character of base64 has bits that mean nothing; one way of writing them is canonical.
+_LAST_CHARACTERS = {0: None, 2: frozenset("AQgw"), 3: frozenset("AEIMQUYcgkosw048")}
+
+# ``at+jwt`` is an access token (RFC 9068 §2.1); other types are no token for here (RFC 8725 §3.11).
+_TYPES = frozenset({None, "jwt", "at+jwt", "application/jwt", "application/at+jwt"})
+
+# A header that brings its own key, or changes what is signed, is not one that we accept
+# (RFC 8725 §3.10, RFC 7515 §4.1.11, RFC 7797).
+_REFUSED_PARAMETERS = frozenset({"crit", "b64", "jwk", "jku", "x5u", "enc", "zip"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Header:
+    algorithm: str
+    kid: str | None
+    typ: str | None
 
 
 class Verifier:
@@ -26,33 +58,44 @@ class Verifier:
     of the token, not the token. Time is checked on every call, cached or not.
 
     Args:
-        settings: Key, algorithms, issuer, audience, leeway and the size of the cache.
+        settings: Keys, algorithms, issuers, audiences, leeway and the size of the cache.
         clock: Tells the wall time.
     """
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
-        self._key = settings.signing_key
-        self._algorithms = list(settings.algorithms)
-        self._issuer = settings.issuer
-        self._audience = settings.audience
         self._leeway = settings.leeway
+        self._longest = settings.token_life
         self._clock = clock
-        self._jwt = jwt.PyJWT(
-            # Times are ours to check: on every call, also for a token that is in the cache.
-            options={"verify_exp": False, "verify_nbf": False, "verify_iat": False}
-        )
+        self._jws = jwt.PyJWS()
+        self._headers: LRUCache[str, _Header] = LRUCache(_HEADERS_KEPT)
         self._verified: TLRUCache[bytes, AccessToken | RefreshToken] = TLRUCache(
             settings.verified_cache_size,
             ttu=lambda _digest, token, _now: token.expires_at + settings.leeway,
             timer=clock.wall,
         )
+        self._home, *others = trusted_issuers(settings, clock, self.forget)
+        self._others = {trust.issuer: trust for trust in others}
+        self.issuers = frozenset(trust.issuer or "" for trust in (self._home, *others))
+        keyrings = [trust.keyring for trust in (self._home, *others)]
+        self.remote_keyrings: Sequence[RemoteKeyring] = [
+            keyring for keyring in keyrings if isinstance(keyring, RemoteKeyring)
+        ]
+
+    def forget(self) -> None:
+        """Verify every token anew: the keys are others than before."""
+        self._verified.clear()
+
+    def seen(self) -> list[AccessToken | RefreshToken]:
+        """Return the tokens that were verified lately and may still be used."""
+        return list(self._verified.values())
 
     def verify(self, encoded: str) -> AccessToken | RefreshToken:
         """Return the token that `encoded` is.
 
         Raises:
             ExpiredTokenError: Its ``exp`` has passed, leeway included.
-            InvalidTokenError: It is anything but a genuine token of this application.
+            UnknownKeyError: Its issuer may have published the key since.
+            InvalidTokenError: It is anything but a genuine token for this application.
         """
         token = self.verify_signature(encoded)
         self.check_time(token)
@@ -68,36 +111,97 @@ class Verifier:
         now = self._clock.wall()
         if token.expires_at + self._leeway <= now:
             raise ExpiredTokenError
-        # Whole seconds, as PyJWT compares: another instance's clock may be a moment ahead.
-        if math.floor(max(token.issued_at, token.not_before)) > now + self._leeway:
+        # Whole seconds, as PyJWT compares: another instance's clock may be a moment ahead. By
+        # twice the leeway, because a sign-in is put after a cut-off that was made with it.
+        if math.floor(token.issued_at) > now + 2 * self._leeway:
+            raise InvalidTokenError("Token is not yet valid")
+        if math.floor(token.not_before) > now + self._leeway:
             raise InvalidTokenError("Token is not yet valid")
 
     def verify_signature(self, encoded: str) -> AccessToken | RefreshToken:
         """Return the token that `encoded` is, expired or not.
 
         Raises:
-            InvalidTokenError: It is anything but a genuine token of this application.
+            UnknownKeyError: Its issuer may have published the key since.
+            InvalidTokenError: It is anything but a genuine token for this application.
         """
         if len(encoded) > MAX_TOKEN_LENGTH or not encoded.isascii():
             raise InvalidTokenError
         digest = hashlib.sha256(encoded.encode("ascii")).digest()
         token = self._verified.get(digest)
         if token is None:
-            token = parse_token(self._decode(encoded))
+            token = self._decode(encoded)
             if self._verified.maxsize:
                 self._verified[digest] = token
         return token
 
-    def _decode(self, encoded: str) -> dict[str, object]:
+    def _decode(self, encoded: str) -> AccessToken | RefreshToken:
         try:
-            return self._jwt.decode(
-                encoded,
-                self._key,
-                algorithms=self._algorithms,
-                audience=self._audience,
-                issuer=self._issuer,
-                options={"require": ["sub", "iat", "exp", "jti", "sid", "type"]},
-            )
+            return self._read(encoded)
+        except UnknownKeyError:
+            raise
         except Exception:  # noqa: BLE001 - whatever a client's bytes make a decoder raise
             # The cause is dropped: its message can quote the token.
             raise InvalidTokenError from None
+
+    def _read(self, encoded: str) -> AccessToken | RefreshToken:
+        if not _COMPACT.fullmatch(encoded):
+            raise InvalidTokenError
+        signed, _, signature = encoded.rpartition(".")
+        head, _, payload = signed.partition(".")
+        header = self._header(head)
+        _check_canonical(signature)
+        # Read, and not believed, before the signature is checked: it says whose keys to take.
+        claims = strict_json.loads(_decoded(payload))
+        trust = self._trust_in(claims)
+        if header.algorithm not in trust.algorithms:
+            raise InvalidTokenError
+        self._check_signature(encoded, header, trust)
+        token = trust.read(claims, typ=header.typ, signed=signed.encode("ascii"))
+        if token.expires_at - token.issued_at > self._longest + 1 + 2 * self._leeway:
+            raise InvalidTokenError  # its revocation might be forgotten before it expires
+        return token
+
+    def _trust_in(self, claims: dict[str, Any]) -> Trust:
+        issuer = claims.get("iss")
+        return self._others.get(issuer, self._home) if isinstance(issuer, str) else self._home
+
+    def _check_signature(self, encoded: str, header: _Header, trust: Trust) -> None:
+        for key in trust.keyring.find(header.kid, header.algorithm):
+            try:
+                self._jws.decode_complete(encoded, key, algorithms=[header.algorithm])
+            except jwt.InvalidSignatureError:
+                continue
+            return
+        raise InvalidTokenError
+
+    def _header(self, segment: str) -> _Header:
+        header = self._headers.get(segment)
+        if header is None:
+            header = self._headers[segment] = _parse_header(strict_json.loads(_decoded(segment)))
+        return header
+
+
+def _parse_header(header: dict[str, Any]) -> _Header:
+    if _REFUSED_PARAMETERS.intersection(header):
+        raise InvalidTokenError
+    algorithm, kid, typ = header.get("alg"), header.get("kid"), header.get("typ")
+    if not isinstance(algorithm, str) or algorithm not in _ALGORITHMS:
+        raise InvalidTokenError
+    if kid is not None and (not isinstance(kid, str) or len(kid) > _LONGEST_KID):
+        raise InvalidTokenError
+    typ = typ.lower() if isinstance(typ, str) else typ
+    if typ not in _TYPES:
+        raise InvalidTokenError
+    return _Header(algorithm, kid, typ)
+
+
+def _decoded(segment: str) -> bytes:
+    _check_canonical(segment)
+    return base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4))
+
+
+def _check_canonical(segment: str) -> None:
+    last = _LAST_CHARACTERS[len(segment) % 4]  # a KeyError where no bytes are so long
+    if last is not None and segment[-1] not in last:
+        raise InvalidTokenError

@@ -1,8 +1,10 @@
 """Revocations to bytes and back: the log's rows, the records and the channel's messages.
 
-A *payload* is the version, a space, and a JSON array of rows ``[claim, value, expires_at]``.
-JSON keeps any character of a claim's value apart from the syntax. The log and the records hold
-payloads. A *message* on the channel puts the payload behind its place in the log::
+A *payload* is the version, a space, and a JSON array of rows
+``[issuer, claim, value, expires_at, issued_before]``, where the last is null if all tokens are
+refused. JSON keeps any character of a claim's value apart from the syntax. The log and the records
+hold payloads; the write script reads the two numbers at the end of a record. A *message* on the
+channel puts the payload behind its place in the log::
 
     RB <epoch> <previous row's id> <this row's id> <payload>
 
@@ -17,12 +19,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from revokebus.errors import WireError
-from revokebus.revocation import Revocation
+from revokebus.revocation import Revocation, kind_and_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """The version of payloads and messages; a reader ignores every other."""
 
 MAX_BYTES = 1024 * 1024
@@ -32,6 +34,7 @@ MAX_EXPIRES_AT = 253_402_300_800.0
 """The end of the year 9999, the last moment that a record may live to."""
 
 _MAX_CLAIM = 256
+_MAX_ISSUER = 2048
 _MAX_VALUE = 8192
 _PREFIX = b"%d " % FORMAT_VERSION
 _ROW_ID = re.compile(rb"(\d{1,20})-(\d{1,20})", re.ASCII)
@@ -53,7 +56,7 @@ class Message:
 
 def encode_payload(revocations: Iterable[Revocation]) -> bytes:
     """Return the payload that carries `revocations`."""
-    rows = [[r.claim, r.value, r.expires_at] for r in revocations]
+    rows = [[r.issuer, r.claim, r.value, r.expires_at, r.issued_before] for r in revocations]
     return _PREFIX + json.dumps(rows, separators=(",", ":"), allow_nan=False).encode("ascii")
 
 
@@ -77,23 +80,26 @@ def decode_payload(payload: bytes) -> list[Revocation]:
 
 
 def _decode_row(row: object) -> Revocation:
-    if not isinstance(row, list) or len(row) != 3:  # noqa: PLR2004 - claim, value, expires_at
+    if not isinstance(row, list) or len(row) != 5:  # noqa: PLR2004 - see the module's docstring
         raise WireError("type")
-    claim, value, expires_at = row
+    issuer, claim, value, expires_at, issued_before = row
+    if not isinstance(issuer, str) or len(issuer) > _MAX_ISSUER:
+        raise WireError("issuer")
     if not isinstance(claim, str) or not 0 < len(claim) <= _MAX_CLAIM:
         raise WireError("claim")
-    if not isinstance(value, str) or not 0 < len(value) <= _MAX_VALUE:
+    if kind_and_text(value) is None or value == "" or len(str(value)) > _MAX_VALUE:
         raise WireError("value")
-    return Revocation(claim, value, _decode_expiry(expires_at))
+    cut_off = None if issued_before is None else _decode_moment(issued_before, "issued_before")
+    return Revocation(claim, value, _decode_moment(expires_at, "expires_at"), cut_off, issuer)
 
 
-def _decode_expiry(expires_at: object) -> float:
+def _decode_moment(moment: object, name: str) -> float:
     # A bool is an int to Python. The comparison also refuses NaN and integers beyond a float.
-    if isinstance(expires_at, bool) or not isinstance(expires_at, int | float):
-        raise WireError("expires_at")
-    if not 0 < expires_at <= MAX_EXPIRES_AT:
-        raise WireError("expires_at")
-    return float(expires_at)
+    if isinstance(moment, bool) or not isinstance(moment, int | float):
+        raise WireError(name)
+    if not 0 < moment <= MAX_EXPIRES_AT:
+        raise WireError(name)
+    return float(moment)
 
 
 def decode_message(message: bytes) -> Message:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING, Any, Protocol
 
+from revokebus.wire import FORMAT_VERSION
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
@@ -18,7 +20,12 @@ def settle(redis_server: RedisServer, namespace: str = "revokebus") -> None:
     """Make a data set that is old, so that a first start need not wait for others."""
     with redis_server.client() as client:
         server = client.info("server")["run_id"]
-        meta = {"epoch": secrets.token_hex(16), "format": "1", "began": "1", "server": server}
+        meta = {
+            "epoch": secrets.token_hex(16),
+            "format": str(FORMAT_VERSION),
+            "began": "1",
+            "server": server,
+        }
         client.hset(f"{{{namespace}}}:meta", mapping=meta)
 
 

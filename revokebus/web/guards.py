@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Generic, Never, NoReturn
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Generic, Literal, Never, NoReturn, overload
 
 from fastapi.openapi.models import HTTPBearer
 from fastapi.security.base import SecurityBase
@@ -11,72 +12,149 @@ from fastapi.security.base import SecurityBase
 from fastapi.security.oauth2 import SecurityScopes  # noqa: TC002
 from starlette.requests import HTTPConnection  # noqa: TC002
 
+from revokebus.checker import AnyToken
 from revokebus.claims import AccessToken, RefreshToken, check_scopes
-from revokebus.engine import AnyToken, Engine
-from revokebus.errors import ConfigurationError, InsufficientScopeError
+from revokebus.engine import Engine
+from revokebus.errors import (
+    ConfigurationError,
+    InsufficientScopeError,
+    MissingTokenError,
+    StaleSignInError,
+)
 from revokebus.settings import OnStale  # noqa: TC001 - FastAPI reads it, see _CallIt
-from revokebus.web.bearer import HTTP_ERRORS, bearer_token, http_error
+from revokebus.web.cookies import check_same_site
+from revokebus.web.refusals import HTTP_ERRORS, http_error, websocket_error
+from revokebus.web.sources import find_token
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fastapi import HTTPException, WebSocketException
+
+    from revokebus.web.refusals import HttpError
+    from revokebus.web.sources import Source
 
 STATE_NAME = "revokebus"
 """The attribute of ``app.state`` that is the bus."""
 
+_SOURCES = ("header", "cookie", "query")
 
-class TokenGuard(SecurityBase, Generic[AnyToken]):
-    """A FastAPI dependency whose value is the verified token.
+
+@dataclass(frozen=True, slots=True)
+class Demands:
+    """What a route demands of its token.
+
+    Attributes:
+        scopes: Scopes that it must all have.
+        on_stale: What to do where the copy is too old; None for the setting.
+        fresh: Whether its owner must have signed in for it, and not refreshed.
+        max_age: For how many seconds after the sign-in it counts; None for as long as it lives.
+        sources: Where it may come from; None for the setting.
+    """
+
+    scopes: tuple[str, ...] = ()
+    on_stale: OnStale | None = None
+    fresh: bool = False
+    max_age: float | None = None
+    sources: tuple[Source, ...] | None = None
+
+
+class Guard(SecurityBase, Generic[AnyToken]):
+    """What guards have in common.
 
     As a security scheme it also shows in OpenAPI. Two guards that demand the same are equal, so
     that FastAPI asks only once in a request.
 
     Args:
         token_type: The type of token that opens the route.
-        scopes: The scopes that the token must all have.
-        on_stale: What to do where the copy is too old; the setting by default.
+        demands: What else the route demands.
     """
 
-    def __init__(
-        self,
-        token_type: type[AnyToken],
-        scopes: tuple[str, ...] = (),
-        on_stale: OnStale | None = None,
-    ) -> None:
+    is_optional = False
+
+    def __init__(self, token_type: type[AnyToken], demands: Demands) -> None:
         self.model = HTTPBearer(bearerFormat="JWT", description=f"A JWT of type {token_type.type}.")
         self.scheme_name = f"{token_type.type.capitalize()}Token"
+        self.demands = demands
         self._token_type = token_type
-        self._scopes = scopes
-        self._on_stale = on_stale
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, TokenGuard):
+        if not isinstance(other, Guard):
             return NotImplemented
-        return self._demands() == other._demands()
+        return self._identity() == other._identity()
 
     def __hash__(self) -> int:
-        return hash(self._demands())
+        return hash(self._identity())
 
-    def _demands(self) -> tuple[object, ...]:
-        return self._token_type, self._scopes, self._on_stale
+    def _identity(self) -> tuple[object, ...]:
+        return self._token_type, self.demands, self.is_optional
+
+    async def authenticate(self, connection: HTTPConnection, scopes: Sequence[str]) -> AnyToken:
+        """Return the request's token.
+
+        Args:
+            connection: The request.
+            scopes: Further scopes, of a ``Security(guard, scopes=[...])`` around this one.
+
+        Raises:
+            HttpError: It may not pass.
+            ConfigurationError: No bus is attached.
+        """
+        bus, demands = bus_of(connection), self.demands
+        sources = demands.sources or bus.settings.token_sources
+        found = find_token(connection, bus.settings, sources, self._token_type)
+        token = await bus.authenticate(found.encoded, self._token_type, on_stale=demands.on_stale)
+        if found.source == "cookie":
+            check_same_site(connection, token, bus.settings.cookies)
+        required = (*demands.scopes, *scopes)
+        if not token.scopes.issuperset(required):
+            raise InsufficientScopeError(required)
+        if demands.fresh and not token.fresh:
+            raise StaleSignInError
+        if demands.max_age is not None and bus.sign_in_age(token) > demands.max_age:
+            raise StaleSignInError(demands.max_age)
+        return token
+
+
+class TokenGuard(Guard[AnyToken]):
+    """A FastAPI dependency whose value is the verified token."""
 
     async def __call__(self, connection: HTTPConnection, route: SecurityScopes) -> AnyToken:
         """Return the request's token.
 
         Args:
-            connection: The request.
+            connection: The request, or the opening of a WebSocket.
             route: Further scopes, of a ``Security(guard, scopes=[...])`` around this one.
 
         Raises:
-            fastapi.HTTPException: 401, 403 or 503, see `http_error`.
+            fastapi.HTTPException: 400, 401, 403 or 503, see `http_error`.
+            fastapi.WebSocketException: On a WebSocket, see `websocket_error`.
             ConfigurationError: No bus is attached.
         """
-        bus = bus_of(connection)
         try:
-            encoded = bearer_token(connection.scope["headers"])
-            token = await bus.authenticate(encoded, self._token_type, on_stale=self._on_stale)
-            required = (*self._scopes, *route.scopes)
-            if not token.scopes.issuperset(required):
-                raise InsufficientScopeError(required)
+            return await self.authenticate(connection, route.scopes)
         except HTTP_ERRORS as error:
-            raise http_error(error) from error
-        return token
+            raise _refusal(connection, error) from error
+
+
+class OptionalTokenGuard(Guard[AnyToken]):
+    """A FastAPI dependency whose value is the verified token, or None where there is none."""
+
+    is_optional = True
+
+    async def __call__(self, connection: HTTPConnection, route: SecurityScopes) -> AnyToken | None:
+        """Return the request's token, or None; for the rest see `TokenGuard`."""
+        try:
+            return await self.authenticate(connection, route.scopes)
+        except MissingTokenError:
+            return None
+        except HTTP_ERRORS as error:
+            raise _refusal(connection, error) from error
+
+
+def _refusal(connection: HTTPConnection, error: HttpError) -> HTTPException | WebSocketException:
+    is_websocket = connection.scope["type"] == "websocket"
+    return websocket_error(error) if is_websocket else http_error(error)
 
 
 def bus_of(connection: HTTPConnection) -> Engine:
@@ -105,29 +183,89 @@ class _CallIt:
         raise TypeError("write Depends(require_access()), with the inner parentheses")
 
 
+@overload
 def require_access(
-    *scopes: Annotated[str, _CallIt()], on_stale: OnStale | None = None
-) -> TokenGuard[AccessToken]:
+    *scopes: Annotated[str, _CallIt()],
+    optional: Literal[False] = False,
+    fresh: bool = False,
+    max_age: float | None = None,
+    on_stale: OnStale | None = None,
+    sources: Sequence[Source] | None = None,
+) -> TokenGuard[AccessToken]: ...
+
+
+@overload
+def require_access(
+    *scopes: Annotated[str, _CallIt()],
+    optional: Literal[True],
+    fresh: bool = False,
+    max_age: float | None = None,
+    on_stale: OnStale | None = None,
+    sources: Sequence[Source] | None = None,
+) -> OptionalTokenGuard[AccessToken]: ...
+
+
+def require_access(
+    *scopes: Annotated[str, _CallIt()],
+    optional: bool = False,
+    fresh: bool = False,
+    max_age: float | None = None,
+    on_stale: OnStale | None = None,
+    sources: Sequence[Source] | None = None,
+) -> TokenGuard[AccessToken] | OptionalTokenGuard[AccessToken]:
     """Return a dependency that demands an access token.
 
     Args:
         scopes: Scopes that the token must all have.
+        optional: Whether a request without a token passes, with None as the token. One that
+            has a bad or a revoked token does not.
+        fresh: Whether the token must be of the sign-in itself, `issue(fresh=True)`, and not of a
+            refresh.
+        max_age: For how many seconds after the sign-in the route opens (``auth_time``).
         on_stale: What this route does where the revocations here are too old to decide; by
             default what ``Settings.on_stale`` says.
+        sources: Where the token may come from: ``header``, ``cookie``, and ``query`` only where
+            it is named here; by default what ``Settings.token_sources`` says.
 
     The dependency answers 401 with an RFC 6750 challenge for a missing, malformed, expired or
-    revoked token and for one of another type; 403 where a scope is missing; 503 with
-    ``Retry-After`` where the revocations here are too old to decide.
+    revoked token, for one of another type, and where a new sign-in is needed (RFC 9470); 400 for
+    more than one token; 403 where a scope is missing, or the CSRF header of a token in a cookie;
+    503 with ``Retry-After`` where the revocations here are too old to decide. A WebSocket ends
+    with 1008 and 1013 in their place, or with 403 where it was not accepted yet.
 
     Raises:
-        ValueError: A scope is not a ``scope-token`` (RFC 6749 §3.3).
+        ValueError: A scope is not a ``scope-token`` (RFC 6749 §3.3), or an option is none.
     """
     check_scopes(scopes)
-    return TokenGuard(AccessToken, scopes, on_stale)
+    if max_age is not None and not max_age > 0:
+        raise ValueError("max_age must be more than 0 seconds")
+    demands = Demands(scopes, on_stale, fresh, max_age, _sources(sources))
+    return (OptionalTokenGuard if optional else TokenGuard)(AccessToken, demands)
 
 
 def require_refresh(
-    *_: Annotated[Never, _CallIt()], on_stale: OnStale | None = None
+    *_: Annotated[Never, _CallIt()],
+    on_stale: OnStale | None = None,
+    sources: Sequence[Source] | None = None,
 ) -> TokenGuard[RefreshToken]:
     """Return a dependency that demands a refresh token; see `require_access` for the rest."""
-    return TokenGuard(RefreshToken, (), on_stale)
+    return TokenGuard(RefreshToken, Demands(on_stale=on_stale, sources=_sources(sources)))
+
+
+def _sources(sources: Sequence[Source] | None) -> tuple[Source, ...] | None:
+    if sources is None:
+        return None
+    if isinstance(sources, str) or not sources or not set(sources) <= set(_SOURCES):
+        raise ValueError(f"sources must be some of {', '.join(_SOURCES)}, in a list")
+    return tuple(dict.fromkeys(sources))
+
+
+def client_of(connection: HTTPConnection) -> str:
+    """Return who sends a request, for ``bus.rotate(token, client=client_of(request))``.
+
+    The address and the browser's name: what two tabs have in common, and a thief elsewhere has
+    not. Behind a proxy the server has to be told to trust its ``X-Forwarded-For`` (uvicorn:
+    ``--forwarded-allow-ips``).
+    """
+    host = connection.client.host if connection.client else ""
+    return f"{host} {connection.headers.get('user-agent', '')}"[:4096]

@@ -234,7 +234,7 @@ class Arena(Generic[AnyServers]):
             engine = self.rng.choice(self.instances).engine
             revocation = Revocation("jti", jti, self._clock.wall() + _LIFE)
             with contextlib.suppress(UnavailableError):
-                await engine._revoke([revocation])
+                await engine._revoker.revoke([revocation])
                 self.acknowledged[jti] = self._clock.elapsed()
             await asyncio.sleep(_PAUSE)
 

@@ -59,7 +59,7 @@ class NaiveListener:
                 if message["type"] == "message":
                     with contextlib.suppress(WireError):
                         for each in decode_payload(decode_message(message["data"]).payload):
-                            self._known.add(each.value)
+                            self._known.add(str(each.value))
         finally:
             with contextlib.suppress(RedisError, OSError):
                 await pubsub.aclose()  # type: ignore[no-untyped-call]  # redis-py has no annotation

@@ -170,7 +170,7 @@ async def share_the_server(arena: SingleArena) -> None:
         restarting = asyncio.create_task(arena.instances[0].restart())
         for number in itertools.count():
             expires_at = time.time() + HOUR
-            await other._revoke([Revocation("jti", f"other-{number}", expires_at)])
+            await other._revoker.revoke([Revocation("jti", f"other-{number}", expires_at)])
             if restarting.done():
                 break
         await restarting

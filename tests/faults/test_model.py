@@ -164,8 +164,8 @@ class History(RuleBasedStateMachine):
             self.applier.apply(source, payload)  # type: ignore[arg-type]  # one of three words
             for each in decode_payload(payload):
                 if self.denylist.holds(each):
-                    longest = max(each.expires_at, self.applied.get(each.value, 0.0))
-                    self.applied[each.value] = longest
+                    value = str(each.value)
+                    self.applied[value] = max(each.expires_at, self.applied.get(value, 0.0))
 
     # Time
 

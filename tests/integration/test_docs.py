@@ -43,8 +43,8 @@ def test_every_link_leads_somewhere(document: Path) -> None:
 def test_the_bytes_that_are_shown_can_be_read() -> None:
     """Whoever writes another implementation would begin with a wrong example."""
     text = (ROOT / "docs" / "protocol.md").read_text()
-    payload, message = re.findall(r"```text\n((?:1|RB) .*)\n```", text)
-    assert [each.claim for each in decode_payload(payload.encode())] == ["jti", "sid"]
+    payload, message = re.findall(r"```text\n((?:2|RB) .*)\n```", text)
+    assert [each.claim for each in decode_payload(payload.encode())] == ["jti", "sub"]
     heard = decode_message(message.replace("0f3a…c2", "0" * 32).encode())
     assert [each.claim for each in decode_payload(heard.payload)] == ["jti"]
     assert heard.previous < heard.row

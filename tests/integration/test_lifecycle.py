@@ -127,7 +127,7 @@ def test_each_thread_can_have_a_loop_and_an_engine(
             async with asyncio.timeout(10):
                 while engine.status().entries < 3:  # noqa: ASYNC110 - another loop has no event
                     await asyncio.sleep(0.005)
-            return {revocation.value for revocation in engine._denylist.live()}
+            return {str(revocation.value) for revocation in engine._denylist.live()}
 
     with ThreadPoolExecutor(3) as threads:
         first, second, third = threads.map(lambda name: asyncio.run(work(name)), "abc")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 async def revoke_some(engine: Engine, count: int, life: float = 600) -> list[Revocation]:
     now = time.time()
     some = [Revocation("jti", str(number), now + life) for number in range(count)]
-    await engine._revoke(some)
+    await engine._revoker.revoke(some)
     return some
 
 
@@ -66,7 +66,7 @@ async def test_an_old_data_set_is_repaired(
             old = await revoke_some(one, 10)
             client.save()
             new = [Revocation("sid", str(number), time.time() + 600) for number in range(10)]
-            await one._revoke(new)
+            await one._revoker.revoke(new)
             await eventually(lambda: all_know([one, two], old + new))
             await eventually(lambda: one.status().position == two.status().position)
             server.kill()

@@ -13,6 +13,7 @@ from revokebus.errors import OtherDataSetError, StoreError, UnsettledError
 from revokebus.revocation import SPENT, Revocation, Spending
 from revokebus.store import PAGE_ROWS, Store, _batches
 from revokebus.testing import ManualClock, RedisServer
+from revokebus.upstream import Terms
 from revokebus.wire import MAX_BYTES, decode_message, decode_payload, decode_row_id, encode_payload
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from tests.support import MakeSettings
 
 CLOCK = SystemClock()
+TERMS = Terms(since=1.5)
 ANY = ""
 
 
@@ -283,17 +285,17 @@ async def test_what_is_not_a_string_is_listed_as_none(store: Store, client: redi
 async def test_a_claim_is_granted_once(store: Store) -> None:
     """A refresh token could be used twice at the same moment."""
     spent = revocation(claim=SPENT)
-    outcomes = await asyncio.gather(*(store.spend(spent, [], ANY) for _ in range(20)))
-    assert sorted(outcome.value for outcome in outcomes) == ["granted"] + ["spent"] * 19
+    outcomes = await asyncio.gather(*(store.spend(spent, [], ANY, TERMS) for _ in range(20)))
+    assert sorted(each.outcome.value for each in outcomes) == ["granted"] + ["spent"] * 19
 
 
 async def test_a_claim_is_refused_if_the_token_is_revoked(store: Store) -> None:
     """A refresh token revoked a moment ago elsewhere would still buy a new pair."""
     by_jti, by_sid = revocation("a"), revocation("s", claim="sid")
     await store.write([by_sid], ANY)
-    assert (
-        await store.spend(revocation("a", claim=SPENT), [by_jti, by_sid], ANY) is Spending.REVOKED
-    )
+    unless = [by_jti.target, by_sid.target]
+    spent = await store.spend(revocation("a", claim=SPENT), unless, ANY, TERMS)
+    assert spent.outcome is Spending.REVOKED
     assert len(await everything(store)) == 1
 
 
@@ -320,7 +322,7 @@ async def test_a_dead_server_is_a_store_error(store: Store, redis_server: RedisS
     redis_server.kill()
     for attempt in (
         store.write([revocation()], ANY),
-        store.spend(revocation(), [], ANY),
+        store.spend(revocation(), [], ANY, TERMS),
         store.position(),
     ):
         with pytest.raises(StoreError):
@@ -364,7 +366,10 @@ async def test_another_data_set_is_not_written_to(store: Store, client: redis.Re
     known = (await store.position()).epoch
     await store.write([revocation("a")], known)
     client.flushall()
-    for attempt in (store.write([revocation("b")], known), store.spend(revocation(), [], known)):
+    for attempt in (
+        store.write([revocation("b")], known),
+        store.spend(revocation(), [], known, TERMS),
+    ):
         with pytest.raises(OtherDataSetError):
             await attempt
     assert client.dbsize() == 0
@@ -392,12 +397,12 @@ async def test_every_kind_of_write_is_remembered_until_the_log_shows_it(store: S
     spent = revocation("spent", claim=SPENT)
     position = await store.position()
     await store.write(many, ANY)
-    await store.spend(spent, [], ANY)
+    await store.spend(spent, [], ANY, TERMS)
     page = await store.read(position)
     store.acknowledged.seen(page.rows[1:])
     assert store.acknowledged.missed(float("inf")) == []
     await store.write(many, ANY)
-    await store.spend(revocation("other", claim=SPENT), [], ANY)
+    await store.spend(revocation("other", claim=SPENT), [], ANY, TERMS)
     assert len(store.acknowledged.missed(float("inf"))) == 1201
 
 
@@ -424,19 +429,19 @@ async def test_no_answer_is_taken_from_a_data_set_that_may_have_lost_it(
     mine = revocation()
     client.flushall()
     with pytest.raises(OtherDataSetError):
-        await store.has_record([mine], ANY)  # there is no data set
+        await store.recorded([mine.target], ANY)  # there is no data set
     await store.write([mine], ANY)
     epoch = (await store.position()).epoch
-    assert await store.has_record([mine], epoch)  # what is there needs no proof
+    assert await store.recorded([mine.target], epoch) == [mine]  # what is there needs no proof
     with pytest.raises(OtherDataSetError):
-        await store.has_record([revocation("b")], "0" * 32)
+        await store.recorded([revocation("b").target], "0" * 32)
     with pytest.raises(UnsettledError):  # the data set is new
-        await store.has_record([revocation("b")], epoch)
+        await store.recorded([revocation("b").target], epoch)
     client.delete("{revokebus}:hold")
-    assert not await store.has_record([revocation("b")], epoch)
+    assert not await store.recorded([revocation("b").target], epoch)
     client.set("{revokebus}:repair", "somebody")
     with pytest.raises(UnsettledError, match="writing back"):
-        await store.has_record([revocation("b")], epoch)
+        await store.recorded([revocation("b").target], epoch)
 
 
 async def test_a_page_says_that_it_proves_nothing_on_a_new_server(
@@ -487,7 +492,7 @@ async def test_a_question_to_a_full_redis_goes_by_its_uptime(
     async with asyncio.timeout(5):
         while True:
             with contextlib.suppress(UnsettledError):
-                assert not await store.has_record([revocation()], epoch)
+                assert not await store.recorded([revocation().target], epoch)
                 break
             await asyncio.sleep(0.05)
     assert client.info("server")["uptime_in_seconds"] >= 1

@@ -79,4 +79,5 @@ def test_a_users_program_is_well_typed(tmp_path: Path) -> None:
 def test_a_users_mistakes_are_found(tmp_path: Path) -> None:
     """A mistake that the types could show would only show at run time."""
     done = check(WRONG, tmp_path)
-    assert done.stdout.count("[arg-type]") == 2, done.stdout
+    assert done.stdout.count("[arg-type]") == 1, done.stdout
+    assert done.stdout.count("[call-overload]") == 1, done.stdout

@@ -222,8 +222,8 @@ async def test_a_session_id_that_cannot_be_is_refused(engine: Engine, session_id
 class SlowUpstream(MemoryUpstream):
     """Takes its time to start, until it is told."""
 
-    def __init__(self, denylist: Denylist) -> None:
-        super().__init__(denylist)
+    def __init__(self, denylist: Denylist, clock: ManualClock) -> None:
+        super().__init__(denylist, clock)
         self.go_on, self.stopped = asyncio.Event(), False
 
     async def start(self) -> None:
@@ -243,7 +243,7 @@ async def test_a_start_that_is_under_way_is_not_started_again(
 ) -> None:
     """Two starts at once would leave tasks behind that no close ends."""
     engine = Engine(make_settings(), clock=clock)
-    slow = engine._upstream = SlowUpstream(engine._denylist)
+    slow = engine._upstream = SlowUpstream(engine._denylist, clock)
     first = asyncio.create_task(engine.start())
     await asyncio.sleep(0)
     with pytest.raises(ConfigurationError):
@@ -261,7 +261,7 @@ async def test_a_close_that_is_under_way_refuses_a_start(
 ) -> None:
     """A restart during the stop would lose its connections to the stop."""
     engine = Engine(make_settings(), clock=clock)
-    slow = engine._upstream = SlowUpstream(engine._denylist)
+    slow = engine._upstream = SlowUpstream(engine._denylist, clock)
     slow.go_on.set()
     await engine.start()
     slow.go_on.clear()

@@ -1,10 +1,10 @@
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from revokebus.errors import (
+    CsrfError,
     ExpiredTokenError,
     InsufficientScopeError,
+    InvalidRequestError,
     InvalidTokenError,
     MissingTokenError,
     NotDurableError,
@@ -12,46 +12,11 @@ from revokebus.errors import (
     ReplayedTokenError,
     RevokedTokenError,
     StaleError,
+    StaleSignInError,
     StoreError,
     WrongTypeError,
 )
-from revokebus.web.bearer import HttpError, bearer_token, http_error
-
-
-def header(*values: bytes) -> list[tuple[bytes, bytes]]:
-    return [(b"host", b"x"), *((b"authorization", value) for value in values)]
-
-
-@pytest.mark.parametrize("value", [b"Bearer a.b.c", b"bearer a.b.c", b"BEARER   a.b.c "])
-def test_the_scheme_is_case_insensitive(value: bytes) -> None:
-    """A client that writes `bearer` would be locked out (RFC 9110 §11.1)."""
-    assert bearer_token(header(value)) == "a.b.c"
-
-
-@pytest.mark.parametrize("values", [(), (b"",), (b"Basic YTpi",), (b"Token abc",), (b"a.b.c",)])
-def test_other_credentials_are_none(values: tuple[bytes, ...]) -> None:
-    """A bare token would pass for a credential."""
-    with pytest.raises(MissingTokenError):
-        bearer_token(header(*values))
-
-
-@pytest.mark.parametrize(
-    "values", [(b"Bearer",), (b"Bearer ",), (b"Bearer a b",), (b"Bearer a", b"Bearer b")]
-)
-def test_a_malformed_header_is_invalid(values: tuple[bytes, ...]) -> None:
-    """Two headers would let a proxy and the application see different users."""
-    with pytest.raises(InvalidTokenError):
-        bearer_token(header(*values))
-
-
-@given(st.binary(max_size=100))
-def test_any_bytes_are_a_token_or_an_error_of_ours(value: bytes) -> None:
-    """Some header would end in a 500."""
-    try:
-        token = bearer_token(header(value))
-    except (MissingTokenError, InvalidTokenError):
-        return
-    assert token
+from revokebus.web.refusals import HttpError, http_error, websocket_error
 
 
 @pytest.mark.parametrize(
@@ -69,6 +34,21 @@ def test_any_bytes_are_a_token_or_an_error_of_ours(value: bytes) -> None:
             403,
             "WWW-Authenticate",
             'Bearer error="insufficient_scope", scope="a b"',
+        ),
+        (
+            InvalidRequestError("Two"),
+            400,
+            "WWW-Authenticate",
+            'Bearer error="invalid_request", error_description="Two"',
+        ),
+        (
+            StaleSignInError(300),
+            401,
+            "WWW-Authenticate",
+            (
+                'Bearer error="insufficient_user_authentication", '
+                'error_description="A more recent sign-in is required", max_age="300"'
+            ),
         ),
         (StaleError("too old"), 503, "Retry-After", "1"),
         (PredicateError("broken"), 503, "Retry-After", "1"),
@@ -115,3 +95,17 @@ def test_a_description_fits_into_its_quotes(error: InvalidTokenError) -> None:
     assert description.isascii()
     assert description.isprintable()
     assert not set(description) & {'"', "\\"}
+
+
+def test_a_missing_csrf_header_is_no_matter_of_signing_in() -> None:
+    """A page would send its user to the sign-in instead of sending the header."""
+    answer = http_error(CsrfError("needs X"))
+    assert (answer.status_code, answer.headers) == (403, None)
+
+
+def test_a_websocket_ends_with_a_code() -> None:
+    """A page could not tell `sign in again` from `come back later`."""
+    assert websocket_error(RevokedTokenError()).code == 1008
+    end = websocket_error(StoreError("Redis: at 10.0.0.7"))
+    assert end.code == 1013
+    assert "10.0.0.7" not in end.reason

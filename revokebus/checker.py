@@ -1,0 +1,168 @@
+"""Decides whether a token may be used: genuine, not revoked, and known to be so."""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import TYPE_CHECKING, TypeVar
+
+from revokebus.claims import AccessToken, RefreshToken, began
+from revokebus.errors import (
+    InvalidTokenError,
+    RevokedTokenError,
+    StaleError,
+    StoreError,
+    WrongTypeError,
+)
+from revokebus.jwks import UnknownKeyError
+from revokebus.predicates import Predicates
+from revokebus.revocation import ALWAYS, SPENT, Revocation, targets_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from revokebus.core import Core
+    from revokebus.settings import OnStale
+
+logger = logging.getLogger("revokebus")
+
+AnyToken = TypeVar("AnyToken", bound=AccessToken | RefreshToken)
+
+_SAY_AGAIN_SECONDS = 10.0
+_MOST_TARGETS = 1000
+
+
+class Checker:
+    """Asks the verifier, then the copy, then the application's predicates.
+
+    Args:
+        core: The verifier, the copy, and the policy for a copy that is too old.
+
+    Attributes:
+        predicates: The application's own checks.
+    """
+
+    def __init__(self, core: Core) -> None:
+        self._settings = settings = core.settings
+        self._clock = core.clock
+        self._lifecycle = core.lifecycle
+        self._verifier = core.verifier
+        self._denylist = core.denylist
+        self._upstream = core.upstream
+        self.predicates = Predicates()
+        self._said_stale_at = -math.inf
+        self._checked = settings.checked_token_types if settings.denylist_enabled else frozenset()
+
+    def is_revoked(self, claims: Mapping[str, object]) -> bool:
+        """Return whether the copy refuses a token with these claims."""
+        issuer = claims.get("iss")
+        if not isinstance(issuer, str) or issuer not in self._verifier.issuers:
+            issuer = self._settings.issuer or ""
+        try:
+            since = began(claims)
+        except InvalidTokenError:
+            since = 0.0  # not known, so every cut-off counts
+        return self._denylist.matches(claims, issuer=issuer, since=since)
+
+    async def authenticate(
+        self, encoded: str, token_type: type[AnyToken], on_stale: OnStale | None
+    ) -> AnyToken:
+        """Return the token that `encoded` is, if it may be used; see `Engine.authenticate`."""
+        token = await self.verify(encoded)
+        if not isinstance(token, token_type):
+            raise WrongTypeError(token_type.type)
+        policy = on_stale or self._settings.on_stale
+        await self.require_unrevoked(token, policy)
+        if self.predicates and token_type.type in self._settings.checked_token_types:
+            await self.predicates.ask(token)
+            await self.require_unrevoked(token, policy)  # a predicate may have waited
+        return token
+
+    async def verify(self, encoded: str) -> AccessToken | RefreshToken:
+        """Return the token that `encoded` is, revoked or not; see `Engine.verify`."""
+        try:
+            return self._verifier.verify(encoded)
+        except UnknownKeyError as error:
+            if self._lifecycle.phase == "running" and self._lifecycle.is_own_loop:
+                await error.keyring.refresh()
+            error.keyring.require_known()
+        return self._verifier.verify(encoded)
+
+    async def require_unrevoked(self, token: AccessToken | RefreshToken, policy: OnStale) -> None:
+        """Check `token` by the copy, and what it leaves open by `policy`.
+
+        Raises:
+            RevokedTokenError: It is revoked.
+            StaleError: It is not known whether it is.
+            NotReadyError: The bus is not running.
+        """
+        if token.type not in self._checked:
+            return
+        # A local hit refuses in every state; only a miss depends on the copy's age.
+        if self.is_known_revoked(token):
+            raise RevokedTokenError
+        self._lifecycle.require_running()
+        age = self._upstream.age()
+        if age is None or age > self._settings.max_staleness:
+            await self._decide_without_proof(token, age, policy)
+        elif not self._denylist.complete:
+            try:
+                await self._ask_redis(token, "The copy of the revocations is not complete")
+            except StaleError:
+                if policy != "accept":
+                    raise
+                self._say_that_stale_is_accepted(age)
+
+    def require_loop(self) -> None:
+        """Check that the caller can be told of revocations: it runs on the bus's own loop.
+
+        Raises:
+            NotReadyError: The bus is not running.
+            ConfigurationError: The caller runs on another loop.
+        """
+        self._lifecycle.require_running()
+        self._lifecycle.require_own_loop("bus.guard, token")
+
+    def is_known_revoked(self, token: AccessToken | RefreshToken) -> bool:
+        """Return whether the copy refuses `token`."""
+        return self._denylist.matches(token.verified_claims, issuer=token.issuer, since=token.since)
+
+    def is_spent(self, token: AccessToken | RefreshToken) -> bool:
+        """Return whether the copy knows that `token` was exchanged."""
+        return self._denylist.holds(Revocation(SPENT, token.jti, 0.0, issuer=token.issuer))
+
+    async def _ask_redis(self, token: AccessToken | RefreshToken, why: str) -> None:
+        if not self._lifecycle.is_own_loop:
+            raise StaleError(f"{why}, and Redis can only be asked on the event loop of the bus")
+        names = (*ALWAYS, *self._settings.revocable_claims)
+        targets = targets_of(token.verified_claims, token.issuer, names)
+        if len(targets) > _MOST_TARGETS:
+            raise StaleError(f"{why}, and the token's lists are too long to ask Redis about")
+        try:
+            refused = await self._upstream.refuses(targets, token.since)
+        except StoreError as error:
+            raise StaleError(f"{why}, and Redis cannot be asked") from error
+        if refused:
+            raise RevokedTokenError
+
+    async def _decide_without_proof(
+        self, token: AccessToken | RefreshToken, age: float | None, policy: OnStale
+    ) -> None:
+        if policy == "ask_redis":
+            await self._ask_redis(token, "The revocations are too old")
+            return
+        if age is None:  # nothing is known, so there is no last known good
+            raise StaleError("The revocations have not been loaded yet")
+        if policy == "reject":
+            raise StaleError("The revocations are too old to decide")
+        self._say_that_stale_is_accepted(age)
+
+    def _say_that_stale_is_accepted(self, age: float) -> None:
+        now = self._clock.elapsed()
+        if now - self._said_stale_at > _SAY_AGAIN_SECONDS:
+            self._said_stale_at = now
+            logger.error(
+                "revokebus accepts tokens by revocations that are %.0f s old (on_stale=accept): %s",
+                age,
+                self._upstream.health().last_error,
+            )

@@ -1,0 +1,59 @@
+"""How the tokens are kept in a browser's cookies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence  # noqa: TC003 - pydantic reads it at run time
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+_TOKEN = r"^[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,128}$"  # RFC 9110 §5.6.2  # noqa: S105
+_PATH = r"^/[\x21-\x3a\x3c-\x7e]*$"  # RFC 6265 §4.1.1, path-value
+_DOMAIN = r"^\.?[A-Za-z0-9.-]{1,253}$"
+
+
+class CookieSettings(BaseModel):
+    """Names and attributes of the cookies (RFC 6265 §4.1).
+
+    Attributes:
+        access_name: The cookie of the access token; no script can read it.
+        refresh_name: The cookie of the refresh token; likewise.
+        csrf_name: The cookie that scripts of the page read, to send it back in a header.
+        csrf_header: That header.
+        secure: Whether the browser sends them over TLS only.
+        samesite: With which requests from other sites the browser sends them: ``lax`` with links
+            that are followed, ``strict`` with none, ``none`` with all.
+        domain: For which domain and those below it they are; the host that set them by default.
+        path: For which paths of the application they are.
+        refresh_path: For which paths the refresh token's is, for example ``/refresh``.
+        allowed_origins: Pages of these origins (``https://app.example``) may open a WebSocket
+            with the cookies; by default only those of the same host.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    access_name: str = Field(default="access_token", pattern=_TOKEN)
+    refresh_name: str = Field(default="refresh_token", pattern=_TOKEN)
+    csrf_name: str = Field(default="csrf_token", pattern=_TOKEN)
+    csrf_header: str = Field(default="X-CSRF-Token", pattern=_TOKEN)
+    secure: bool = True
+    samesite: Literal["lax", "strict", "none"] = "lax"
+    domain: str | None = Field(default=None, pattern=_DOMAIN)
+    path: str = Field(default="/", pattern=_PATH)
+    refresh_path: str = Field(default="/", pattern=_PATH)
+    allowed_origins: Sequence[str] = ()
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _freeze_origins(cls, origins: Sequence[str]) -> Sequence[str]:
+        return tuple(origin.lower().rstrip("/") for origin in origins)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.samesite == "none" and not self.secure:
+            raise ValueError(
+                "samesite=none needs secure=true; browsers refuse the cookie otherwise"
+            )
+        if len({self.access_name, self.refresh_name, self.csrf_name}) < 3:  # noqa: PLR2004
+            raise ValueError("access_name, refresh_name and csrf_name must differ")
+        return self

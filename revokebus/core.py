@@ -1,0 +1,37 @@
+"""What the parts of the engine share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from revokebus.clock import Clock, ExpiryClock
+    from revokebus.denylist import Denylist
+    from revokebus.lifecycle import Lifecycle
+    from revokebus.settings import Settings
+    from revokebus.upstream import Upstream
+    from revokebus.verifier import Verifier
+
+
+@dataclass(frozen=True, slots=True)
+class Core:
+    """The things that there is one of in each bus.
+
+    Attributes:
+        settings: What was set.
+        clock: Tells the wall time, and how much time has passed.
+        expiry_clock: The one that the copy goes by.
+        lifecycle: Whether the bus runs, and where.
+        verifier: Says whether a token is genuine.
+        denylist: The copy.
+        upstream: Keeps the copy fresh, and revocations durable.
+    """
+
+    settings: Settings
+    clock: Clock
+    expiry_clock: ExpiryClock
+    lifecycle: Lifecycle
+    verifier: Verifier
+    denylist: Denylist
+    upstream: Upstream

@@ -1,0 +1,56 @@
+"""Whether the bus runs, and on which event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Literal
+
+from revokebus.errors import ConfigurationError, NotReadyError
+
+Phase = Literal["new", "starting", "running", "closing", "closed"]
+
+
+class Lifecycle:
+    """The phase that a bus is in.
+
+    Attributes:
+        phase: The phase.
+        loop: The event loop that it was started on last.
+    """
+
+    def __init__(self) -> None:
+        self.phase: Phase = "new"
+        self.loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def is_own_loop(self) -> bool:
+        """Whether the caller runs on the loop of the bus."""
+        return asyncio.get_running_loop() is self.loop
+
+    def require_running(self) -> None:
+        """Check that the bus was started and not closed since.
+
+        Raises:
+            NotReadyError: It was not.
+        """
+        if self.phase != "running":
+            raise NotReadyError(
+                "RevokeBus is not running: it starts with the lifespan of the application that it "
+                "is attached to, which is the outermost one (in tests: `with TestClient(app)`; in "
+                "a script: `async with RevokeBus() as bus`)"
+            )
+
+    def require_own_loop(self, call: str) -> None:
+        """Check that the caller runs on the loop of the bus.
+
+        Args:
+            call: What is called, as it stands in a call from a thread.
+
+        Raises:
+            ConfigurationError: It runs on another.
+        """
+        if not self.is_own_loop:
+            raise ConfigurationError(
+                "this RevokeBus runs on another event loop; in a sync route write "
+                f"anyio.from_thread.run({call})"
+            )

@@ -1,0 +1,166 @@
+"""What stands open on the strength of a token: WebSockets, streams, long polls.
+
+A revocation finds the guards that it ends by what it is about. No guard has a task or polls: each
+has a timer for its token's expiry, and all share one for the age of the copy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from typing import TYPE_CHECKING, Self
+
+from revokebus.errors import ExpiredTokenError, NotReadyError, RevokedTokenError, StaleError
+from revokebus.revocation import ALWAYS, targets_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from types import TracebackType
+
+    from revokebus.checker import Checker
+    from revokebus.claims import AccessToken, RefreshToken
+    from revokebus.clock import Clock
+    from revokebus.errors import RevokeBusError
+    from revokebus.revocation import Revocation, Target
+    from revokebus.settings import OnStale, Settings
+
+_A_MOMENT = 0.001
+
+
+class OpenGuards:
+    """The guards that are open in this process.
+
+    Args:
+        settings: What tokens can be revoked by, and the bound on the age of the copy.
+        clock: Tells when a token expires.
+        age: Returns the age of the copy in seconds; None without one.
+    """
+
+    def __init__(self, settings: Settings, clock: Clock, age: Callable[[], float | None]) -> None:
+        self._names = (*ALWAYS, *settings.revocable_claims)
+        self._max_staleness = settings.max_staleness
+        self._leeway = settings.leeway
+        self._clock = clock
+        self._age = age
+        self._open: dict[Guard, list[Target]] = {}
+        self._about: defaultdict[Target, set[Guard]] = defaultdict(set)
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def remaining(self, token: AccessToken | RefreshToken) -> float:
+        """Return for how many seconds `token` may still be used."""
+        return token.expires_at + self._leeway - self._clock.wall()
+
+    def add(self, guard: Guard) -> None:
+        """Tell `guard` from now on."""
+        targets = targets_of(guard.token.verified_claims, guard.token.issuer, self._names)[:-1]
+        self._open[guard] = targets
+        for target in targets:
+            self._about[target].add(guard)
+        if self._timer is None:
+            self._watch_age()
+
+    def discard(self, guard: Guard) -> None:
+        """Tell `guard` nothing any more."""
+        for target in self._open.pop(guard, ()):
+            guards = self._about[target]
+            guards.discard(guard)
+            if not guards:
+                del self._about[target]
+        if not self._open and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def revoked(self, revocation: Revocation) -> None:
+        """End the guards whose token `revocation` refuses."""
+        if not self._open:
+            return
+        found: Iterable[Guard] = self._open
+        if revocation.claim in self._names:
+            found = self._about.get(revocation.target, ())
+        for guard in list(found):
+            token = guard.token
+            claims = token.verified_claims
+            if revocation.refuses(claims, issuer=token.issuer, since=token.since):
+                guard.end(RevokedTokenError())
+
+    def close(self) -> None:
+        """End all: nothing would tell them any more."""
+        for guard in list(self._open):
+            guard.end(NotReadyError("RevokeBus has been closed"))
+
+    def _watch_age(self) -> None:
+        """End the guards that a copy so old cannot answer for, or look again when it may be."""
+        age = self._age()
+        if age is None or age > self._max_staleness:
+            for guard in list(self._open):
+                if guard.policy != "accept":
+                    guard.end(StaleError("The revocations are too old to go on"))
+            age = 0.0
+        again = self._max_staleness - age + _A_MOMENT
+        self._timer = asyncio.get_running_loop().call_later(again, self._watch_age)
+
+
+class Guard:
+    """An ``async with`` whose body ends when its token is revoked or expires.
+
+    Args:
+        guards: Where it is told of revocations.
+        checker: Says whether the token may be used at the beginning.
+        token: The token.
+        policy: What to do when the copy is too old.
+    """
+
+    def __init__(
+        self,
+        guards: OpenGuards,
+        checker: Checker,
+        token: AccessToken | RefreshToken,
+        policy: OnStale,
+    ) -> None:
+        self.token = token
+        self.policy = policy
+        self._guards = guards
+        self._checker = checker
+        self._timeout: asyncio.Timeout | None = None
+        self._why: RevokeBusError | None = None
+
+    async def __aenter__(self) -> Self:
+        self._checker.require_loop()
+        self._guards.add(self)  # before it is checked, so that nothing falls in between
+        try:
+            await self._checker.require_unrevoked(self.token, self.policy)
+            remaining = self._guards.remaining(self.token)
+            if remaining <= 0:
+                raise ExpiredTokenError
+            if self._why is not None:
+                raise self._why
+            self._timeout = asyncio.timeout(remaining)
+            await self._timeout.__aenter__()
+        except BaseException:
+            self._guards.discard(self)
+            raise
+        return self
+
+    def end(self, why: RevokeBusError) -> None:
+        """End the body, which leaves with `why`; the first reason counts."""
+        if self._why is not None:
+            return
+        self._why = why
+        if self._timeout is not None and not self._timeout.expired():
+            self._timeout.reschedule(asyncio.get_running_loop().time())
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._guards.discard(self)
+        assert self._timeout is not None  # noqa: S101 - entered before
+        try:
+            await self._timeout.__aexit__(kind, error, traceback)
+        except TimeoutError:
+            raise self._why or ExpiredTokenError() from None

@@ -1,0 +1,214 @@
+"""Makes revocations: of tokens, sessions, subjects, claims, and of everything."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from revokebus.claims import is_identifier
+from revokebus.errors import (
+    ConfigurationError,
+    NotDurableError,
+    NotReplicatedError,
+    StoreError,
+)
+from revokebus.report import Receipt
+from revokebus.revocation import (
+    ALWAYS,
+    Revocation,
+    everything,
+    just_after,
+    kind_and_text,
+    values_of,
+)
+from revokebus.settings import MOST_REPLICAS
+from revokebus.upstream import Recorded
+from revokebus.wire import MAX_EXPIRES_AT
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from revokebus.claims import AccessToken, RefreshToken
+    from revokebus.core import Core
+    from revokebus.revocation import Value
+
+_LONGEST_NUMBER = 400
+
+
+class Revoker:
+    """Applies revocations here and has them recorded.
+
+    Args:
+        core: The copy, who records, and the settings.
+    """
+
+    def __init__(self, core: Core) -> None:
+        self._settings = core.settings
+        self._clock = core.clock
+        self._expiry_clock = core.expiry_clock
+        self._lifecycle = core.lifecycle
+        self._verifier = core.verifier
+        self._denylist = core.denylist
+        self._upstream = core.upstream
+
+    # What is to be revoked
+
+    def of_token(self, token: AccessToken | RefreshToken | str) -> Revocation:
+        """Return the revocation of one token."""
+        if isinstance(token, str):
+            token = self._verifier.verify_signature(token)
+        expires_at = min(token.expires_at + self._settings.leeway, MAX_EXPIRES_AT)
+        return Revocation("jti", token.jti, expires_at, issuer=token.issuer)
+
+    def of_session(
+        self, session_id: str, issued_before: float | datetime | None, issuer: str | None
+    ) -> Revocation:
+        """Return the revocation of a session, for good unless there is a cut-off."""
+        if not is_identifier(session_id):
+            raise ValueError("session_id must be a text of 1 to 4096 characters")
+        cut_off = None if issued_before is None else self._moment(issued_before)
+        return Revocation("sid", session_id, self._last(), cut_off, self._issuer(issuer))
+
+    def of_claim(
+        self,
+        claim: str,
+        value: Value,
+        issued_before: float | datetime | None,
+        issuer: str | None,
+    ) -> Revocation:
+        """Return the revocation of every token with a claim, up to a cut-off."""
+        allowed = (*ALWAYS, *self._settings.revocable_claims)
+        if claim not in allowed:
+            raise ValueError(
+                f"tokens are revoked by {', '.join(allowed)}; to revoke by another claim name it "
+                "in revocable_claims (REVOKEBUS_REVOCABLE_CLAIMS), in every instance"
+            )
+        _check_value(value)
+        of = self._issuer(issuer)
+        cut_off = self._cut_off(issued_before, {claim: value}, of)
+        return Revocation(claim, value, self._last(), cut_off, of)
+
+    def of_everything(self, issued_before: float | datetime | None) -> Revocation:
+        """Return the revocation of every token, up to a cut-off."""
+        return everything(self._last(), self._cut_off(issued_before, {}, ""))
+
+    def _last(self) -> float:
+        """Return until when a token can live that has been issued by now."""
+        return self._clock.wall() + self._settings.longest_life
+
+    def _issuer(self, issuer: str | None) -> str:
+        if issuer is None:
+            return self._settings.issuer or ""
+        if issuer not in self._verifier.issuers:
+            raise ValueError(
+                "issuer is none whose tokens are accepted: they are named in issuer "
+                "(REVOKEBUS_ISSUER) and issuers (REVOKEBUS_ISSUERS)"
+            )
+        return issuer
+
+    def _cut_off(
+        self, issued_before: float | datetime | None, claims: dict[str, object], issuer: str
+    ) -> float:
+        if issued_before is not None:
+            return self._moment(issued_before)
+        # An instance whose clock is ahead, by the leeway at most, has issued what is meant, too.
+        now = just_after(just_after(self._clock.wall() + self._settings.leeway))
+        known = self._denylist.latest_cut_off(claims, issuer)
+        # A sign-in that was put right after the last cut-off is before this one.
+        return just_after(known) if now <= known <= now + 1 else now
+
+    def _moment(self, moment: float | datetime) -> float:
+        if isinstance(moment, datetime):
+            if moment.tzinfo is None:
+                raise ValueError("issued_before must say its time zone")
+            moment = moment.timestamp()
+        if isinstance(moment, bool) or not isinstance(moment, int | float):
+            raise TypeError("issued_before must be seconds since the epoch, or a datetime")
+        latest = just_after(self._clock.wall() + self._settings.leeway)
+        if not 1 <= moment <= latest:
+            raise ValueError("issued_before must be a moment after 1970 and not in the future")
+        return float(moment)
+
+    # Revoking
+
+    def foresee(self, revocation: Revocation) -> int:
+        """Return how many sessions that this process knows of `revocation` would end."""
+        now = self._clock.wall()
+        return len(
+            {
+                (token.issuer, token.session_id or token.jti)
+                for token in self._verifier.seen()
+                if token.expires_at > now
+                and not self._denylist.matches(
+                    token.verified_claims, issuer=token.issuer, since=token.since
+                )
+                and revocation.refuses(
+                    token.verified_claims, issuer=token.issuer, since=token.since
+                )
+            }
+        )
+
+    async def dry_run(self, revocation: Revocation) -> Receipt:
+        """Return what `revocation` would touch, as far as that is known."""
+        self.require_denylist()
+        instances: int | None
+        try:
+            instances = await self._upstream.instances()
+        except StoreError:
+            instances = None
+        return Receipt(0, None, sessions=self.foresee(revocation), instances=instances)
+
+    async def revoke(
+        self, revocations: Sequence[Revocation], min_replicas: int | None = None
+    ) -> Receipt:
+        """Refuse what `revocations` refuse, here at once, and have them recorded."""
+        self.require_denylist()
+        needed = self._replicas_needed(min_replicas)
+        now = self._expiry_clock.now()  # a step of the wall clock expires nothing
+        live = [revocation for revocation in revocations if revocation.expires_at > now]
+        for revocation in live:
+            self._denylist.add(revocation)
+        try:
+            recorded = await self._upstream.write(live, needed) if live else Recorded()
+        except StoreError as error:
+            raise NotDurableError(
+                f"applied here, not durable: {error}; it is written as soon as Redis takes it, if "
+                "this process lives until then"
+            ) from error
+        receipt = Receipt(len(live), recorded.position, recorded.replicas)
+        if recorded.replicas is not None and recorded.replicas < needed:
+            raise NotReplicatedError(receipt, needed)
+        return receipt
+
+    def require_denylist(self) -> None:
+        """Check that a revocation would have an effect.
+
+        Raises:
+            NotReadyError: The bus is not running.
+            ConfigurationError: It runs on another event loop, or nothing is checked.
+        """
+        self._lifecycle.require_running()
+        self._lifecycle.require_own_loop("bus.revoke, token")
+        if not self._settings.denylist_enabled:
+            raise ConfigurationError(
+                "denylist_enabled (REVOKEBUS_DENYLIST_ENABLED) is off, so nothing would refuse "
+                "the token"
+            )
+
+    def _replicas_needed(self, min_replicas: int | None) -> int:
+        if min_replicas is None:
+            return self._settings.min_replicas
+        if type(min_replicas) is not int or not 0 <= min_replicas <= MOST_REPLICAS:
+            raise ValueError(f"min_replicas must be a whole number from 0 to {MOST_REPLICAS}")
+        if min_replicas and not self._settings.uses_redis:
+            raise ConfigurationError("min_replicas needs a Redis; memory:// has no replicas")
+        return min_replicas
+
+
+def _check_value(value: object) -> None:
+    if isinstance(value, str):
+        if not is_identifier(value):
+            raise ValueError("the value must be a text of 1 to 4096 characters")
+    elif kind_and_text(value) is None or len(str(value)) > _LONGEST_NUMBER:
+        raise ValueError("the value must be a text, a number, or true or false")
+    assert list(values_of({"x": value}, "x"))  # noqa: S101 - what is refused can be found

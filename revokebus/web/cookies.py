@@ -1,0 +1,120 @@
+"""Tokens in a browser's cookies, and the proof that a page of ours sent them.
+
+A browser sends cookies with requests that other sites cause. So the token carries a random value
+(``csrf``), which is also in a cookie that scripts of our pages can read and others cannot, and a
+request that changes something must bring it in a header: the double submit, bound to the session
+by the token's signature.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+from base64 import urlsafe_b64decode
+from typing import TYPE_CHECKING, Any
+
+from revokebus.errors import CsrfError
+
+if TYPE_CHECKING:
+    from starlette.requests import HTTPConnection
+    from starlette.responses import Response
+
+    from revokebus.claims import AccessToken, RefreshToken
+    from revokebus.cookie_settings import CookieSettings
+    from revokebus.issuer import TokenPair
+    from revokebus.settings import Settings
+
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})  # RFC 9110 §9.2.1
+_DEFAULT_PORTS = {"http": "80", "https": "443", "ws": "80", "wss": "443"}
+
+
+def set_token_cookies(response: Response, pair: TokenPair, settings: Settings) -> None:
+    """Put both tokens and the CSRF value into cookies of `response`.
+
+    Raises:
+        ValueError: The tokens have no CSRF value: ``cookie`` is not in ``token_sources``.
+    """
+    csrf = _claims(pair.access_token).get("csrf")
+    if not isinstance(csrf, str):
+        raise ValueError(  # noqa: TRY004 - a setting, not a type, is wrong
+            "these tokens have no CSRF value: add cookie to token_sources "
+            "(REVOKEBUS_TOKEN_SOURCES=header,cookie) before they are issued"
+        )
+    cookies = settings.cookies
+    long, short = int(settings.refresh_ttl), int(settings.access_ttl)
+    _set(response, cookies, cookies.access_name, pair.access_token, short)
+    _set(response, cookies, cookies.refresh_name, pair.refresh_token, long)
+    _set(response, cookies, cookies.csrf_name, csrf, long)
+    response.headers["Cache-Control"] = "no-store"  # RFC 6749 §5.1
+
+
+def clear_token_cookies(response: Response, settings: Settings) -> None:
+    """Have the browser forget what `set_token_cookies` has set."""
+    cookies = settings.cookies
+    for name in (cookies.access_name, cookies.refresh_name, cookies.csrf_name):
+        _set(response, cookies, name, "", 0)
+
+
+def _set(response: Response, cookies: CookieSettings, name: str, value: str, age: int) -> None:
+    response.set_cookie(
+        name,
+        value,
+        max_age=age,
+        path=cookies.refresh_path if name == cookies.refresh_name else cookies.path,
+        domain=cookies.domain,
+        secure=cookies.secure,
+        httponly=name != cookies.csrf_name,
+        samesite=cookies.samesite,
+    )
+
+
+def _claims(encoded: str) -> dict[str, Any]:
+    """Return the claims of a token that we have just made, unverified."""
+    payload = encoded.split(".")[1]
+    claims: dict[str, Any] = json.loads(urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    return claims
+
+
+def check_same_site(
+    connection: HTTPConnection, token: AccessToken | RefreshToken, cookies: CookieSettings
+) -> None:
+    """Check that a request whose token came in a cookie was sent by a page of ours.
+
+    Raises:
+        CsrfError: Nothing shows it.
+    """
+    if connection.scope["type"] == "websocket":
+        _check_origin(connection, cookies)
+    elif connection.scope["method"] not in _SAFE_METHODS:
+        _check_csrf_header(connection, token, cookies)
+
+
+def _check_csrf_header(
+    connection: HTTPConnection, token: AccessToken | RefreshToken, cookies: CookieSettings
+) -> None:
+    expected = token.verified_claims.get("csrf")
+    given = connection.headers.getlist(cookies.csrf_header)
+    if not isinstance(expected, str) or len(given) != 1:
+        raise CsrfError(f"The header {cookies.csrf_header} is required with a cookie")
+    if not hmac.compare_digest(expected.encode(), given[0].encode()):
+        raise CsrfError(f"The header {cookies.csrf_header} does not belong to the cookie")
+
+
+def _check_origin(connection: HTTPConnection, cookies: CookieSettings) -> None:
+    """Check a WebSocket, whose opening cannot carry a header of the page's choice."""
+    origins = connection.headers.getlist("origin")
+    if len(origins) != 1:
+        raise CsrfError("The header Origin is required with a cookie")
+    origin = origins[0].lower()
+    hosts = connection.headers.getlist("host")
+    if origin in cookies.allowed_origins:
+        return
+    scheme, _, authority = origin.partition("://")
+    if len(hosts) != 1 or not authority or _port(scheme, authority) != _port(scheme, hosts[0]):
+        raise CsrfError("Pages of this origin may not open it; see cookies.allowed_origins")
+
+
+def _port(scheme: str, authority: str) -> str:
+    authority = authority.lower()
+    _, colon, port = authority.rpartition(":")
+    return authority if colon and port.isdigit() else f"{authority}:{_DEFAULT_PORTS.get(scheme)}"

@@ -1,0 +1,135 @@
+"""Where a request has its token: a header, a cookie, a query parameter. Never in two at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+from urllib.parse import parse_qsl
+
+from revokebus.claims import AccessToken, Token
+from revokebus.errors import InvalidRequestError, InvalidTokenError, MissingTokenError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from starlette.requests import HTTPConnection
+
+    from revokebus.settings import Settings
+
+Source = Literal["header", "cookie", "query"]
+
+_MOST_PARAMETERS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A token of a request.
+
+    Attributes:
+        encoded: The token, as it was sent.
+        source: Where it was.
+    """
+
+    encoded: str
+    source: Source
+
+
+def find_token(
+    connection: HTTPConnection,
+    settings: Settings,
+    sources: Sequence[Source],
+    token_type: type[Token],
+) -> Found:
+    """Return the request's token.
+
+    Args:
+        connection: The request.
+        settings: The names of headers, cookies and parameters.
+        sources: Where to look; what is elsewhere does not count.
+        token_type: Which of the cookies to take.
+
+    Raises:
+        MissingTokenError: There is none.
+        InvalidTokenError: There is something that cannot be one.
+        InvalidRequestError: There is more than one (RFC 6750 §2); a bad one is not passed over.
+    """
+    found: list[Found] = []
+    for source in sources:
+        if source == "header":
+            name = settings.header_name.lower().encode()
+            tokens = header_tokens(
+                connection.scope["headers"], name, settings.header_scheme.lower().encode()
+            )
+        elif source == "cookie":
+            cookies = settings.cookies
+            is_access = issubclass(token_type, AccessToken)
+            tokens = cookie_tokens(
+                connection.scope["headers"],
+                cookies.access_name if is_access else cookies.refresh_name,
+            )
+        else:
+            tokens = query_tokens(connection.scope["query_string"], settings.query_parameter)
+        found += [Found(token, source) for token in tokens]
+    if not found:
+        raise MissingTokenError
+    if len(found) > 1:
+        raise InvalidRequestError
+    return found[0]
+
+
+def header_tokens(headers: Iterable[tuple[bytes, bytes]], name: bytes, scheme: bytes) -> list[str]:
+    """Return the token of a header (RFC 6750 §2.1), or none.
+
+    Args:
+        headers: Names in lower case, and values, as an ASGI scope has them.
+        name: The header, in lower case.
+        scheme: The word before the token, in lower case; empty for none.
+
+    Raises:
+        InvalidRequestError: The header comes twice.
+        InvalidTokenError: It is not the scheme and one token.
+    """
+    values = [value for each, value in headers if each == name]
+    if not values:
+        return []
+    if len(values) > 1:
+        raise InvalidRequestError(f"More than one {name.decode().title()} header")
+    token = values[0].strip()
+    if scheme:
+        word, _, token = token.partition(b" ")
+        if word.lower() != scheme:
+            return []
+        token = token.strip()
+    if not token or b" " in token:
+        raise InvalidTokenError(f"Malformed {name.decode().title()} header")
+    return [token.decode("latin-1")]
+
+
+def cookie_tokens(headers: Iterable[tuple[bytes, bytes]], name: str) -> list[str]:
+    """Return the values of the cookies of that name (RFC 6265 §5.4), of which there may be many.
+
+    A page of a sibling domain can set another one; which of them the browser sends first says
+    nothing about which is ours.
+    """
+    wanted = name.encode()
+    found: list[str] = []
+    for each, value in headers:
+        if each == b"cookie":
+            for pair in value.split(b";"):
+                key, equals, token = pair.strip().partition(b"=")
+                if equals and key == wanted and token:
+                    found.append(token.decode("latin-1"))
+    return found
+
+
+def query_tokens(query: bytes, name: str) -> list[str]:
+    """Return the values of the query parameter of that name (RFC 6750 §2.3).
+
+    Raises:
+        InvalidRequestError: There are more parameters than anybody needs.
+    """
+    try:
+        pairs = parse_qsl(query.decode("latin-1"), max_num_fields=_MOST_PARAMETERS)
+    except ValueError:
+        raise InvalidRequestError("Too many query parameters") from None
+    return [value for key, value in pairs if key == name]

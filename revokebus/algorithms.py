@@ -69,7 +69,7 @@ def pem_to_jwk(pem: str) -> dict[str, Any]:
     """Return the JWK of a private or public key in PEM.
 
     Raises:
-        ValueError: It is not such a key, or RSA and too short; the message does not quote it.
+        ValueError: It is not such a key; the message does not quote it.
         ImportError: The package ``cryptography`` is not installed.
     """
     try:
@@ -85,7 +85,6 @@ def pem_to_jwk(pem: str) -> dict[str, Any]:
             key = serialization.load_pem_public_key(data)
     except Exception:  # noqa: BLE001 - whatever it was, its message may quote the key
         raise ValueError("is not a private or public key in PEM without a password") from None
-    _check_size(key)
     for algorithm in ("RS256", "ES256", "EdDSA"):
         try:
             made: dict[str, Any] = jwt.get_algorithm_by_name(algorithm).to_jwk(key, as_dict=True)
@@ -93,14 +92,3 @@ def pem_to_jwk(pem: str) -> dict[str, Any]:
             continue
         return {name: value for name, value in made.items() if name != "key_ops"}
     raise ValueError("is a key of a kind that no algorithm here takes")
-
-
-def _check_size(key: Any) -> None:
-    from cryptography.hazmat.primitives.asymmetric import rsa  # noqa: PLC0415 - an extra
-
-    is_rsa = isinstance(key, rsa.RSAPublicKey | rsa.RSAPrivateKey)
-    if is_rsa and key.key_size < LEAST_RSA_BITS:
-        raise ValueError(
-            f"is an RSA key of {key.key_size} bits; at least {LEAST_RSA_BITS} are needed "
-            "(RFC 7518 §3.3)"
-        )

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 import re
 
 _FEWEST_CHARACTERS = 8
 _LONGEST_UNIT = 16
 _LEAST_DER = 32
+_INTEGER, _SEQUENCE, _LONG_FORM = 0x02, 0x30, 0x80
 
 # Long enough for HS256, and printed in documentation that many people copy from.
 _WELL_KNOWN = frozenset(
@@ -36,9 +38,8 @@ _WELL_KNOWN = frozenset(
     }
 )
 
-_PEM = re.compile(r"(BEGIN|END).*(KEY|CERTIFICATE)", re.IGNORECASE | re.DOTALL)
+_PEM = re.compile(r"-{4,}\s*(BEGIN|END)\b", re.IGNORECASE)
 _SSH = re.compile(r"\W*(ssh-|ecdsa-sha2-|sk-(ssh|ecdsa)-)", re.IGNORECASE)
-_JSON = re.compile(r"\W*[\[{\"].*\"?(kty|keys)\b", re.DOTALL)
 
 
 def is_guessable(secret: str) -> bool:
@@ -51,7 +52,14 @@ def is_guessable(secret: str) -> bool:
 
 def is_a_key(secret: str) -> bool:
     """Return whether `secret` is, however it is written, a key or certificate of another kind."""
-    return bool(_PEM.search(secret) or _SSH.match(secret) or _JSON.match(secret) or _is_der(secret))
+    return bool(_PEM.search(secret) or _SSH.match(secret) or _is_json(secret) or _is_der(secret))
+
+
+def _is_json(secret: str) -> bool:
+    try:
+        return isinstance(json.loads(secret.strip("\ufeff \t\r\n")), dict | list | str)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _is_der(secret: str) -> bool:
@@ -68,10 +76,19 @@ def _is_der(secret: str) -> bool:
 
 
 def _is_sequence(data: bytes) -> bool:
-    """Return whether `data` is one ASN.1 SEQUENCE and nothing else, which no random text is."""
-    if len(data) < _LEAST_DER or data[0] != 0x30:  # noqa: PLR2004 - the tag of a SEQUENCE
+    """Return whether `data` is one ASN.1 SEQUENCE that begins as keys and certificates do.
+
+    The length and the tags inside have to be right, so no random secret is one.
+    """
+    if len(data) < _LEAST_DER or data[0] != _SEQUENCE:
         return False
-    if data[1] < 0x80:  # noqa: PLR2004 - a length in one byte
-        return len(data) == 2 + data[1]
-    size = data[1] & 0x7F
-    return len(data) == 2 + size + int.from_bytes(data[2 : 2 + size], "big")
+    size = 0 if data[1] < _LONG_FORM else data[1] - _LONG_FORM
+    length = int.from_bytes(data[2 : 2 + size], "big") if size else data[1]
+    inside = data[2 + size :]
+    if len(inside) != length or length < _LEAST_DER - 4:
+        return False
+    if inside[0] == _INTEGER:
+        return size > 0  # the modulus of an RSA key, which is long, or a version before it
+    skipped = 2 if inside[1] < _LONG_FORM else 2 + inside[1] - _LONG_FORM
+    first = inside[skipped : skipped + 1]
+    return inside[0] == _SEQUENCE and first in (b"\x06", b"\x02", b"\xa0")  # OID, INTEGER, [0]

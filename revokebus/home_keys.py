@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import jwt
 
-from revokebus.algorithms import HMAC_BYTES, algorithms_of, is_symmetric
+from revokebus.algorithms import HMAC_BYTES, algorithms_of
 from revokebus.hmac_secret import is_a_key, is_guessable
 from revokebus.keyring import Key, key_of, text_to_jwk
 
@@ -74,15 +74,15 @@ def home_keys(
         ValueError: A key cannot be used; the message names the setting and quotes nothing.
     """
     jwks = {name: _jwk(name, text) for name, text in current.items()}
+    if "secret_key" in current:
+        _check_secret("secret_key", current["secret_key"], algorithms)
     own = [jwks[name] for name in ("public_key", "secret_key", "private_key") if name in jwks]
     keys = [_key("algorithms", jwk, algorithms, key_id) for jwk in own[:1]]
     for kid, text in former.items():
         jwk = _jwk("previous_keys", text)
-        keys.append(_key("previous_keys", jwk, algorithms, kid or None))
         if not _is_pem(text):
             _check_secret("previous_keys", text, algorithms)
-    if "secret_key" in current:
-        _check_secret("secret_key", current["secret_key"], algorithms)
+        keys.append(_key("previous_keys", jwk, algorithms, kid or None))
     _check_every_algorithm_has_a_key(algorithms, keys)
     signing = _signing_key(jwks, key_id, algorithms[0])
     _check_pair(signing, keys[0])
@@ -168,7 +168,8 @@ def _check_pair(signing: SigningKey | None, verifying: Key) -> None:
 
 
 def _check_secret(name: str, secret: str, algorithms: Sequence[str]) -> None:
-    algorithm = max(filter(is_symmetric, algorithms), key=HMAC_BYTES.__getitem__)
+    longest_first = sorted(HMAC_BYTES, reverse=True)
+    algorithm = next((each for each in longest_first if each in algorithms), "HS256")
     size, needed = len(secret.encode()), HMAC_BYTES[algorithm]
     if size < needed:
         raise ValueError(

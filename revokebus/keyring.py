@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import jwt
 
-from revokebus.algorithms import algorithms_of, is_symmetric, pem_to_jwk
+from revokebus.algorithms import LEAST_RSA_BITS, algorithms_of, is_symmetric, pem_to_jwk
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -86,8 +86,9 @@ def key_of(jwk: Mapping[str, Any], algorithms: Iterable[str], kid: str | None = 
     """Return the key that verifies what `jwk` has signed, for those of `algorithms` it can do.
 
     Raises:
-        ValueError: It can do none of them.
+        ValueError: It can do none of them, or is RSA and too short.
     """
+    _check_size(jwk)
     possible = set(algorithms_of(jwk)).intersection(algorithms)
     verifying = public_part(jwk)
     prepared: dict[str, jwt.PyJWK] = {
@@ -96,6 +97,16 @@ def key_of(jwk: Mapping[str, Any], algorithms: Iterable[str], kid: str | None = 
     if not prepared:
         raise ValueError(f"a key of type {jwk.get('kty')} cannot do any of the algorithms")
     return Key(kid, prepared)
+
+
+def _check_size(jwk: Mapping[str, Any]) -> None:
+    if jwk.get("kty") == "RSA":
+        modulus = base64.urlsafe_b64decode(jwk["n"] + "=" * (-len(jwk["n"]) % 4))
+        bits = int.from_bytes(modulus, "big").bit_length()
+        if bits < LEAST_RSA_BITS:
+            raise ValueError(
+                f"an RSA key has {bits} bits; at least {LEAST_RSA_BITS} are needed (RFC 7518 §3.3)"
+            )
 
 
 def published_keys(jwks: object, algorithms: Iterable[str]) -> list[Key]:

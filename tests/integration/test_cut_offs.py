@@ -1,0 +1,330 @@
+"""Revocation by more than the token, on two instances with a real server between them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from typing import TYPE_CHECKING, Any
+
+import jwt
+import pytest
+
+from revokebus import AccessToken, RefreshToken
+from revokebus.engine import Engine
+from revokebus.errors import RevokedTokenError, StaleError
+from revokebus.testing import ManualClock
+from tests.support import SECRET
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    import redis
+
+    from revokebus.claims import Token
+    from revokebus.testing import RedisServer
+    from tests.support import Eventually, MakeSettings
+
+ODD_VALUES = [
+    "alice",
+    "auth0|x",
+    "urn:uuid:f81d4fae-7dec-11d0-a765-00a0c91e6bf6",
+    "\U0001f600 \u00e9",
+    'a",1,2]]',
+    "a b\nc",
+    "{revokebus}:*",
+    "x" * 4096,
+    "\u4e16" * 1365,
+    0,
+    42,
+    -1.5,
+    10**40,
+    True,
+    False,
+    "1",
+    "true",
+]
+
+
+async def verified(engine: Engine, encoded: str) -> AccessToken:
+    return await engine.authenticate(encoded, AccessToken)
+
+
+def knows(engine: Engine, token: Token) -> bool:
+    return engine._checker.is_known_revoked(token)  # type: ignore[arg-type]  # of one of the types
+
+
+@pytest.fixture
+def until_known(eventually: Eventually) -> Callable[[Engine, Token], Awaitable[None]]:
+    return lambda engine, token: eventually(lambda: knows(engine, token))
+
+
+@pytest.fixture
+def tenants(make_settings: MakeSettings, redis_server: RedisServer) -> Any:
+    names = ["tenant", "groups"]
+    return make_settings(redis_server.url, revocable_claims=names, on_stale="ask_redis")
+
+
+@pytest.mark.parametrize("value", ODD_VALUES, ids=lambda value: ascii(value)[:20])
+async def test_any_value_of_a_claim_is_revoked_everywhere(
+    tenants: Any, eventually: Eventually, client: redis.Redis, value: Any
+) -> None:
+    """A tenant with an unusual name, or a number for one, could not be signed out."""
+    async with Engine(tenants) as here, Engine(tenants) as there:
+        claims = {"tenant": value}
+        mine = await verified(here, here.issue("a", claims=claims).access_token)
+        listed = await verified(here, here.issue("a", claims={"groups": ["z", value]}).access_token)
+        others = [
+            await verified(here, here.issue("a", claims={"tenant": other}).access_token)
+            for other in ODD_VALUES
+            if other is not value
+        ]
+        await here.revoke_claim("tenant", value)
+        await here.revoke_claim("groups", value)
+        await eventually(lambda: knows(there, mine) and knows(there, listed))
+        for engine in (here, there):
+            assert not any(knows(engine, other) for other in others)
+        async with Engine(tenants) as cold:  # from the records
+            assert knows(cold, mine)
+            assert knows(cold, listed)
+            assert not any(knows(cold, other) for other in others)
+        client.flushall()
+        await eventually(lambda: len(client.keys("{revokebus}:r:*")) == 2)  # repaired
+
+
+async def test_signing_in_again_works_at_once_everywhere(
+    make_settings: MakeSettings,
+    redis_server: RedisServer,
+    eventually: Eventually,
+    until_known: Callable[[Engine, Token], Awaitable[None]],
+) -> None:
+    """A user who was signed out everywhere could not come back within the second (wazuh 35043)."""
+    settings = make_settings(redis_server.url)
+    async with Engine(settings) as here, Engine(settings) as there:
+        await eventually(lambda: there.status().subscribed)
+        for _ in range(20):
+            old = await verified(here, here.issue("alice").access_token)
+            await here.revoke_subject("alice")
+            new = await verified(here, here.issue("alice").access_token)
+            await until_known(there, old)
+            again = await verified(there, there.issue("alice").access_token)
+            for engine in (here, there):
+                assert knows(engine, old)
+                assert not knows(engine, new)
+                assert not knows(engine, again)
+
+
+@pytest.mark.parametrize("leeway", [0, 30])
+@pytest.mark.parametrize("skew", [-20.0, -0.5, 0.0, 0.5, 20.0])
+@pytest.mark.parametrize("whole", [True, False])
+async def test_clocks_may_differ_by_the_leeway(
+    make_settings: MakeSettings,
+    redis_server: RedisServer,
+    eventually: Eventually,
+    until_known: Callable[[Engine, Token], Awaitable[None]],
+    leeway: float,
+    skew: float,
+    *,
+    whole: bool,
+) -> None:
+    """A token of an instance whose clock is ahead would be issued after its own revocation."""
+    if abs(skew) > leeway:
+        skew = 0.0
+    settings = make_settings(redis_server.url, leeway=leeway)
+    clocks = ManualClock(), ManualClock()
+    if whole:
+        clocks[0].step(-(clocks[0].wall() % 1))
+    clocks[1].step(clocks[0].wall() - clocks[1].wall() + skew)
+    async with (
+        Engine(settings, clock=clocks[0]) as here,
+        Engine(settings, clock=clocks[1]) as there,
+    ):
+        await eventually(lambda: there.status().subscribed)
+        for _ in range(3):  # at the same reading of the clock
+            old = await verified(there, there.issue("alice").access_token)
+            await here.revoke_subject("alice")
+            await until_known(there, old)
+            for engine in (here, there):
+                new = await verified(engine, engine.issue("alice").access_token)
+                assert not knows(here, new)
+                assert not knows(there, new)
+
+
+async def test_a_foreign_token_with_a_whole_second_counts_as_before(
+    make_settings: MakeSettings,
+) -> None:
+    """A token of the same second would escape, because its issuer writes no fractions."""
+    async with Engine(make_settings()) as engine:
+        now = int(time.time())
+        claims = {"sub": "alice", "sid": "s", "type": "access", "iat": now, "exp": now + 600}
+        tokens = {
+            shift: await verified(
+                engine, jwt.encode({**claims, "jti": str(shift), "iat": now + shift}, SECRET)
+            )
+            for shift in (-3, -2, -1)
+        }
+        await engine.revoke_subject("alice", now - 2 + 0.25)
+        assert [knows(engine, tokens[shift]) for shift in (-3, -2, -1)] == [True, True, False]
+
+
+async def test_the_latest_of_several_cut_offs_wins_everywhere(
+    make_settings: MakeSettings, redis_server: RedisServer, client: redis.Redis
+) -> None:
+    """A cut-off far in the past, made later, would let everybody in again."""
+    settings = make_settings(redis_server.url)
+    async with Engine(settings) as here, Engine(settings) as there:
+        token = await verified(here, here.issue("alice").access_token)
+        await here.revoke_subject("alice")
+        await there.revoke_subject("alice", time.time() - 3600)
+        await here.revoke_subject("alice", time.time() - 7200)
+        async with Engine(settings) as cold:
+            for engine in (here, there, cold):
+                assert knows(engine, token)
+        (record,) = client.keys("{revokebus}:r:sub:*")
+        assert client.ttl(record) > settings.refresh_ttl - 60
+
+
+@pytest.mark.parametrize("by", ["session", "subject", "tenant", "everything"])
+async def test_a_session_from_before_does_not_outlive_its_end_by_rotation(
+    tenants: Any, eventually: Eventually, by: str
+) -> None:
+    """Whoever refreshes at the moment of a sign-out would keep his session."""
+    async with Engine(tenants) as here, Engine(tenants) as there:
+        pair = here.issue("alice", claims={"tenant": 7})
+        for _ in range(5):
+            refresh = await there.authenticate(pair.refresh_token, RefreshToken)
+            pair = await there.rotate(refresh)
+        access = await verified(there, pair.access_token)
+        ends: dict[str, Any] = {
+            "session": lambda: here.revoke_session(pair.session_id),
+            "subject": lambda: here.revoke_subject("alice", access.auth_time),
+            "tenant": lambda: here.revoke_claim("tenant", 7),
+            "everything": here.revoke_all,
+        }
+        rotating = asyncio.create_task(
+            there.rotate(await there.authenticate(pair.refresh_token, RefreshToken))
+        )
+        if by == "subject":
+            await here.revoke_subject("alice")
+        await ends[by]()
+        with contextlib.suppress(RevokedTokenError):
+            pair = await rotating
+        await eventually(lambda: knows(there, access))
+        for encoded, kind in ((pair.access_token, AccessToken), (pair.refresh_token, RefreshToken)):
+            for engine in (here, there):
+                with pytest.raises(RevokedTokenError):
+                    await engine.authenticate(encoded, kind)
+
+
+async def test_a_revocation_that_only_redis_knows_stops_a_rotation(
+    tenants: Any, client: redis.Redis
+) -> None:
+    """An instance that has not heard of a sign-out yet would renew the session."""
+    async with Engine(tenants) as here, Engine(tenants) as there:
+        pair = there.issue("alice", claims={"tenant": 7})
+        refresh = await there.authenticate(pair.refresh_token, RefreshToken)
+        there._denylist.add = lambda *_args, **_options: False  # type: ignore[method-assign]  # deaf
+        await here.revoke_claim("tenant", 7)
+        with pytest.raises(RevokedTokenError):
+            await there.rotate(refresh)
+        assert client.keys("{revokebus}:r:revokebus*") == []
+
+
+@pytest.mark.parametrize("by", ["sid", "sub", "tenant", "groups", "everything"])
+async def test_redis_is_asked_under_everything_that_a_token_is_revoked_by(
+    tenants: Any, by: str
+) -> None:
+    """`ask_redis` would accept a token of a user who was signed out everywhere."""
+    async with Engine(tenants) as here, Engine(tenants) as there:
+        claims = {"tenant": 7, "groups": ["a", "b"]}
+        pair, other = there.issue("alice", claims=claims), there.issue("bob")
+        there._denylist.add = lambda *_args, **_options: False  # type: ignore[method-assign]  # deaf
+        there._upstream.age = lambda: None  # type: ignore[method-assign]  # and knows it
+        await verified(there, pair.access_token)
+        ends: dict[str, Any] = {
+            "sid": lambda: here.revoke_session(pair.session_id),
+            "sub": lambda: here.revoke_subject("alice"),
+            "tenant": lambda: here.revoke_claim("tenant", 7),
+            "groups": lambda: here.revoke_claim("groups", "b"),
+            "everything": here.revoke_all,
+        }
+        await ends[by]()
+        with pytest.raises(RevokedTokenError):
+            await verified(there, pair.access_token)
+        if by != "everything":
+            await verified(there, other.access_token)
+        await verified(there, here.issue("alice", claims={"tenant": 8}).access_token)
+        many = here.issue("carol", claims={"groups": list(range(1500))})
+        with pytest.raises(StaleError, match="too long"):
+            await verified(there, many.access_token)
+
+
+async def test_a_dry_run_tells_and_touches_nothing(
+    tenants: Any, eventually: Eventually, client: redis.Redis
+) -> None:
+    """An operator would have to sign everybody out to learn whom it would have been."""
+    async with Engine(tenants) as here, Engine(tenants) as there:
+        await eventually(lambda: here.status().subscribed and there.status().subscribed)
+        for number in range(5):
+            pair = here.issue("alice", claims={"tenant": number % 2})
+            await verified(here, pair.access_token)
+            await here.authenticate(pair.refresh_token, RefreshToken)
+        ended = here.issue("alice")
+        await verified(here, ended.access_token)
+        await here.revoke_session(ended.session_id)
+        await verified(here, here.issue("bob").access_token)
+        before = sorted(client.keys())
+        for call, sessions in (
+            (here.revoke_subject("alice", dry_run=True), 5),
+            (here.revoke_claim("tenant", 0, dry_run=True), 3),
+            (here.revoke_session(ended.session_id, dry_run=True), 0),
+            (here.revoke_all(dry_run=True), 6),
+            (here.revoke_all(time.time() - 60, dry_run=True), 0),
+            (there.revoke_all(dry_run=True), 0),  # it has seen nobody
+        ):
+            receipt = await call
+            assert (receipt.sessions, receipt.instances) == (sessions, 2)
+            assert (receipt.revocations, receipt.position) == (0, None)
+        assert sorted(client.keys()) == before
+        client.acl_setuser("default", commands=["-pubsub"])
+        assert (await here.revoke_all(dry_run=True)).instances is None
+
+
+async def test_many_are_revoked_at_once(
+    make_settings: MakeSettings, redis_server: RedisServer, eventually: Eventually
+) -> None:
+    """Signing out a thousand stolen tokens would take a thousand requests."""
+    settings = make_settings(redis_server.url)
+    async with Engine(settings) as here, Engine(settings) as there:
+        pairs = [here.issue(str(number)) for number in range(1200)]
+        tokens = [await verified(here, pair.access_token) for pair in pairs[:600]]
+        receipt = await here.revoke_many([*tokens, *(pair.access_token for pair in pairs[600:])])
+        assert receipt.revocations == 1200
+        await eventually(lambda: there.status().entries == 1200)
+
+
+async def test_wrong_arguments_are_named(tenants: Any) -> None:
+    """A mistake would be reported as done, and nobody be signed out."""
+    async with Engine(tenants) as engine:
+        wrong: Any = engine.revoke_claim  # what it is given is
+        for call, word in (
+            (lambda: engine.revoke_claim("team", 1), "REVOKEBUS_REVOCABLE_CLAIMS"),
+            (lambda: engine.revoke_claim("tenant", ""), "1 to 4096"),
+            (lambda: engine.revoke_claim("tenant", "a\0"), "1 to 4096"),
+            (lambda: engine.revoke_claim("tenant", "\ud800"), "1 to 4096"),
+            (lambda: wrong("tenant", [1]), "a text, a number"),
+            (lambda: wrong("tenant", None), "a text, a number"),
+            (lambda: engine.revoke_claim("tenant", float("nan")), "a text, a number"),
+            (lambda: engine.revoke_subject("a", time.time() + 60), "future"),
+            (lambda: engine.revoke_subject("a", -1), "1970"),
+            (lambda: engine.revoke_subject("a", float("nan")), "1970"),
+            (lambda: engine.revoke_subject("a", issuer="https://who"), "REVOKEBUS_ISSUERS"),
+            (lambda: engine.revoke_subject("", dry_run=True), "1 to 4096"),
+        ):
+            with pytest.raises(ValueError, match=word):
+                await call()
+        with pytest.raises(TypeError):
+            await engine.revoke_subject("a", "yesterday")  # type: ignore[arg-type]  # on purpose
+        with pytest.raises(TypeError):
+            await engine.revoke_many("one.encoded.token")
+        assert engine.status().entries == 0

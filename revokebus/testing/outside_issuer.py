@@ -73,7 +73,13 @@ class StandInIssuer:
         self.document = {"keys": [each for each in self.document["keys"] if each["kid"] != kid]}
 
     def sign(
-        self, subject: str, audience: str, *, kid: str = "first", typ: str = "JWT", **claims: Any
+        self,
+        subject: str,
+        audience: Any,
+        *,
+        kid: str = "first",
+        header_typ: str = "JWT",
+        **claims: Any,
     ) -> str:
         """Return an access token that lives for an hour.
 
@@ -81,7 +87,7 @@ class StandInIssuer:
             subject: The ``sub`` claim.
             audience: The ``aud`` claim.
             kid: The key; the header names it.
-            typ: The header's ``typ``.
+            header_typ: The header's ``typ``.
             claims: Further claims; None leaves one out.
         """
         now = int(time.time())
@@ -95,7 +101,7 @@ class StandInIssuer:
             **claims,
         }
         present = {name: value for name, value in whole.items() if value is not None}
-        headers = {"kid": kid, "typ": typ}
+        headers = {"kid": kid, "typ": header_typ}
         return jwt.encode(present, self._keys[kid], algorithm="RS256", headers=headers)
 
     def _handler(self) -> type[http.server.BaseHTTPRequestHandler]:

@@ -1,0 +1,108 @@
+"""The document behind the docs page: who reads it can authorize, and sees the scopes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from fastapi import APIRouter, Depends, FastAPI, Security, WebSocket
+from fastapi.testclient import TestClient
+
+from revokebus import AccessToken, RefreshToken, RevokeBus, require_access, require_refresh
+
+if TYPE_CHECKING:
+    from tests.support import MakeSettings
+
+Access = Annotated[AccessToken, Depends(require_access())]
+
+
+def user_of(token: Annotated[AccessToken, Depends(require_access("read"))]) -> str:
+    return token.subject
+
+
+def document_of(app: FastAPI) -> dict[str, Any]:
+    document: dict[str, Any] = TestClient(app).get("/openapi.json").json()
+    return document
+
+
+def make_app(make_settings: MakeSettings) -> FastAPI:
+    app = FastAPI()
+    RevokeBus.attach(app, make_settings())
+    router = APIRouter(prefix="/api", dependencies=[Depends(require_access("api"))])
+
+    @app.get("/open")
+    async def open_() -> None: ...
+
+    @app.get("/plain")
+    async def plain(token: Access) -> None: ...
+
+    @app.get("/maybe")
+    async def maybe(
+        token: Annotated[AccessToken | None, Depends(require_access("x", optional=True))],
+    ) -> None: ...
+
+    @app.post("/refresh")
+    async def refresh(token: Annotated[RefreshToken, Depends(require_refresh())]) -> None: ...
+
+    @router.put("/deep/{item}")
+    async def deep(
+        item: int,
+        user: Annotated[str, Depends(user_of)],
+        token: Annotated[AccessToken, Security(require_access("write"), scopes=["more"])],
+    ) -> None: ...
+
+    @app.websocket("/ws")
+    async def ws(websocket: WebSocket, token: Access) -> None: ...
+
+    app.include_router(router)
+    return app
+
+
+def test_each_route_names_its_scheme_and_scopes(make_settings: MakeSettings) -> None:
+    """The Authorize button would be missing, and a client not know what to ask for."""
+    app = make_app(make_settings)
+    for _ in range(2):  # the second is the remembered one
+        document = document_of(app)
+        security = {
+            path: operation.get("security")
+            for path, item in document["paths"].items()
+            for operation in item.values()
+        }
+        assert security == {
+            "/open": None,
+            "/plain": [{"AccessToken": []}],
+            "/maybe": [{"AccessToken": ["x"]}, {}],
+            "/refresh": [{"RefreshToken": []}],
+            "/api/deep/{item}": [{"AccessToken": security["/api/deep/{item}"][0]["AccessToken"]}],
+        }
+        assert set(security["/api/deep/{item}"][0]["AccessToken"]) == {
+            "api",
+            "read",
+            "write",
+            "more",
+        }
+    scheme = document["components"]["securitySchemes"]["AccessToken"]
+    assert (scheme["type"], scheme["scheme"], scheme["bearerFormat"]) == ("http", "bearer", "JWT")
+
+
+def test_a_covered_application_has_its_own_document(make_settings: MakeSettings) -> None:
+    """The docs page of a mounted application would not know its scopes."""
+    outer, inner = FastAPI(), FastAPI()
+    RevokeBus.attach(outer, make_settings()).cover(inner)
+
+    @inner.get("/x")
+    async def x(token: Annotated[AccessToken, Depends(require_access("inner"))]) -> None: ...
+
+    outer.mount("/inner", inner)
+    document = TestClient(outer).get("/inner/openapi.json").json()
+    assert document["paths"]["/x"]["get"]["security"] == [{"AccessToken": ["inner"]}]
+
+
+def test_the_token_from_the_button_opens_the_route(make_settings: MakeSettings) -> None:
+    """The button would send something that the guard does not take."""
+    app = make_app(make_settings)
+    with TestClient(app) as client:
+        page = client.get("/docs")
+        assert "swagger-ui" in page.text
+        token = app.state.revokebus.issue("alice").access_token
+        # What Swagger UI sends for a scheme of type http and bearer.
+        assert client.get("/plain", headers={"Authorization": f"Bearer {token}"}).status_code == 200

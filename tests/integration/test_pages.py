@@ -1,0 +1,279 @@
+"""The pages of ``docs/``: each program in them is started and used as the page says."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx2
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
+
+from revokebus.testing import AppServer
+from revokebus.testing.outside_issuer import StandInIssuer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+DOCS = Path(__file__).parents[2] / "docs"
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PAGES = [
+    "browser-cookies",
+    "guards",
+    "keys",
+    "oauth-endpoints",
+    "outside-issuers",
+    "refresh-tokens",
+    "sign-out-everywhere",
+    "websockets-and-streams",
+]
+
+
+def blocks(page: str, language: str) -> list[str]:
+    text = (DOCS / f"{page}.md").read_text()
+    return [body for name, body in BLOCK.findall(text) if name == language]
+
+
+@pytest.fixture
+def serve(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., AbstractContextManager[AppServer]]:
+    """Start the program that the (first) Python blocks of a page are together."""
+
+    def start(page: str, first: int | None = None, **changes: str) -> AppServer:
+        program = "\n\n".join(blocks(page, "python")[:first])
+        name = f"page_{page.replace('-', '_')}"
+        (tmp_path / f"{name}.py").write_text(program)
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+        exported = re.findall(
+            r"^export (\w+)=([^$\n]+)$", "".join(blocks(page, "sh")), re.MULTILINE
+        )
+        environment = {
+            "REVOKEBUS_REDIS_URL": "memory://",
+            "REVOKEBUS_SECRET_KEY": secrets.token_urlsafe(64),
+            **dict(exported),
+            **changes,
+        }
+        return AppServer(f"{name}:app", environment)
+
+    return start
+
+
+@pytest.fixture
+def http() -> Iterator[httpx2.Client]:
+    with httpx2.Client(timeout=10) as client:
+        yield client
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+def test_every_page_with_a_program_has_a_test() -> None:
+    """A page added later would rot unseen."""
+    with_programs = {path.stem for path in DOCS.glob("*.md") if "```python" in path.read_text()}
+    assert with_programs == set(PAGES)
+    source = Path(__file__).read_text()
+    assert all(f'serve("{page}"' in source or page == "keys" for page in PAGES)
+
+
+def test_browser_cookies(serve: Any, http: httpx2.Client) -> None:
+    """A page's reader would lock his users out, or let others act in their name."""
+    (script,) = blocks("browser-cookies", "js")
+    assert re.search(r"csrf_token=", script)
+    with serve("browser-cookies", REVOKEBUS_COOKIES__SECURE="false") as server:
+        http.post(f"{server.url}/login").raise_for_status()
+        csrf = {"X-CSRF-Token": http.cookies["csrf_token"]}
+        url = f"{server.url}/name?name=Alice"
+        assert http.put(url).status_code == 403
+        assert http.put(url, headers=csrf).json() == "alice is now Alice"
+        assert http.post(f"{server.url}/refresh", headers=csrf).status_code == 200
+        assert http.put(url, headers=csrf).status_code == 200
+        assert http.post(f"{server.url}/logout", headers=csrf).status_code == 200
+        assert http.put(url, headers=csrf).status_code == 401
+
+
+def test_websockets_and_streams(serve: Any, http: httpx2.Client) -> None:
+    """A page's reader would leave connections open for who was signed out."""
+    with serve("websockets-and-streams") as server:
+
+        def sign_in() -> str:
+            return str(http.post(f"{server.url}/login").json()["access_token"])
+
+        def sign_out(token: str) -> None:
+            http.post(f"{server.url}/logout", headers=bearer(token)).raise_for_status()
+
+        at = f"ws{server.url.removeprefix('http')}"
+        for path, code in (("echo", 1008), ("own-code", 4401), ("from-a-page", 1008)):
+            token = sign_in()
+            query = f"?access_token={token}" if path == "from-a-page" else ""
+            headers = {} if query else bearer(token)
+            url = f"{at}/{path}{query}"
+            with connect(url, additional_headers=headers, proxy=None) as websocket:
+                if path == "echo":
+                    websocket.send("hello")
+                assert websocket.recv(5) in ("hello", "welcome", "alice")
+                sign_out(token)
+                with pytest.raises(ConnectionClosed) as caught:
+                    websocket.recv(5)
+                assert caught.value.rcvd is not None
+                assert caught.value.rcvd.code == code
+            with pytest.raises(InvalidStatus):
+                connect(url, additional_headers=headers, proxy=None)
+        token = sign_in()
+        with http.stream("GET", f"{server.url}/events", headers=bearer(token)) as answer:
+            lines = answer.iter_lines()
+            assert next(lines) == "data: welcome"
+            sign_out(token)
+            assert "event: signed-out" in list(lines)
+
+
+def test_outside_issuers(serve: Any, http: httpx2.Client) -> None:
+    """A page's reader would refuse the tokens of his issuer, or accept those for others."""
+    with StandInIssuer() as issuer:
+        environment = {
+            "REVOKEBUS_JWKS_URL": issuer.jwks_url,
+            "REVOKEBUS_ISSUER": issuer.issuer,
+            "REVOKEBUS_SECRET_KEY": "",
+        }
+        with serve("outside-issuers", 1, **environment) as server:
+            token = issuer.sign("alice", "https://api.example", scope="read:items")
+            answer = http.get(f"{server.url}/items", headers=bearer(token))
+            assert answer.json() == "the items of alice"
+            other = issuer.sign("alice", "https://other.example", scope="read:items")
+            assert http.get(f"{server.url}/items", headers=bearer(other)).status_code == 401
+            http.post(f"{server.url}/sign-out/alice").raise_for_status()
+            assert http.get(f"{server.url}/items", headers=bearer(token)).status_code == 401
+    found: dict[str, Any] = {}
+    exec(blocks("outside-issuers", "python")[1], found)  # noqa: S102 - the page's own
+    assert [each.issuer for each in found["settings"].issuers] == ["https://idp.example/"]
+
+
+def test_sign_out_everywhere(serve: Any, http: httpx2.Client) -> None:
+    """A page's reader would sign out the wrong people."""
+    with serve("sign-out-everywhere") as server:
+
+        def sign_in(name: str = "alice") -> dict[str, str]:
+            pair = http.post(f"{server.url}/login/{name}").json()
+            return bearer(pair["access_token"])
+
+        def status(headers: dict[str, str]) -> int:
+            return http.get(f"{server.url}/me", headers=headers).status_code
+
+        one, two = sign_in(), sign_in()
+        pair = http.post(f"{server.url}/password", headers=one).json()
+        assert [status(each) for each in (one, two)] == [401, 401]
+        new = bearer(pair["access_token"])
+        assert status(new) == 200
+        bob = sign_in("bob")
+        assert status(bob) == 200
+        dry = http.post(f"{server.url}/tenants/7/sign-out").json()
+        assert (dry["sessions"], dry["instances"], status(bob)) == (1, 1, 200)
+        http.post(f"{server.url}/lost/watch")
+        assert [status(bob), status(new)] == [401, 200]
+        bob = sign_in("bob")
+        http.post(f"{server.url}/tenants/7/sign-out?dry_run=false")
+        assert status(bob) == 401
+    page = "\n\n".join(blocks("sign-out-everywhere", "python"))
+    environment = {**os.environ, "REVOKEBUS_SECRET_KEY": secrets.token_urlsafe(64)}
+    environment |= {"REVOKEBUS_REDIS_URL": "memory://"}
+    done = subprocess.run(
+        [sys.executable, "-c", page], env=environment, capture_output=True, text=True, check=True
+    )
+    assert "Receipt(revocations=1" in done.stdout
+
+
+def test_refresh_tokens(serve: Any, http: httpx2.Client) -> None:
+    """A page's reader would let a thief refresh, or sign out who has two tabs."""
+    with serve("refresh-tokens") as server:
+        pair = http.post(f"{server.url}/login").json()
+        headers = bearer(pair["refresh_token"])
+        first, second = (http.post(f"{server.url}/refresh", headers=headers) for _ in range(2))
+        assert first.json() == second.json()
+        access = bearer(first.json()["access_token"])
+        assert http.get(f"{server.url}/me", headers=access).status_code == 200
+        thief = {**headers, "User-Agent": "thief"}
+        assert http.post(f"{server.url}/refresh", headers=thief).status_code == 401
+        assert http.get(f"{server.url}/me", headers=access).status_code == 401
+        pair = http.post(f"{server.url}/login").json()
+        http.post(f"{server.url}/logout", headers=bearer(pair["access_token"]))
+        answer = http.post(f"{server.url}/refresh", headers=bearer(pair["refresh_token"]))
+        assert answer.status_code == 401
+
+
+def test_guards(serve: Any, http: httpx2.Client) -> None:
+    """A page's reader would open routes for less than he thinks."""
+    with serve("guards") as server:
+        plain, reader = (
+            bearer(http.post(f"{server.url}/login", params={"scope": scope}).json()["access_token"])
+            for scope in ("", "items:read")
+        )
+
+        def status(path: str, headers: dict[str, str] | None = None, method: str = "GET") -> int:
+            return http.request(method, f"{server.url}{path}", headers=headers).status_code
+
+        assert [status("/items", each) for each in (None, plain, reader)] == [401, 403, 200]
+        assert [status("/news", each) for each in (None, bearer("x"), plain)] == [200, 401, 200]
+        assert status("/transfer", plain, "POST") == status("/invoices", plain) == 200
+        assert status("/weather", plain) == status("/download", plain) == 200
+        token = plain["Authorization"].split()[1]
+        assert status(f"/download?access_token={token}") == 200
+        assert status(f"/download?access_token={token}", plain) == 400
+
+
+def test_keys(tmp_path: Path) -> None:
+    """A page's reader would be left without a key, or with one that nothing accepts."""
+    secret, pair = blocks("keys", "sh")
+    (program,) = blocks("keys", "python")
+    # What the variables name is used first, and then the program's own settings.
+    use = "from revokebus import RevokeBus, Settings\nfrom os import environ\n"
+    for name in ("PRIVATE", "SECRET"):
+        others = "SECRET" if name == "PRIVATE" else "PRIVATE"
+        use += f"held = environ.pop('REVOKEBUS_{others}_KEY')\n"
+        use += "print(RevokeBus(Settings(redis_url='memory://')).issue('a').session_id)\n"
+        use += f"environ['REVOKEBUS_{others}_KEY'] = held\n"
+    use += "del environ['REVOKEBUS_SECRET_KEY'], environ['REVOKEBUS_PRIVATE_KEY']\n"
+    use += program + "print(bus.issue('alice').session_id)\n"
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-euc", f'{secret}{pair}python -c "$PROGRAM"\n'],
+        cwd=tmp_path,
+        env={"PATH": path, "PROGRAM": use},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(set(done.stdout.split())) == 3
+
+
+def test_oauth_endpoints(serve: Any, http: httpx2.Client) -> None:
+    """A page's reader would offer an endpoint that no OAuth client can use."""
+    (commands,) = blocks("oauth-endpoints", "sh")
+    with serve("oauth-endpoints") as server:
+        token = http.post(f"{server.url}/login").json()["access_token"]
+        revoke, introspect = (
+            line.replace("localhost:8000", server.url).replace("curl", "curl -sf")
+            for line in commands.splitlines()
+        )
+        for command, answer in (
+            (introspect, '"active":true'),
+            (revoke, ""),
+            (introspect, '{"active":false}'),
+            (revoke, ""),
+        ):
+            done = subprocess.run(
+                ["bash", "-euc", command],
+                env={**os.environ, "TOKEN": token, "no_proxy": "*"},
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            assert answer in done.stdout

@@ -55,11 +55,12 @@ class Checker:
 
     def is_revoked(self, claims: Mapping[str, object]) -> bool:
         """Return whether the copy refuses a token with these claims."""
-        issuer = claims.get("iss")
+        issuer, home = claims.get("iss"), self._settings.issuer or ""
         if not isinstance(issuer, str) or issuer not in self._verifier.issuers:
-            issuer = self._settings.issuer or ""
+            issuer = home
+        is_ours = issuer == home and not self._settings.jwks_url
         try:
-            since = began(claims)
+            since = began(claims if is_ours else {"iat": claims.get("iat")})
         except InvalidTokenError:
             since = 0.0  # not known, so every cut-off counts
         return self._denylist.matches(claims, issuer=issuer, since=since)
@@ -96,7 +97,7 @@ class Checker:
             StaleError: It is not known whether it is.
             NotReadyError: The bus is not running.
         """
-        if token.type not in self._checked:
+        if not self.is_checked(token):
             return
         # A local hit refuses in every state; only a miss depends on the copy's age.
         if self.is_known_revoked(token):
@@ -112,6 +113,10 @@ class Checker:
                 if policy != "accept":
                     raise
                 self._say_that_stale_is_accepted(age)
+
+    def is_checked(self, token: AccessToken | RefreshToken) -> bool:
+        """Return whether revocations of such tokens count."""
+        return token.type in self._checked
 
     def require_loop(self) -> None:
         """Check that the caller can be told of revocations: it runs on the bus's own loop.

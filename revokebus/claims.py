@@ -176,11 +176,12 @@ def _token(
 def began(claims: Mapping[str, object]) -> float:
     """Return when the session of a token of this application began, by its claims.
 
+    It may be a moment after ``iat``: a sign-in is put after a cut-off that is known.
+
     Raises:
-        InvalidTokenError: ``iat`` or ``auth_time`` is not a moment.
+        InvalidTokenError: ``auth_time``, or ``iat`` where there is none, is not a moment.
     """
-    issued_at = _moment(claims, "iat")
-    return min(issued_at, _moment(claims, "auth_time")) if "auth_time" in claims else issued_at
+    return _moment(claims, "auth_time" if "auth_time" in claims else "iat")
 
 
 def is_identifier(value: object) -> TypeGuard[str]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _SWEPT_PER_ADD = 2
 _ROOM = 0.9
+_FARTHEST_AHEAD = 3 * 3600.0
 
 _Group = tuple[str, str, str]
 """A `Target` without its text."""
@@ -37,6 +38,8 @@ class Denylist:
     Attributes:
         complete: Whether every live revocation that was to be added is held.
         left_out: How many were left out, ever.
+        latest_cut_off: The latest moment that an ``issued_before`` has named, in seconds since the
+            epoch; 0 before the first. One in the far future is a mistake and does not count.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class Denylist:
         self._left_out_until = 0.0
         self.complete = True
         self.left_out = 0
+        self.latest_cut_off = 0.0
 
     def __len__(self) -> int:
         return self._size
@@ -93,6 +97,8 @@ class Denylist:
         return True
 
     def _tell(self, revocation: Revocation) -> None:
+        if revocation.cut_off < self._clock.now() + _FARTHEST_AHEAD:
+            self.latest_cut_off = max(self.latest_cut_off, revocation.cut_off)
         if self._on_add is not None:
             self._on_add(revocation)
 
@@ -115,11 +121,6 @@ class Denylist:
             since: The moment that cut-offs are compared with.
         """
         return any(is_refused(since, each.cut_off) for each in self._matching(claims, issuer))
-
-    def latest_cut_off(self, claims: Mapping[str, object], issuer: str) -> float:
-        """Return the latest ``issued_before`` for such a token; 0 where there is none."""
-        cut_offs = (each.cut_off for each in self._matching(claims, issuer))
-        return max((each for each in cut_offs if each < math.inf), default=0.0)
 
     def _matching(self, claims: Mapping[str, object], issuer: str) -> Iterator[Revocation]:
         for (of, claim, kind), held in list(self._held.items()):  # a thread may ask, too

@@ -13,7 +13,7 @@ from revokebus.claims import AccessToken, RefreshToken
 from revokebus.clock import ExpiryClock, SystemClock
 from revokebus.core import Core
 from revokebus.denylist import Denylist
-from revokebus.errors import ConfigurationError
+from revokebus.errors import ConfigurationError, RevokeBusError
 from revokebus.issuer import Issuer
 from revokebus.lifecycle import Lifecycle
 from revokebus.memory import MemoryUpstream
@@ -27,7 +27,7 @@ from revokebus.store import Store
 from revokebus.verifier import Verifier
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
     from datetime import datetime
     from types import TracebackType
 
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("revokebus")
 
 AnyPredicate = TypeVar("AnyPredicate", bound="Predicate")
+Item = TypeVar("Item")
 
 
 class Engine:
@@ -77,14 +78,11 @@ class Engine:
         )
         self._checker = Checker(core)
         self._revoker = Revoker(core)
-        self._issuer = Issuer(settings, clock, self._latest_cut_off)
+        self._issuer = Issuer(settings, clock, lambda: self._denylist.latest_cut_off)
         self._rotation = Rotation(core, self._issuer, self._checker, self._revoker)
 
     def _age(self) -> float | None:
         return self._upstream.age()
-
-    def _latest_cut_off(self, claims: Mapping[str, object]) -> float:
-        return self._denylist.latest_cut_off(claims, self.settings.issuer or "")
 
     def _make_upstream(self, clock: Clock, expiry_clock: ExpiryClock) -> Upstream:
         settings = self.settings
@@ -486,7 +484,8 @@ class Engine:
 
         For what stands open on the strength of a token: a WebSocket, a stream of events, a long
         poll. The body is cancelled at its next ``await``, within milliseconds of the revocation
-        on any instance, and an error that says why leaves the ``async with``.
+        on any instance, and an error that says why leaves the ``async with``. The body must stay
+        in the task that enters it; for a generator that others iterate over there is `guarded`.
 
         Args:
             token: The token.
@@ -500,9 +499,35 @@ class Engine:
             NotReadyError: The bus is not running, or is closed meanwhile.
             ConfigurationError: It is entered on another event loop than the bus's.
         """
-        return Guard(
-            self._guards,
-            self._checker,
-            token,
-            on_stale or self.settings.on_stale,
-        )
+        return Guard(self._guards, self._checker, token, on_stale or self.settings.on_stale)
+
+    async def guarded(
+        self,
+        token: AccessToken | RefreshToken,
+        source: AsyncIterable[Item],
+        *,
+        on_stale: OnStale | None = None,
+    ) -> AsyncIterator[Item]:
+        """Yield what `source` yields, until `token` is revoked or expires.
+
+        For a stream whose answer has begun, so that nothing but its end can tell. Unlike the body
+        of a `guard`, it may be iterated over by several tasks in turn.
+
+        Args:
+            token: The token.
+            source: For example an asynchronous generator; it is cancelled where it waits.
+            on_stale: As for `guard`.
+        """
+        items = aiter(source)
+        while True:
+            guard = self.guard(token, on_stale=on_stale)
+            try:
+                async with guard:
+                    item = await anext(items)
+            except StopAsyncIteration:
+                return
+            except RevokeBusError:
+                if guard.why is None:  # the source's own
+                    raise
+                return
+            yield item

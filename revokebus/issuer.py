@@ -18,7 +18,7 @@ from revokebus.claims import (
     parse_token,
 )
 from revokebus.errors import ConfigurationError, InvalidTokenError
-from revokebus.revocation import EVERYTHING, SPENT, just_after
+from revokebus.revocation import EVERYTHING, SPENT, after_cut_offs, just_after
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -84,15 +84,14 @@ class Issuer:
     Args:
         settings: Keys, algorithm, lifetimes, issuer and audience.
         clock: Tells the wall time.
-        latest_cut_off: Returns the latest cut-off that is known for a token with some claims, in
-            seconds since the epoch; 0 for none.
+        latest_cut_off: Returns the latest cut-off that is known, in seconds since the epoch.
     """
 
     def __init__(
         self,
         settings: Settings,
         clock: Clock,
-        latest_cut_off: Callable[[Mapping[str, object]], float] = lambda _claims: 0.0,
+        latest_cut_off: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self._settings = settings
         self._clock = clock
@@ -125,8 +124,10 @@ class Issuer:
         """
         shared = {**self._own_claims(claims), "sub": subject, "sid": secrets.token_urlsafe(16)}
         shared |= self._configured_claims(scopes)
-        now = self._moment_after_cut_offs(shared)
-        shared |= {"iat": now, "auth_time": now}
+        # Who signs in after a cut-off is in, also where the cut-off's author had a faster clock.
+        now, leeway = self.now(), self._settings.leeway
+        signed_in = after_cut_offs(now, self._latest_cut_off(), leeway)
+        shared |= {"iat": now, "auth_time": signed_in}
         if "cookie" in self._settings.token_sources:
             shared["csrf"] = secrets.token_urlsafe(16)
         access = {**shared, "fresh": True} if fresh else shared
@@ -144,13 +145,6 @@ class Issuer:
         """Return the time, for ``iat``: with a fraction, so that a cut-off fits into its second."""
         now = self._clock.wall()
         return just_after(now) if now == math.floor(now) else now
-
-    def _moment_after_cut_offs(self, claims: Mapping[str, object]) -> float:
-        # Who signs in after a cut-off is in, also where the cut-off's author had a faster clock.
-        now, cut_off = self.now(), self._latest_cut_off(claims)
-        if now < cut_off <= now + 2 * self._settings.leeway + 1:
-            return cut_off if cut_off != math.floor(cut_off) else just_after(cut_off)
-        return now
 
     def _own_claims(self, claims: Mapping[str, object] | None) -> dict[str, object]:
         taken = RESERVED_CLAIMS.intersection(claims or ())

@@ -49,7 +49,7 @@ class Keys:
         The issuer and the claim's name are quoted, because they may contain what ends them:
         ``r:jti:value``, ``r:tenant=number:42``, ``r:sub@https%3A%2F%2Fidp.example:value``.
         """
-        about = quote(target.claim, safe="")
+        about = quote(target.claim, safe="", errors="surrogatepass")
         if target.kind != "string":
             about += f"={target.kind}"
         if target.issuer:

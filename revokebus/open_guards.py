@@ -7,11 +7,18 @@ has a timer for its token's expiry, and all share one for the age of the copy.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import defaultdict
 from typing import TYPE_CHECKING, Self
 
-from revokebus.errors import ExpiredTokenError, NotReadyError, RevokedTokenError, StaleError
-from revokebus.revocation import ALWAYS, targets_of
+from revokebus.errors import (
+    ExpiredTokenError,
+    NotReadyError,
+    RevokeBusError,
+    RevokedTokenError,
+    StaleError,
+)
+from revokebus.revocation import ALWAYS, SPENT, targets_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -20,11 +27,13 @@ if TYPE_CHECKING:
     from revokebus.checker import Checker
     from revokebus.claims import AccessToken, RefreshToken
     from revokebus.clock import Clock
-    from revokebus.errors import RevokeBusError
     from revokebus.revocation import Revocation, Target
     from revokebus.settings import OnStale, Settings
 
+logger = logging.getLogger("revokebus")
+
 _A_MOMENT = 0.001
+_LONGEST_WAIT = 86_400.0
 
 
 class OpenGuards:
@@ -78,6 +87,8 @@ class OpenGuards:
         if not self._open:
             return
         found: Iterable[Guard] = self._open
+        if revocation.claim == SPENT:
+            return
         if revocation.claim in self._names:
             found = self._about.get(revocation.target, ())
         for guard in list(found):
@@ -92,14 +103,18 @@ class OpenGuards:
             guard.end(NotReadyError("RevokeBus has been closed"))
 
     def _watch_age(self) -> None:
-        """End the guards that a copy so old cannot answer for, or look again when it may be."""
+        """End the guards that a copy so old cannot answer for, or look again when it may be.
+
+        And those whose token expired while the machine was suspended, or by a step of its clock.
+        """
         age = self._age()
-        if age is None or age > self._max_staleness:
-            for guard in list(self._open):
-                if guard.policy != "accept":
-                    guard.end(StaleError("The revocations are too old to go on"))
-            age = 0.0
-        again = self._max_staleness - age + _A_MOMENT
+        is_stale = age is None or age > self._max_staleness
+        for guard in list(self._open):
+            if self.remaining(guard.token) <= 0:
+                guard.end(ExpiredTokenError())
+            elif is_stale and guard.policy != "accept":
+                guard.end(StaleError("The revocations are too old to go on"))
+        again = self._max_staleness - (0.0 if is_stale or age is None else age) + _A_MOMENT
         self._timer = asyncio.get_running_loop().call_later(again, self._watch_age)
 
 
@@ -124,33 +139,67 @@ class Guard:
         self.policy = policy
         self._guards = guards
         self._checker = checker
-        self._timeout: asyncio.Timeout | None = None
+        self._task: asyncio.Task[object] | None = None
+        self._timeout = asyncio.timeout(None)
+        self._expiry: asyncio.TimerHandle | None = None
         self._why: RevokeBusError | None = None
 
     async def __aenter__(self) -> Self:
         self._checker.require_loop()
-        self._guards.add(self)  # before it is checked, so that nothing falls in between
+        if self._task is not None:
+            raise RuntimeError("a guard is for one `async with`; call bus.guard again")
+        self._task = asyncio.current_task()
+        if self._checker.is_checked(self.token):
+            self._guards.add(self)  # before it is checked, so that nothing falls in between
         try:
             await self._checker.require_unrevoked(self.token, self.policy)
-            remaining = self._guards.remaining(self.token)
-            if remaining <= 0:
+            if self._guards.remaining(self.token) <= 0:
                 raise ExpiredTokenError
             if self._why is not None:
                 raise self._why
-            self._timeout = asyncio.timeout(remaining)
             await self._timeout.__aenter__()
-        except BaseException:
+        except BaseException as error:
             self._guards.discard(self)
+            if isinstance(error, RevokeBusError):
+                self._why = error
             raise
+        self._wait_for_expiry()
         return self
+
+    @property
+    def why(self) -> RevokeBusError | None:
+        """Why it ended, or did not begin; None where it was not the token."""
+        return self._why
+
+    def _wait_for_expiry(self) -> None:
+        remaining = self._guards.remaining(self.token)
+        if remaining <= 0:
+            self.end(ExpiredTokenError())
+            return
+        loop = asyncio.get_running_loop()
+        self._expiry = loop.call_later(min(remaining, _LONGEST_WAIT), self._wait_for_expiry)
 
     def end(self, why: RevokeBusError) -> None:
         """End the body, which leaves with `why`; the first reason counts."""
+        self._forget()
         if self._why is not None:
             return
         self._why = why
-        if self._timeout is not None and not self._timeout.expired():
+        if self._expiry is None:
+            return  # the first check is under way, and looks at the reason
+        if self._task is not None and self._task.done():
+            logger.error(
+                "revokebus: the body of a guard has left the task that entered it, so it cannot be "
+                "ended (%s); use bus.guarded for what is iterated over in several tasks",
+                why,
+            )
+        else:
             self._timeout.reschedule(asyncio.get_running_loop().time())
+
+    def _forget(self) -> None:
+        self._guards.discard(self)
+        if self._expiry is not None:
+            self._expiry.cancel()
 
     async def __aexit__(
         self,
@@ -158,8 +207,7 @@ class Guard:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._guards.discard(self)
-        assert self._timeout is not None  # noqa: S101 - entered before
+        self._forget()
         try:
             await self._timeout.__aexit__(kind, error, traceback)
         except TimeoutError:

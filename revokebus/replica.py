@@ -224,8 +224,7 @@ class Replica:
             return True  # revoked here, where the copy may have had no room for it
         run = self._running()
         self._check_usable(run)
-        recorded = await run.store.recorded(targets, run.continuity.epoch)
-        return any(each is None or is_refused(since, each.cut_off) for each in recorded)
+        return await run.store.refuses(targets, since, run.continuity.epoch)
 
     async def instances(self) -> int:
         """Ask Redis how many are subscribed."""

@@ -53,14 +53,31 @@ def kind_and_text(value: object) -> tuple[str, str] | None:
     """Return a claim's value as a `Target` has it; None for what cannot be revoked by."""
     if isinstance(value, str):
         return "string", value
+    try:
+        value = plain(value)
+    except TypeError:
+        return None
     if isinstance(value, bool):
         return "boolean", "true" if value else "false"
+    return "number", repr(value)
+
+
+def plain(value: object) -> Value:
+    """Return `value` as JSON has it: ``1.0`` and ``1`` alike, and no member of an ``Enum``.
+
+    Raises:
+        TypeError: It cannot be revoked by.
+    """
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return str.__str__(value)
     if isinstance(value, int):
-        return "number", str(value)
+        return int.__index__(value)
     if isinstance(value, float) and math.isfinite(value):
-        whole = value.is_integer() and abs(value) < _WHOLE_FLOATS
-        return "number", str(int(value)) if whole else repr(value)
-    return None
+        number = float.__float__(value)
+        return int(number) if number.is_integer() and abs(number) < _WHOLE_FLOATS else number
+    raise TypeError("not a text, a number, or true or false")
 
 
 def values_of(claims: Mapping[str, object], claim: str) -> Iterator[tuple[str, str]]:
@@ -100,6 +117,15 @@ def just_after(moment: float) -> float:
     """
     later = moment + _TICK
     return later if later != math.floor(later) else later + _TICK
+
+
+def after_cut_offs(now: float, latest: float, leeway: float) -> float:
+    """Return `now`, or the moment after the `latest` cut-off where that is a little ahead.
+
+    Its author's clock may be ahead, and he has added the leeway to it. One that is further ahead is
+    a mistake, and refuses.
+    """
+    return max(now, just_after(latest)) if latest <= now + 2 * leeway + 1 else now
 
 
 def is_refused(since: float, issued_before: float) -> bool:

@@ -109,21 +109,20 @@ end
 """
 )
 
-# What some records hold, false for each that is not there; and where none is, whether that means
-# anything. A data set that the copy does not belong to, or none, has just lost them, perhaps.
+# What some records hold, false for each that is not there; and whether it means anything that one
+# is not. A data set that the copy does not belong to, or none, has just lost it, perhaps.
 HAS = _script(
     _UNSETTLED
     + """
-local found, any = {}, false
+local found = {}
 for i = 4, #KEYS do
   local value = redis.pcall('GET', KEYS[i])
   if type(value) == 'table' then value = '' end
-  found[#found + 1], any = value, any or value
+  found[#found + 1] = value
 end
-if any then return {'recorded', found, 0, 0} end
 local epoch = redis.call('HGET', KEYS[1], 'epoch')
-if not epoch or (ARGV[3] ~= '' and epoch ~= ARGV[3]) then return {'other', {}, 0, 0} end
-return {'missing', {}, unsettled(KEYS[1], KEYS[2], KEYS[3], ARGV[1], ARGV[2])}
+if not epoch or (ARGV[3] ~= '' and epoch ~= ARGV[3]) then return {found, 'other', 0, 0} end
+return {found, 'same', unsettled(KEYS[1], KEYS[2], KEYS[3], ARGV[1], ARGV[2])}
 """
 )
 
@@ -193,13 +192,15 @@ return publish(id)
 )
 
 # A refresh token is claimed by whoever comes first, unless something that is recorded refuses it: a
-# record that ends in null, one that cannot be read, or a cut-off after the token. What the first
-# one leaves is for others who come a moment later.
+# record that ends in null, one that cannot be read, or a cut-off after the token. While others may
+# know of a record that Redis has lost, nobody can claim it. What the first one leaves is for others
+# who come a moment later.
 SPEND = _script(
     _WRITE
+    + _UNSETTLED.removeprefix(_HOLD)
     + """
 local since, whole, grace, note = tonumber(ARGV[12]), ARGV[13] == '1', tonumber(ARGV[14]), ARGV[15]
-for i = 6, #KEYS do
+for i = 7, #KEYS do
   if redis.call('EXISTS', KEYS[i]) == 1 then
     local _, _, cut_off = split(stored(KEYS[i]) or '')
     cut_off = tonumber(cut_off or '')
@@ -209,6 +210,8 @@ for i = 6, #KEYS do
   end
 end
 if redis.call('EXISTS', KEYS[4]) == 1 then return {'', 'spent', '', stored(KEYS[5])} end
+local left, repairing = unsettled(meta, KEYS[3], KEYS[6], ARGV[4], ARGV[16])
+if left > 0 or repairing == 1 then return {'', 'unsettled', '', left, repairing} end
 local id = log_row()
 record(KEYS[4], ARGV[9], tonumber(ARGV[10]), tonumber(ARGV[11]))
 if grace > 0 then redis.call('SET', KEYS[5], note, 'PX', ARGV[14]) end

@@ -17,7 +17,7 @@ from revokebus.continuity import Position, Row
 from revokebus.errors import OtherDataSetError, RefusedError, StoreError, UnsettledError, WireError
 from revokebus.keys import Keys
 from revokebus.primary import Primary
-from revokebus.revocation import Spending, Spent
+from revokebus.revocation import Spending, Spent, is_refused
 from revokebus.subscription import Subscription
 from revokebus.wire import (
     FORMAT_VERSION,
@@ -199,16 +199,19 @@ class Store:
 
         Raises:
             OtherDataSetError: As for `write`.
+            UnsettledError: Redis may have lost what says that it was used before.
         """
         keys, args = self._write_arguments([spent], epoch)
-        keys.append(self._keys.grace(str(spent.value)))
+        keys += [self._keys.grace(str(spent.value)), self._keys.repair]
         keys += [self._keys.record(target) for target in unless]
         whole = "1" if terms.since == math.floor(terms.since) else "0"
-        args += [terms.since, whole, math.ceil(1000 * terms.grace), terms.note]
+        args += [terms.since, whole, math.ceil(1000 * terms.grace), terms.note, _TURN_MILLISECONDS]
         answer = await self._ask(lambda redis: scripts.SPEND.run(redis, keys, args))
-        row, outcome, _, *note = answer
+        row, outcome, _, *rest = answer
+        if outcome == b"unsettled" and (unsettled := _unsettled(*rest)):
+            raise unsettled
         self._remember(row, outcome, [spent])
-        return Spent(Spending(outcome.decode()), note[0] if note else None)
+        return Spent(Spending(outcome.decode()), rest[0] if rest else None)
 
     async def spent_note(self, jti: str) -> bytes | None:
         """Return what the one who spent the token `jti` has left, as long as that is kept."""
@@ -344,31 +347,35 @@ class Store:
                 lambda redis: redis.set(self._keys.heartbeat, "1", ex=self._heartbeat_life)
             )
 
-    async def recorded(self, targets: Sequence[Target], epoch: str) -> list[Revocation | None]:
-        """Return what is recorded for any of `targets`; None for a record that cannot be read.
+    async def refuses(self, targets: Sequence[Target], since: float, epoch: str) -> bool:
+        """Return whether anything that is recorded for `targets` refuses a token.
+
+        A record that cannot be read does.
 
         Args:
-            targets: Those to look for.
+            targets: What the token could be refused by.
+            since: The moment that cut-offs are compared with.
             epoch: The data set that the copy belongs to; empty where it belongs to none.
 
         Raises:
-            OtherDataSetError: None is there, and Redis has another data set, or none.
-            UnsettledError: None is there, and others may be about to write it back.
+            OtherDataSetError: Nothing does, and Redis has another data set, or none.
+            UnsettledError: Nothing does, and others may be about to write back what would.
         """
         names = self._keys
         keys: list[bytes | str] = [names.meta, names.hold, names.repair]
         keys += [names.record(target) for target in targets]
         args: list[Argument] = [self._settling, _TURN_MILLISECONDS, epoch]
-        outcome, found, *rest = await self._ask(lambda redis: scripts.HAS.run(redis, keys, args))
-        if outcome == b"other":
+        found, data_set, *rest = await self._ask(lambda redis: scripts.HAS.run(redis, keys, args))
+        for payload, target in zip(found, targets, strict=True):
+            if payload is not None:
+                held = _read_record(payload, target)
+                if held is None or is_refused(since, held.cut_off):
+                    return True
+        if data_set == b"other":
             raise OtherDataSetError
         if unsettled := _unsettled(*rest):
             raise unsettled
-        return [
-            _read_record(payload, target)
-            for payload, target in zip(found, targets, strict=False)
-            if payload is not None
-        ]
+        return False
 
     async def missing(self, revocations: Sequence[Revocation]) -> list[Revocation]:
         """Return those of `revocations` that have no record, or one that ends before they do."""

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from revokebus.errors import WireError
-from revokebus.revocation import Revocation, kind_and_text
+from revokebus.revocation import Revocation, plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -87,7 +87,11 @@ def _decode_row(row: object) -> Revocation:
         raise WireError("issuer")
     if not isinstance(claim, str) or not 0 < len(claim) <= _MAX_CLAIM:
         raise WireError("claim")
-    if kind_and_text(value) is None or value == "" or len(str(value)) > _MAX_VALUE:
+    try:
+        value = plain(value)
+    except TypeError:
+        raise WireError("value") from None
+    if not 0 < len(str(value)) <= _MAX_VALUE:
         raise WireError("value")
     cut_off = None if issued_before is None else _decode_moment(issued_before, "issued_before")
     return Revocation(claim, value, _decode_moment(expires_at, "expires_at"), cut_off, issuer)

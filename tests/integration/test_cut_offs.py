@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import jwt
 import pytest
 
-from revokebus import AccessToken, RefreshToken
+from revokebus import AccessToken, OutsideIssuer, RefreshToken
 from revokebus.engine import Engine
-from revokebus.errors import RevokedTokenError, StaleError
+from revokebus.errors import InvalidTokenError, RevokedTokenError, StaleError, UnsettledError
 from revokebus.testing import ManualClock
 from tests.support import SECRET
 
@@ -328,3 +328,148 @@ async def test_wrong_arguments_are_named(tenants: Any) -> None:
         with pytest.raises(TypeError):
             await engine.revoke_many("one.encoded.token")
         assert engine.status().entries == 0
+
+
+async def test_a_cut_off_that_refuses_nobody_is_no_proof_of_the_rest(
+    tenants: Any, client: redis.Redis
+) -> None:
+    """One old sign-out of a user would make `ask_redis` believe a Redis that has lost the new."""
+    async with Engine(tenants) as here, Engine(tenants) as there:
+        await here.revoke_subject("alice", time.time() - 1000)
+        tokens = [there.issue(name).access_token for name in ("alice", "bob")]
+        there._upstream.age = lambda: None  # type: ignore[method-assign]  # and knows it
+        for token in tokens:
+            await verified(there, token)
+        client.set("{revokebus}:repair", "x", px=5000)
+        for token in tokens:
+            with pytest.raises(StaleError):
+                await verified(there, token)
+        client.delete("{revokebus}:repair")
+        client.hset("{revokebus}:meta", "epoch", "0" * 32)
+        for token in tokens:
+            with pytest.raises(StaleError):
+                await verified(there, token)
+
+
+async def test_two_spellings_of_a_number_are_one_record(tenants: Any, client: redis.Redis) -> None:
+    """An earlier cut-off for 1.0 would take the place of the one for 1."""
+    async with Engine(tenants) as here:
+        token = await verified(here, here.issue("a", claims={"tenant": 1}).access_token)
+        await here.revoke_claim("tenant", 1)
+        await here.revoke_claim("tenant", 1.0, time.time() - 1000)
+        await here.revoke_claim("tenant", -0.0)
+        assert len(client.keys("{revokebus}:r:*")) == 2
+        async with Engine(tenants) as cold:
+            assert knows(cold, token)
+
+
+@pytest.mark.parametrize("leeway", [0, 5])
+async def test_every_sign_out_counts_whichever_came_before(
+    make_settings: MakeSettings,
+    redis_server: RedisServer,
+    until_known: Callable[[Engine, Token], Awaitable[None]],
+    leeway: float,
+) -> None:
+    """A sign-in that was put after one sign-out would be after the next one, too."""
+    settings = make_settings(redis_server.url, leeway=leeway, revocable_claims=["tenant"])
+    clocks = ManualClock(), ManualClock()
+    clocks[0].step(clocks[1].wall() - clocks[0].wall() + 0.6 * leeway)
+    async with Engine(settings, clock=clocks[0]) as a, Engine(settings, clock=clocks[1]) as b:
+        for first, second in ((a, b), (b, a), (a, a)):
+            for end in (
+                lambda one: one.revoke_subject("alice"),
+                lambda one: one.revoke_all(),
+                lambda one: one.revoke_claim("tenant", 7),
+            ):
+                old = await verified(second, second.issue("alice").access_token)
+                await first.revoke_subject("alice")
+                await until_known(second, old)
+                token = second.issue("alice", claims={"tenant": 7}).access_token
+                mine = await verified(second, token)
+                await end(second)  # type: ignore[no-untyped-call]  # a lambda
+                await until_known(first, mine)
+                await until_known(second, mine)
+                pair = first.issue("alice", claims={"tenant": 7})
+                await verified(first, pair.access_token)
+                renewed = await first.rotate(
+                    await first.authenticate(pair.refresh_token, RefreshToken)
+                )
+                await verified(first, renewed.access_token)
+
+
+async def test_iat_is_the_time_also_after_a_sign_out(make_settings: MakeSettings) -> None:
+    """Other services would take a token for one of the future, and clients for one that lasts."""
+    async with Engine(make_settings(leeway=60)) as engine:
+        await engine.revoke_subject("alice")
+        token = await verified(engine, engine.issue("alice").access_token)
+        assert abs(token.issued_at - time.time()) < 10
+        assert token.expires_at - token.issued_at <= engine.settings.access_ttl + 1
+        assert token.auth_time is not None
+        assert token.auth_time > token.issued_at + 50
+
+
+async def test_a_session_is_remembered_for_as_long_as_a_token_can_live(
+    make_settings: MakeSettings, clock: ManualClock
+) -> None:
+    """In its last minutes a token of an ended session would work again."""
+    settings = make_settings(leeway=60, access_ttl=900, refresh_ttl=900)
+    async with Engine(settings, clock=clock) as engine:
+        now = int(clock.wall())
+        claims = {"sub": "a", "sid": "s", "type": "access", "jti": "j", "iat": now + 60}
+        with pytest.raises(InvalidTokenError):
+            await verified(engine, jwt.encode({**claims, "exp": now + 60 + 902}, SECRET))
+        longest = jwt.encode({**claims, "exp": now + 60 + 901}, SECRET)
+        token = await verified(engine, longest)
+        await engine.revoke_session("s")
+        clock.advance(token.expires_at + 60 - clock.wall() - 0.01)
+        with pytest.raises(RevokedTokenError):
+            await verified(engine, longest)
+        assert engine.status().entries == 1
+
+
+async def test_nothing_is_exchanged_while_redis_may_have_lost_that_it_was(
+    make_settings: MakeSettings, redis_server: RedisServer, client: redis.Redis
+) -> None:
+    """After a failover a used refresh token would buy a second session."""
+    async with Engine(make_settings(redis_server.url)) as engine:
+        pair = engine.issue("alice")
+        refresh = await engine.authenticate(pair.refresh_token, RefreshToken)
+        for key in ("hold", "repair"):
+            client.set(f"{{revokebus}}:{key}", "x", px=5000)
+            with pytest.raises(UnsettledError):
+                await engine.rotate(refresh)
+            client.delete(f"{{revokebus}}:{key}")
+        assert (await engine.rotate(refresh)).session_id == pair.session_id
+
+
+async def test_an_odd_message_stops_no_repair(
+    make_settings: MakeSettings,
+    redis_server: RedisServer,
+    client: redis.Redis,
+    eventually: Eventually,
+) -> None:
+    """A stranger who may publish could keep the fleet from writing back what Redis has lost."""
+    async with Engine(make_settings(redis_server.url)) as engine:
+        await engine.revoke_session("s")
+        epoch = client.hget("{revokebus}:meta", "epoch").decode()  # type: ignore[union-attr]  # text
+        odd = f'RB {epoch} 0-0 0-0 2 [["\\ud800","\\ud800","\\ud800",{time.time() + 600},null]]'
+        await eventually(lambda: engine.status().subscribed)
+        client.publish("{revokebus}:ch", odd)
+        await eventually(lambda: engine.status().entries == 2)
+        client.flushall()
+        await eventually(lambda: len(client.keys("{revokebus}:r:*")) == 2)
+
+
+async def test_an_outside_issuer_s_users_can_sign_in_again_in_spite_of_a_leeway(
+    make_settings: MakeSettings,
+) -> None:
+    """For as long as the leeway, whoever signs in at the issuer would be refused."""
+    outside = OutsideIssuer(issuer="https://idp", jwks_url="https://idp/jwks", audience="a")
+    engine = Engine(make_settings(leeway=60, issuers=[outside]))
+    cut_off = engine._revoker.of_claim("sub", "a", None, "https://idp").issued_before
+    assert cut_off is not None
+    assert cut_off < time.time() + 1
+    claims = {"sub": "a", "iss": "https://idp", "iat": int(time.time()) + 2, "auth_time": 1}
+    engine._denylist.add(engine._revoker.of_claim("sub", "a", None, "https://idp"))
+    assert not engine.is_revoked(claims)
+    assert engine.is_revoked({**claims, "iat": 5})

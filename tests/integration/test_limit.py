@@ -223,3 +223,14 @@ async def test_accept_is_accept_at_the_limit_too(
         redis_server.freeze()
         await engine.authenticate(engine.issue("bob").access_token, AccessToken)
         assert caplog.text.count("on_stale=accept") == 1
+
+
+async def test_a_sign_in_after_a_sign_out_works_at_the_limit(
+    redis_server: RedisServer, make_settings: MakeSettings
+) -> None:
+    """A cut-off that there was no room for would refuse those who sign in after it."""
+    async with Engine(make_settings(redis_server.url, max_entries=1, leeway=30)) as engine:
+        await engine.revoke_session("fill")
+        await engine.revoke_subject("alice")
+        token = engine.issue("alice").access_token
+        assert (await engine.authenticate(token, AccessToken)).subject == "alice"

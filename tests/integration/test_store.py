@@ -429,19 +429,19 @@ async def test_no_answer_is_taken_from_a_data_set_that_may_have_lost_it(
     mine = revocation()
     client.flushall()
     with pytest.raises(OtherDataSetError):
-        await store.recorded([mine.target], ANY)  # there is no data set
+        await store.refuses([mine.target], 1.5, ANY)  # there is no data set
     await store.write([mine], ANY)
     epoch = (await store.position()).epoch
-    assert await store.recorded([mine.target], epoch) == [mine]  # what is there needs no proof
+    assert await store.refuses([mine.target], 1.5, epoch)  # what is there needs no proof
     with pytest.raises(OtherDataSetError):
-        await store.recorded([revocation("b").target], "0" * 32)
+        await store.refuses([revocation("b").target], 1.5, "0" * 32)
     with pytest.raises(UnsettledError):  # the data set is new
-        await store.recorded([revocation("b").target], epoch)
+        await store.refuses([revocation("b").target], 1.5, epoch)
     client.delete("{revokebus}:hold")
-    assert not await store.recorded([revocation("b").target], epoch)
+    assert not await store.refuses([revocation("b").target], 1.5, epoch)
     client.set("{revokebus}:repair", "somebody")
     with pytest.raises(UnsettledError, match="writing back"):
-        await store.recorded([revocation("b").target], epoch)
+        await store.refuses([revocation("b").target], 1.5, epoch)
 
 
 async def test_a_page_says_that_it_proves_nothing_on_a_new_server(
@@ -492,7 +492,7 @@ async def test_a_question_to_a_full_redis_goes_by_its_uptime(
     async with asyncio.timeout(5):
         while True:
             with contextlib.suppress(UnsettledError):
-                assert not await store.recorded([revocation().target], epoch)
+                assert not await store.refuses([revocation().target], 1.5, epoch)
                 break
             await asyncio.sleep(0.05)
     assert client.info("server")["uptime_in_seconds"] >= 1

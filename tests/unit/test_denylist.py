@@ -1,3 +1,6 @@
+import itertools
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -164,3 +167,38 @@ def test_what_nobody_else_has_is_held_beyond_the_limit(clock: ManualClock) -> No
     assert denylist.add(Revocation("jti", "mine", clock.wall() + 100), always=True)
     assert denylist.complete
     assert denylist.matches({"jti": "mine"})
+
+
+revocations = st.builds(
+    Revocation,
+    claim=st.sampled_from(["jti", "sub", "tenant"]),
+    value=st.sampled_from(["a", "1", 1, 1.0, True]),
+    expires_at=st.integers(1, 60).map(float),
+    issued_before=st.none() | st.integers(1, 40).map(lambda half: half / 2),
+    issuer=st.sampled_from(["", "x"]),
+)
+histories = st.lists(revocations | st.floats(0, 20), max_size=30)
+
+
+@given(histories, st.integers(1, 40).map(lambda half: half / 2))
+def test_no_cut_off_is_forgotten(history: list[Revocation | float], since: float) -> None:
+    """A session that was ended by a cut-off would come back, because of another one (G2)."""
+    clock = ManualClock()
+    start = clock.wall()
+    denylist = Denylist(ExpiryClock(clock))
+    added: list[Revocation] = []
+    for step in history:
+        if isinstance(step, float):
+            clock.advance(step)
+        else:
+            added.append(replace(step, expires_at=start + step.expires_at))
+            denylist.add(added[-1])
+        denylist.sweep(1)
+        for issuer, value in itertools.product(["", "x"], ["a", "1", 1, True]):
+            claims = {"jti": value, "sub": [value, None]}
+            live = [each for each in added if each.expires_at > clock.wall()]
+            wanted = any(each.refuses(claims, issuer=issuer, since=since) for each in live)
+            found = denylist.matches(claims, issuer=issuer, since=since)
+            assert found or not wanted
+            ever = any(each.refuses(claims, issuer=issuer, since=since) for each in added)
+            assert ever or not found

@@ -16,6 +16,7 @@ from revokebus.errors import (
     RevokedTokenError,
     StaleError,
 )
+from revokebus.revocation import SPENT, Revocation
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -237,3 +238,141 @@ def test_a_guard_is_on_the_loop_of_the_bus(make_settings: MakeSettings) -> None:
         with pytest.raises(ConfigurationError, match="another event loop"):
             second.run(hold(engine, token))
         first.run(engine.close())
+
+
+async def test_an_exchange_of_a_refresh_token_looks_at_nobody(engine: Engine) -> None:
+    """Each refresh in the fleet would walk through all the open connections of each instance."""
+    (task,) = await opened(engine, await access(engine))
+    looked_at: list[object] = []
+    engine._guards._open = Counting(looked_at, engine._guards._open)
+    engine._denylist.add(Revocation(SPENT, "x", 4e9))
+    assert looked_at == []
+    engine._denylist.add(Revocation("unheard-of", "x", 4e9))
+    assert looked_at == ["walked"]
+    task.cancel()
+
+
+class Counting(dict[Any, Any]):
+    def __init__(self, walks: list[object], values: dict[Any, Any]) -> None:
+        super().__init__(values)
+        self._walks = walks
+
+    def __iter__(self) -> Any:
+        self._walks.append("walked")
+        return super().__iter__()
+
+
+async def test_one_guard_is_for_one_body(engine: Engine) -> None:
+    """The second body would take the protection away from the first."""
+    guard = engine.guard(await access(engine))
+    async with guard:
+        with pytest.raises(RuntimeError, match="one `async with`"):
+            async with guard:
+                pytest.fail("entered")
+    with pytest.raises(RuntimeError):
+        await guard.__aenter__()
+
+
+async def test_a_body_that_has_left_its_task_is_told_of(
+    engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A stream that nothing can end would go on in silence."""
+    token = await access(engine)
+
+    async def stream() -> AsyncIterator[int]:
+        async with engine.guard(token):
+            for number in range(100):
+                yield number
+
+    items = stream()
+    assert await asyncio.create_task(anext(items)) == 0  # type: ignore[arg-type]  # a coroutine
+    await engine.revoke(token)
+    assert "use bus.guarded" in caplog.text
+    assert len(engine._guards) == 0
+
+
+async def test_a_guarded_stream_ends_whoever_iterates_over_it(engine: Engine) -> None:
+    """A stream with a heartbeat, which has a task for each item, would not end."""
+    token = await access(engine)
+    waiting = asyncio.Event()
+
+    async def source() -> AsyncIterator[int]:
+        yield 1
+        yield 2
+        waiting.set()
+        await asyncio.Event().wait()
+
+    items = engine.guarded(token, source())
+    for expected in (1, 2):
+        assert await asyncio.create_task(anext(items)) == expected  # type: ignore[arg-type]  # likewise
+    last: asyncio.Task[int] = asyncio.create_task(anext(items))  # type: ignore[arg-type]  # likewise
+    await waiting.wait()
+    await engine.revoke(token)
+    with pytest.raises(StopAsyncIteration):
+        await last
+    assert [item async for item in engine.guarded(token, source())] == []
+    other = await access(engine)
+    assert [item async for item in engine.guarded(other, _three())] == [1, 2, 3]
+
+
+async def _three() -> AsyncIterator[int]:
+    for number in (1, 2, 3):
+        yield number
+
+
+async def test_an_error_of_the_source_is_not_taken_for_an_end(engine: Engine) -> None:
+    """A stream would look complete although it broke off."""
+
+    async def source() -> AsyncIterator[int]:
+        yield 1
+        raise StaleError("of the application's own")
+
+    items = engine.guarded(await access(engine), source())
+    assert await anext(items) == 1
+    with pytest.raises(StaleError):
+        await anext(items)
+
+
+async def test_an_abandoned_stream_is_let_go(engine: Engine) -> None:
+    """Each client that stops reading would leave its guard behind."""
+    token = await access(engine)
+    suspended = asyncio.Event()
+
+    async def stream() -> AsyncIterator[int]:
+        async with engine.guard(token):
+            yield 1
+
+    async def consume() -> None:
+        async for _ in stream():
+            suspended.set()
+            await asyncio.Event().wait()  # a client that does not read
+
+    task = asyncio.create_task(consume())
+    await suspended.wait()
+    await engine.revoke(token)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert len(engine._guards) == 0
+    assert not engine._guards._about
+
+
+async def test_only_types_that_are_checked_are_ended(make_settings: MakeSettings) -> None:
+    """A connection would end for a revocation that requests do not count."""
+    settings = make_settings(checked_token_types=["refresh"])
+    async with Engine(settings) as engine:
+        token = await access(engine)
+        async with engine.guard(token):
+            await engine.revoke(token)
+            await asyncio.sleep(0.01)
+
+
+async def test_a_suspended_machine_ends_what_has_expired_meanwhile(
+    make_settings: MakeSettings, clock: ManualClock
+) -> None:
+    """The loop's timers stand still while a laptop sleeps, and the token would live on."""
+    settings = make_settings(access_ttl=60, max_staleness=0.3)
+    async with Engine(settings, clock=clock) as engine:
+        (task,) = await opened(engine, await access(engine))
+        clock.advance(3600)
+        with pytest.raises(ExpiredTokenError):
+            await task

@@ -87,7 +87,7 @@ class RevokeBus(Engine):
         setattr(app.state, STATE_NAME, self)
         for error in HTTP_ERRORS:
             app.exception_handlers.setdefault(error, _answer)  # type: ignore[arg-type]  # may be given a WebSocket
-        describe_guards(app)
+        describe_guards(app, self.settings)
 
     def set_cookies(self, response: Response, pair: TokenPair) -> None:
         """Keep `pair` in the browser's cookies, and a CSRF value beside it.
@@ -111,7 +111,8 @@ async def _answer(connection: Request | WebSocket, error: Exception) -> Response
         raise error
     if isinstance(connection, WebSocket):
         end = websocket_error(error)
-        if connection.client_state is not WebSocketState.DISCONNECTED:
+        states = (connection.client_state, connection.application_state)
+        if WebSocketState.DISCONNECTED not in states:
             await connection.close(end.code, end.reason)
         return None
     return await http_exception_handler(connection, http_error(error))

@@ -81,13 +81,19 @@ class Checker:
 
     async def verify(self, encoded: str) -> AccessToken | RefreshToken:
         """Return the token that `encoded` is, revoked or not; see `Engine.verify`."""
+        token = await self.read(encoded)
+        self._verifier.check_time(token)
+        return token
+
+    async def read(self, encoded: str) -> AccessToken | RefreshToken:
+        """Return the token that `encoded` is, revoked or expired or not."""
         try:
-            return self._verifier.verify(encoded)
+            return self._verifier.verify_signature(encoded)
         except UnknownKeyError as error:
             if self._lifecycle.phase == "running" and self._lifecycle.is_own_loop:
                 await error.keyring.refresh()
             error.keyring.require_known()
-        return self._verifier.verify(encoded)
+        return self._verifier.verify_signature(encoded)
 
     async def require_unrevoked(self, token: AccessToken | RefreshToken, policy: OnStale) -> None:
         """Check `token` by the copy, and what it leaves open by `policy`.

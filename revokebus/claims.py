@@ -38,6 +38,8 @@ class Token:
         scopes: The ``scope`` claim, split (RFC 8693 §4.2).
         auth_time: When the owner signed in, in seconds since the epoch (OpenID Connect Core §2);
             None where the token does not say. A rotated token has that of the first one.
+        fresh: Whether it says that its owner had just signed in when it was issued; never in a
+            token of an outside issuer.
         issuer: The ``iss`` claim; empty where tokens of the application need none.
         since: The moment that cut-offs are compared with. In a token of the application it is
             the sign-in, so that a session from before a cut-off cannot outlive it by rotation;
@@ -54,6 +56,7 @@ class Token:
     not_before: float
     scopes: frozenset[str]
     auth_time: float | None
+    fresh: bool
     issuer: str
     since: float
     verified_claims: MappingProxyType[str, object] = field(repr=False, compare=False)
@@ -65,11 +68,6 @@ class Token:
         # What came out of JSON goes back into it, at any depth that could be read.
         copied: dict[str, Any] = json.loads(json.dumps(dict(self.verified_claims)))
         return copied
-
-    @property
-    def fresh(self) -> bool:
-        """Whether the token says that its owner had just signed in when it was issued."""
-        return self.verified_claims.get("fresh") is True
 
     @classmethod
     def __get_pydantic_core_schema__(cls, _source: object, _handler: object) -> NoReturn:
@@ -120,32 +118,51 @@ def parse_token(claims: dict[str, object], *, issuer: str = "") -> AccessToken |
     if cls is None:
         raise InvalidTokenError
     _text(claims, "sid")
-    return _token(cls, claims, issuer, since=began(claims))
+    fresh = claims.get("fresh") is True
+    return _token(cls, claims, issuer, since=began(claims), fresh=fresh)
 
 
 def parse_outside_token(claims: dict[str, object], *, issuer: str) -> AccessToken | RefreshToken:
     """Return the token of an outside issuer that verified `claims`, under our names, describe.
 
     It is an access token unless it says otherwise, in ``type``, or in the claims that Cognito
-    (``token_use``) and Keycloak (``typ``) have for it. An ID token is none (RFC 8725 §2.8).
+    (``token_use``) and Keycloak (``typ``) have for it. ID tokens and logout tokens are none
+    (RFC 8725 §2.8), nor are those that only count with a proof of possession (RFC 7800).
 
     Raises:
         InvalidTokenError: A claim is missing or of a type that its standard does not allow.
     """
-    for name in ("type", "token_use", "typ"):
-        if (kind := claims.get(name)) is not None:
-            cls = _OUTSIDE_TYPES.get(kind.lower()) if isinstance(kind, str) else None
-            if cls is None:
-                raise InvalidTokenError
-            break
-    else:
-        cls = AccessToken
+    if _NOT_OF_ACCESS_TOKENS.intersection(claims):
+        raise InvalidTokenError
+    kinds = {_outside_type(claims[name]) for name in ("type", "token_use", "typ") if name in claims}
+    if len(kinds) > 1:
+        raise InvalidTokenError
+    cls = kinds.pop() if kinds else AccessToken
+    claims = {
+        name: value
+        for name, value in claims.items()
+        if not (name in _OPTIONAL and (value is None or (value == 0 and name in _UNKNOWN_IF_0)))
+    }
     scope = claims.get("scope")
-    if isinstance(scope, list) and all(isinstance(each, str) for each in scope):
-        claims = {**claims, "scope": " ".join(scope)}  # as some issuers have it
-    return _token(cls, claims, issuer, since=_moment(claims, "iat"))
+    if isinstance(scope, list) and all(_is_word(each) for each in scope):
+        claims["scope"] = " ".join(scope)  # as some issuers have it
+    return _token(cls, claims, issuer, since=_moment(claims, "iat"), fresh=False)
 
 
+def _outside_type(kind: object) -> type[AccessToken | RefreshToken]:
+    cls = _OUTSIDE_TYPES.get(kind.lower()) if isinstance(kind, str) else None
+    if cls is None:
+        raise InvalidTokenError
+    return cls
+
+
+def _is_word(scope: object) -> bool:
+    return isinstance(scope, str) and bool(scope) and " " not in scope
+
+
+_NOT_OF_ACCESS_TOKENS = frozenset({"at_hash", "c_hash", "s_hash", "events", "cnf"})
+_OPTIONAL = frozenset({"sid", "scope", "nbf", "auth_time"})
+_UNKNOWN_IF_0 = frozenset({"nbf", "auth_time"})
 _OUTSIDE_TYPES: dict[str, type[AccessToken | RefreshToken]] = {
     "access": AccessToken,
     "access_token": AccessToken,
@@ -156,7 +173,12 @@ _OUTSIDE_TYPES: dict[str, type[AccessToken | RefreshToken]] = {
 
 
 def _token(
-    cls: type[AccessToken | RefreshToken], claims: dict[str, object], issuer: str, since: float
+    cls: type[AccessToken | RefreshToken],
+    claims: dict[str, object],
+    issuer: str,
+    *,
+    since: float,
+    fresh: bool,
 ) -> AccessToken | RefreshToken:
     return cls(
         subject=_text(claims, "sub"),
@@ -167,6 +189,7 @@ def _token(
         not_before=_moment(claims, "nbf") if "nbf" in claims else 0.0,
         scopes=_scopes(claims),
         auth_time=_moment(claims, "auth_time") if "auth_time" in claims else None,
+        fresh=fresh,
         issuer=issuer,
         since=since,
         verified_claims=MappingProxyType(claims),
@@ -232,4 +255,4 @@ def _scopes(claims: Mapping[str, object]) -> frozenset[str]:
     scope = claims.get("scope", "")
     if not isinstance(scope, str):
         raise InvalidTokenError
-    return frozenset(scope.split())
+    return frozenset(scope.split(" ")) - {""}

@@ -54,6 +54,19 @@ class CookieSettings(BaseModel):
             raise ValueError(
                 "samesite=none needs secure=true; browsers refuse the cookie otherwise"
             )
+        self._check_prefixes()
         if len({self.access_name, self.refresh_name, self.csrf_name}) < 3:  # noqa: PLR2004
             raise ValueError("access_name, refresh_name and csrf_name must differ")
         return self
+
+    def _check_prefixes(self) -> None:
+        """Check what the names promise (RFC 6265bis §4.1.3); browsers drop the cookie otherwise."""
+        for name, path in (
+            (self.access_name, self.path),
+            (self.refresh_name, self.refresh_path),
+            (self.csrf_name, self.path),
+        ):
+            if name.lower().startswith(("__host-", "__secure-")) and not self.secure:
+                raise ValueError(f"a cookie called {name} needs secure=true")
+            if name.lower().startswith("__host-") and (self.domain or path != "/"):
+                raise ValueError(f"a cookie called {name} needs the path / and no domain")

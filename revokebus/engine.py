@@ -120,9 +120,12 @@ class Engine:
             lifecycle.phase = "running"
 
     async def _fetch_keys(self) -> None:
+        keyrings = self._verifier.remote_keyrings
+        for keyring in keyrings:
+            keyring.start()
         try:
             async with asyncio.timeout(self.settings.startup_timeout):
-                await asyncio.gather(*(each.start() for each in self._verifier.remote_keyrings))
+                await asyncio.gather(*(keyring.refresh() for keyring in keyrings))
         except TimeoutError:
             logger.warning("revokebus starts before the keys of every issuer could be fetched")
         except BaseException:
@@ -293,7 +296,10 @@ class Engine:
         listed = list(tokens)
         if not all(isinstance(token, str | AccessToken | RefreshToken) for token in listed):
             raise TypeError("revoke takes a token or its encoded form")
-        revocations = [self._revoker.of_token(token) for token in listed]
+        verified = [
+            await self._checker.read(token) if isinstance(token, str) else token for token in listed
+        ]
+        revocations = [self._revoker.of_token(token) for token in verified]
         return await self._revoker.revoke(revocations, min_replicas)
 
     async def revoke_session(
@@ -421,7 +427,9 @@ class Engine:
         `status` says.
 
         Args:
-            claims: The claims of a verified token. Without ``iat`` every cut-off counts.
+            claims: The claims of a verified token, as `AccessToken.claims` has them: with the id
+                that a token of an outside issuer was given if it had none. Without ``iat`` every
+                cut-off counts.
         """
         return self._checker.is_revoked(claims)
 

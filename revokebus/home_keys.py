@@ -114,6 +114,8 @@ def _jwk(name: str, text: str) -> dict[str, Any]:
         raise ValueError(f"{variable} {error}") from None
     if name == "private_key" and "d" not in jwk:
         raise ValueError(f"{variable} is a public key; that belongs into public_key")
+    if name == "public_key" and "d" in jwk:
+        raise ValueError(f"{variable} is a private key; that belongs into private_key")
     return jwk
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import secrets
 from dataclasses import dataclass
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import jwt
 from pydantic import BaseModel, ConfigDict
 
+from revokebus import strict_json
 from revokebus.claims import (
     MAX_TOKEN_LENGTH,
     AccessToken,
@@ -139,7 +142,15 @@ class Issuer:
         shared = {**own, "sub": token.subject, "sid": continued.session_id}
         shared |= self._configured_claims(sorted(token.scopes))
         shared |= {"iat": continued.issued_at, "auth_time": continued.auth_time}
+        if "cookie" in self._settings.token_sources and "csrf" not in shared:
+            # The session began before there were cookies; the same for all who are given this pair.
+            secret = "csrf".join(continued.ids).encode()
+            shared["csrf"] = hashlib.sha256(secret).hexdigest()[:32]
         return self._pair(shared, shared, continued.ids)
+
+    def can_go_on(self, token: RefreshToken) -> bool:
+        """Return whether the pair that follows `token` would be accepted."""
+        return not self._settings.rfc9068 or "client_id" in token.verified_claims
 
     def now(self) -> float:
         """Return the time, for ``iat``: with a fraction, so that a cut-off fits into its second."""
@@ -196,6 +207,10 @@ class Issuer:
             parse_token(complete)
         except InvalidTokenError:
             raise ValueError("subject must be a text of 1 to 4096 characters") from None
+        try:
+            strict_json.loads(json.dumps(complete).encode())
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"claims make a token that would be refused: {error}") from None
         headers = {"typ": typ} | ({"kid": self._key.kid} if self._key.kid else {})
         encoded = jwt.encode(
             complete, self._key.key, algorithm=self._key.algorithm, headers=headers

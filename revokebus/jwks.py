@@ -7,14 +7,15 @@ import logging
 import math
 from typing import TYPE_CHECKING
 
-import jwt
-
 from revokebus.errors import InvalidTokenError, KeysUnavailableError
+from revokebus.fetching import fetch_json
 from revokebus.keyring import FixedKeyring, published_keys
 from revokebus.tasks import end
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    import jwt
 
     from revokebus.clock import Clock
 
@@ -26,7 +27,8 @@ LIFETIME_SECONDS = 300.0
 COOLDOWN_SECONDS = 10.0
 """Tokens with unknown key ids cause one fetch within that time, however many they are."""
 
-_TIMEOUT_SECONDS = 5.0
+DEADLINE_SECONDS = 5.0
+"""A fetch that takes longer has failed."""
 
 
 class UnknownKeyError(InvalidTokenError):
@@ -60,7 +62,6 @@ class RemoteKeyring:
         clock: Clock,
         on_change: Callable[[], None],
     ) -> None:
-        self._client = jwt.PyJWKClient(url, cache_jwk_set=False, timeout=_TIMEOUT_SECONDS)
         self._url = url
         self._algorithms = algorithms
         self._clock = clock
@@ -82,11 +83,10 @@ class RemoteKeyring:
             raise UnknownKeyError(self)
         return found
 
-    async def start(self) -> None:
+    def start(self) -> None:
         """Fetch the keys, and again every `LIFETIME_SECONDS` from now on."""
         self._tried_at = -math.inf
         self._task = asyncio.create_task(self._keep(), name="revokebus-jwks")
-        await self.refresh()
 
     async def stop(self) -> None:
         """End what `start` began."""
@@ -96,8 +96,8 @@ class RemoteKeyring:
 
     async def _keep(self) -> None:
         while True:
-            await asyncio.sleep(LIFETIME_SECONDS if self._keys else COOLDOWN_SECONDS)
             await self.refresh()
+            await asyncio.sleep(LIFETIME_SECONDS if self._keys else COOLDOWN_SECONDS)
 
     async def refresh(self) -> None:
         """Fetch the keys, if that was not tried within `COOLDOWN_SECONDS`; a failure is logged."""
@@ -107,21 +107,21 @@ class RemoteKeyring:
             self._tried_at = self._clock.elapsed()
             self._fetching = asyncio.create_task(self._fetch(), name="revokebus-jwks-fetch")
         # Shared by all who wait; one who is cancelled does not end it for the others.
-        await asyncio.shield(self._fetching)
+        await asyncio.wait([self._fetching])
 
     async def _fetch(self) -> None:
         try:
-            # It blocks: name resolution, TLS and reading happen in a thread.
-            document = await asyncio.to_thread(self._client.fetch_data)
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                document = await fetch_json(self._url)
             keys = published_keys(document, self._algorithms)
             if not keys:
                 raise ValueError("it has no key that can be used")
         except Exception as error:  # noqa: BLE001 - the last known keys are good whatever it was
             logger.warning(
                 "revokebus: the keys at %s cannot be fetched, %s: %s",
-                self._url,
+                self._url.partition("?")[0],
                 "those fetched before are used" if self._keys else "and none are known",
-                error,
+                str(error) or type(error).__name__,
             )
             return
         if document != self._document:

@@ -127,9 +127,12 @@ def _published_key(entry: dict[str, Any], allowed: list[str]) -> list[Key]:
     kid, purpose, only = entry.get("kid"), entry.get("use", "sig"), entry.get("alg")
     if purpose != "sig" or not isinstance(kid, str | None):
         return []
+    operations = entry.get("key_ops")
     if only is not None:
         allowed = [name for name in allowed if name == only]
     try:
+        if operations is not None and "verify" not in operations:
+            return []
         return [key_of(entry, allowed, kid)]
     except Exception:  # noqa: BLE001 - one broken entry must not cost the others (RFC 7517 §5)
         return []

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from revokebus.algorithms import Algorithm, is_symmetric
 
-StandardClaim = Literal["sub", "jti", "sid", "type", "scope", "iat", "client_id"]
+StandardClaim = Literal["sub", "jti", "sid", "type", "scope", "iat", "aud", "client_id"]
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -57,6 +57,8 @@ def check_jwks_url(url: str) -> str:
         ValueError: Who is on the way could put his own keys there.
     """
     parts = urlsplit(url)
+    if parts.username or parts.password:
+        raise ValueError("jwks_url must not have a password: it is shown in logs")
     is_local = parts.scheme == "http" and parts.hostname in _LOOPBACK
     if is_local or (parts.scheme == "https" and parts.hostname):
         return url

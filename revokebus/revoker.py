@@ -53,10 +53,8 @@ class Revoker:
 
     # What is to be revoked
 
-    def of_token(self, token: AccessToken | RefreshToken | str) -> Revocation:
+    def of_token(self, token: AccessToken | RefreshToken) -> Revocation:
         """Return the revocation of one token."""
-        if isinstance(token, str):
-            token = self._verifier.verify_signature(token)
         expires_at = min(token.expires_at + self._settings.leeway, MAX_EXPIRES_AT)
         return Revocation("jti", token.jti, expires_at, issuer=token.issuer)
 

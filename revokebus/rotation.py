@@ -59,6 +59,8 @@ class Rotation:
         self._verifier.check_time(token)
         if self._checker.is_known_revoked(token):
             raise RevokedTokenError
+        if not self._issuer.can_go_on(token):
+            raise InvalidTokenError("The session is from before rfc9068 was set; sign in again")
         next_ = self._next(token)
         names = (*ALWAYS, *self._settings.revocable_claims)
         spent = await self._upstream.spend(

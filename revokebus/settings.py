@@ -257,6 +257,11 @@ class Settings(BaseSettings):
             self._check_outside_home()
         else:
             self.home_keys()
+            if self.claim_names:
+                raise ValueError(
+                    "claim_names (REVOKEBUS_CLAIM_NAMES) is for jwks_url and issuers; this "
+                    "application's own tokens have the standard names"
+                )
         return self
 
     def _choose_algorithms(self, key: str) -> None:

@@ -59,16 +59,17 @@ class Trust:
             InvalidTokenError: They are not for here, or make no sense.
         """
         self._check_issuer(claims)
-        self._check_audience(claims)
         named = self._under_standard_names(claims)
+        self._check_audience(named)
         if self.is_home:
             token = parse_token(named, issuer=self.issuer or "")
         else:
             # Every spelling of a token has the same signed bytes, so they can stand for an id.
-            named.setdefault("jti", _digest(signed))
+            if named.get("jti") is None:
+                named["jti"] = _digest(signed)
             token = parse_outside_token(named, issuer=self.issuer or "")
         if self.rfc9068 and isinstance(token, AccessToken):
-            self._check_rfc9068(claims, typ)
+            self._check_rfc9068(named if not self.is_home else claims, typ, claims)
         return token
 
     def _check_issuer(self, claims: Mapping[str, object]) -> None:
@@ -93,11 +94,15 @@ class Trust:
                 named[standard] = claims[theirs]
         return named
 
-    def _check_rfc9068(self, claims: Mapping[str, object], typ: str | None) -> None:
+    def _check_rfc9068(
+        self, named: Mapping[str, object], typ: str | None, claims: Mapping[str, object]
+    ) -> None:
         """Check what RFC 9068 §4 demands of an access token."""
         if typ not in ("at+jwt", "application/at+jwt"):
             raise InvalidTokenError
-        if any(name not in claims for name in _RFC9068_CLAIMS):
+        if any(claims.get(name) is None for name in _RFC9068_CLAIMS if name != "client_id"):
+            raise InvalidTokenError
+        if not isinstance(named.get("client_id"), str):
             raise InvalidTokenError
 
 

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import math
 import re
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -67,6 +68,7 @@ class Verifier:
         self._longest = settings.token_life
         self._clock = clock
         self._jws = jwt.PyJWS()
+        self._lock = threading.Lock()  # a route in a thread may authenticate, too
         self._headers: LRUCache[str, _Header] = LRUCache(_HEADERS_KEPT)
         self._verified: TLRUCache[bytes, AccessToken | RefreshToken] = TLRUCache(
             settings.verified_cache_size,
@@ -83,11 +85,13 @@ class Verifier:
 
     def forget(self) -> None:
         """Verify every token anew: the keys are others than before."""
-        self._verified.clear()
+        with self._lock:
+            self._verified.clear()
 
     def seen(self) -> list[AccessToken | RefreshToken]:
         """Return the tokens that were verified lately and may still be used."""
-        return list(self._verified.values())
+        with self._lock:
+            return list(self._verified.values())
 
     def verify(self, encoded: str) -> AccessToken | RefreshToken:
         """Return the token that `encoded` is.
@@ -114,6 +118,9 @@ class Verifier:
         # Whole seconds, as PyJWT compares: another instance's clock may be a moment ahead.
         if math.floor(max(token.issued_at, token.not_before)) > now + self._leeway:
             raise InvalidTokenError("Token is not yet valid")
+        # Later than any sign-in is put, see `after_cut_offs`: no cut-off would reach the token.
+        if token.auth_time is not None and token.auth_time > now + 3 * self._leeway + 2:
+            raise InvalidTokenError("Token is not yet valid")
 
     def verify_signature(self, encoded: str) -> AccessToken | RefreshToken:
         """Return the token that `encoded` is, expired or not.
@@ -125,11 +132,13 @@ class Verifier:
         if len(encoded) > MAX_TOKEN_LENGTH or not encoded.isascii():
             raise InvalidTokenError
         digest = hashlib.sha256(encoded.encode("ascii")).digest()
-        token = self._verified.get(digest)
+        with self._lock:
+            token = self._verified.get(digest)
         if token is None:
             token = self._decode(encoded)
             if self._verified.maxsize:
-                self._verified[digest] = token
+                with self._lock:
+                    self._verified[digest] = token
         return token
 
     def _decode(self, encoded: str) -> AccessToken | RefreshToken:
@@ -170,12 +179,17 @@ class Verifier:
             except jwt.InvalidSignatureError:
                 continue
             return
+        if header.kid is None and isinstance(trust.keyring, RemoteKeyring):
+            raise UnknownKeyError(trust.keyring)  # his only key may have been replaced
         raise InvalidTokenError
 
     def _header(self, segment: str) -> _Header:
-        header = self._headers.get(segment)
+        with self._lock:
+            header = self._headers.get(segment)
         if header is None:
-            header = self._headers[segment] = _parse_header(strict_json.loads(_decoded(segment)))
+            header = _parse_header(strict_json.loads(_decoded(segment)))
+            with self._lock:
+                self._headers[segment] = header
         return header
 
 

@@ -14,7 +14,7 @@ from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 
 # FastAPI reads the annotations of a dependency when the route is made.
-from starlette.requests import Request  # noqa: TC002
+from starlette.requests import ClientDisconnect, Request
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -72,10 +72,13 @@ async def read_form(request: Request) -> dict[str, str]:
     if kind != "application/x-www-form-urlencoded":
         raise OAuthError(400, "invalid_request", "The body must be a form")
     body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > _MOST_BYTES:
-            raise OAuthError(400, "invalid_request", "The body is too long")
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > _MOST_BYTES:
+                raise OAuthError(400, "invalid_request", "The body is too long")
+    except ClientDisconnect:
+        raise OAuthError(400, "invalid_request", "The body is not complete") from None
     try:
         pairs = parse_qsl(
             body.decode("ascii"),
@@ -119,7 +122,9 @@ class ClientAuthentication:
         if basic is not None and given:
             raise OAuthError(400, "invalid_request", "The client authenticates twice")
         name, secret = basic or (form.get("client_id", ""), form.get("client_secret", ""))
-        if not name or not await self._is_known(name, secret):
+        # Without a secret nobody is asked: a comparison with what an unknown client has, nothing,
+        # would succeed.
+        if not name or not secret or not await self._is_known(name, secret):
             challenge = {"WWW-Authenticate": 'Basic realm="clients", charset="UTF-8"'}
             raise OAuthError(401, "invalid_client", "Client authentication failed", challenge)
         return name

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from revokebus.settings import Settings
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})  # RFC 9110 §9.2.1
+_LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _DEFAULT_PORTS = {"http": "80", "https": "443", "ws": "80", "wss": "443"}
 
 
@@ -110,8 +111,17 @@ def _check_origin(connection: HTTPConnection, cookies: CookieSettings) -> None:
     if origin in cookies.allowed_origins:
         return
     scheme, _, authority = origin.partition("://")
-    if len(hosts) != 1 or not authority or _port(scheme, authority) != _port(scheme, hosts[0]):
+    same_host = len(hosts) == 1 and _port(scheme, authority) == _port(scheme, hosts[0])
+    if not same_host or not _is_trusted(scheme, authority, cookies):
         raise CsrfError("Pages of this origin may not open it; see cookies.allowed_origins")
+
+
+def _is_trusted(scheme: str, authority: str, cookies: CookieSettings) -> bool:
+    """Return whether a page of ours can be served so; over plain http anybody could write it."""
+    if scheme == "https":
+        return True
+    host = authority if authority.endswith("]") else authority.rpartition(":")[0] or authority
+    return scheme == "http" and (not cookies.secure or host in _LOOPBACK)
 
 
 def _port(scheme: str, authority: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Depends, Response
@@ -10,7 +11,7 @@ from fastapi import APIRouter, Depends, Response
 from starlette.requests import Request  # noqa: TC002
 
 from revokebus.claims import AccessToken, RefreshToken
-from revokebus.errors import AuthenticationError, InvalidTokenError
+from revokebus.errors import AuthenticationError, ConfigurationError, InvalidTokenError
 from revokebus.web.clients import OAuthError, OAuthRoute, read_form
 from revokebus.web.guards import bus_of
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from revokebus.engine import Engine
 
 _NO_STORE = {"Cache-Control": "no-store"}
+_MOMENTS = ("iat", "nbf", "auth_time")
 _SHOWN_CLAIMS = ("iss", "sub", "aud", "iat", "nbf", "exp", "jti", "client_id", "sid", "auth_time")
 
 
@@ -47,9 +49,10 @@ def revocation_endpoint(
         bus, encoded = bus_of(request), await _token_parameter(request)
         token = await _genuine(bus, encoded)
         if token is not None:
-            if owner_claim is not None and token.verified_claims.get(owner_claim) != client_id:
+            if owner_claim is not None and token.verified_claims.get(owner_claim) != _id(client_id):
                 raise OAuthError(400, "invalid_grant", "The token was issued to another client")
-            if token.type not in bus.settings.checked_token_types:
+            settings = bus.settings
+            if not settings.denylist_enabled or token.type not in settings.checked_token_types:
                 raise OAuthError(
                     400, "unsupported_token_type", "Tokens of this type are not revoked"
                 )
@@ -57,6 +60,15 @@ def revocation_endpoint(
         return Response(status_code=200, headers=_NO_STORE)
 
     return router
+
+
+def _id(client_id: object) -> str:
+    if not isinstance(client_id, str) or not client_id:
+        raise ConfigurationError(
+            "the dependency that revocation_endpoint was given must return the client's id, a "
+            "text; or set owner_claim=None to let every client revoke every token"
+        )
+    return client_id
 
 
 async def _revoke(bus: Engine, token: AccessToken | RefreshToken) -> None:
@@ -99,6 +111,9 @@ def introspection_endpoint(caller: Callable[..., Any], *, path: str = "/introspe
 def _described(token: AccessToken | RefreshToken) -> dict[str, Any]:
     claims = token.claims
     shown = {name: claims[name] for name in _SHOWN_CLAIMS if name in claims}
+    for name in _MOMENTS:
+        if name in shown:
+            shown[name] = math.floor(shown[name])  # RFC 7662 §2.2: an integer
     if token.scopes:
         shown["scope"] = " ".join(sorted(token.scopes))
     if isinstance(token, AccessToken):

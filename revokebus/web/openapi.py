@@ -14,29 +14,37 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
     from fastapi.dependencies.models import Dependant
 
+    from revokebus.settings import Settings
 
-def describe_guards(app: FastAPI) -> None:
-    """Have the document of `app` name each guard's scopes, and say where a token is optional.
 
-    FastAPI itself lists the scopes of ``Security(...)`` only.
+def describe_guards(app: FastAPI, settings: Settings) -> None:
+    """Have the document of `app` say what its guards demand: scopes, and where none is needed.
+
+    FastAPI itself lists the scopes of ``Security(...)`` only, and a scheme for each dependency, of
+    which one would do.
     """
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            _describe(app, generate())
-        return generate()
+        document = generate()
+        _describe(app, document)
+        _describe_schemes(document, settings)
+        return document
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's own way to extend it
 
 
 def _describe(app: FastAPI, document: dict[str, Any]) -> None:
+    described: set[tuple[str | None, str]] = set()
     for route in iter_route_contexts(app.routes):
+        guards = list(_guards(getattr(route, "dependant", None)))
         path = document.get("paths", {}).get(route.path_format, {})
-        operations = [path[name] for name in map(str.lower, route.methods or ()) if name in path]
-        for guard in _guards(getattr(route, "dependant", None)):
-            for operation in operations:
-                _describe_guard(guard, operation.get("security", []))
+        for method in map(str.lower, route.methods or ()):
+            # Of two routes for one path the first is the one that is reached.
+            if method in path and (route.path_format, method) not in described:
+                described.add((route.path_format, method))
+                if guards:
+                    _describe_operation(path[method], guards)
 
 
 def _guards(dependant: Dependant | None) -> Iterator[Guard[Any]]:
@@ -47,10 +55,33 @@ def _guards(dependant: Dependant | None) -> Iterator[Guard[Any]]:
         yield from _guards(each)
 
 
-def _describe_guard(guard: Guard[Any], security: list[dict[str, list[str]]]) -> None:
-    for requirement in security:
-        scopes = requirement.get(guard.scheme_name)
-        if scopes is not None:
-            scopes += [scope for scope in guard.demands.scopes if scope not in scopes]
-    if guard.is_optional and {} not in security:
-        security.append({})  # OpenAPI 3.1, Security Requirement Object: or none of them
+def _describe_operation(operation: dict[str, Any], guards: list[Guard[Any]]) -> None:
+    """Put the schemes of all guards into one requirement, which asks for all of them."""
+    names = {guard.scheme_name for guard in guards}
+    together: dict[str, list[str]] = {name: [] for name in sorted(names)}
+    others: list[dict[str, list[str]]] = []
+    for requirement in operation.get("security", []):
+        if names.isdisjoint(requirement):
+            others.append(requirement)
+        for name in names.intersection(requirement):
+            together[name] += [each for each in requirement[name] if each not in together[name]]
+    for guard in guards:
+        scopes = together[guard.scheme_name]
+        scopes += [scope for scope in guard.demands.scopes if scope not in scopes]
+    operation["security"] = [together, *(each for each in others if each)]
+    if all(guard.is_optional for guard in guards):
+        operation["security"].append({})  # OpenAPI 3.1, Security Requirement Object: or none
+
+
+def _describe_schemes(document: dict[str, Any], settings: Settings) -> None:
+    """Say where tokens come from, if that is not the usual header."""
+    schemes = document.get("components", {}).get("securitySchemes", {})
+    cookies = settings.cookies
+    for name, cookie in (
+        ("AccessToken", cookies.access_name),
+        ("RefreshToken", cookies.refresh_name),
+    ):
+        if name in schemes and "header" not in settings.token_sources:
+            schemes[name] = {"type": "apiKey", "in": "cookie", "name": cookie}
+        elif name in schemes and settings.header_name.lower() != "authorization":
+            schemes[name] = {"type": "apiKey", "in": "header", "name": settings.header_name}

@@ -33,6 +33,7 @@ HTTP_ERRORS = (
 """The errors that have an answer of their own."""
 
 _POLICY_VIOLATION, _TRY_AGAIN_LATER = 1008, 1013
+_LONGEST_REASON = 123
 
 _NOT_QUOTABLE = re.compile(r"[^\x20\x21\x23-\x5b\x5d-\x7e]")  # RFC 6750 §3, error_description
 
@@ -59,8 +60,13 @@ def websocket_error(error: HttpError) -> WebSocketException:
     accepted yet), 1013 where no safe answer can be given and trying again later may work.
     """
     if isinstance(error, UnavailableError):
-        return WebSocketException(_TRY_AGAIN_LATER, error.public)
-    return WebSocketException(_POLICY_VIOLATION, str(error))
+        return WebSocketException(_TRY_AGAIN_LATER, _reason(error.public))
+    return WebSocketException(_POLICY_VIOLATION, _reason(str(error)))
+
+
+def _reason(text: str) -> str:
+    """Return as much of `text` as a close frame can hold (RFC 6455 §5.5)."""
+    return text.encode()[:_LONGEST_REASON].decode(errors="ignore")
 
 
 def _status(error: HttpError) -> int:

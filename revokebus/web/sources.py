@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import parse_qsl
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 Source = Literal["header", "cookie", "query"]
 
 _MOST_PARAMETERS = 1000
+_SCHEME = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+)(?= |$)")  # RFC 9110 §11.4
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,15 +96,25 @@ def header_tokens(headers: Iterable[tuple[bytes, bytes]], name: bytes, scheme: b
         return []
     if len(values) > 1:
         raise InvalidRequestError(f"More than one {name.decode().title()} header")
-    token = values[0].strip()
-    if scheme:
-        word, _, token = token.partition(b" ")
-        if word.lower() != scheme:
-            return []
-        token = token.strip()
-    if not token or b" " in token:
-        raise InvalidTokenError(f"Malformed {name.decode().title()} header")
-    return [token.decode("latin-1")]
+    value = values[0].strip()
+    if not scheme:
+        return [_one_word(value, name)]
+    match = _SCHEME.match(value)
+    if match is None and value:
+        raise _malformed(name)  # what is no scheme at all may have been meant as a token
+    if match is None or match[1].lower() != scheme:
+        return []
+    return [_one_word(value[match.end() :].strip(b" "), name)]
+
+
+def _one_word(token: bytes, name: bytes) -> str:
+    if not token or len(token.split()) != 1:
+        raise _malformed(name)
+    return token.decode("latin-1")
+
+
+def _malformed(name: bytes) -> InvalidTokenError:
+    return InvalidTokenError(f"Malformed {name.decode().title()} header")
 
 
 def cookie_tokens(headers: Iterable[tuple[bytes, bytes]], name: str) -> list[str]:
@@ -127,9 +139,15 @@ def query_tokens(query: bytes, name: str) -> list[str]:
 
     Raises:
         InvalidRequestError: There are more parameters than anybody needs.
+        InvalidTokenError: It is empty.
     """
     try:
-        pairs = parse_qsl(query.decode("latin-1"), max_num_fields=_MOST_PARAMETERS)
+        pairs = parse_qsl(
+            query.decode("latin-1"), keep_blank_values=True, max_num_fields=_MOST_PARAMETERS
+        )
     except ValueError:
         raise InvalidRequestError("Too many query parameters") from None
-    return [value for key, value in pairs if key == name]
+    tokens = [value for key, value in pairs if key == name]
+    if "" in tokens:
+        raise InvalidTokenError(f"Empty query parameter {name}")
+    return tokens

@@ -470,6 +470,7 @@ async def test_a_websocket_with_cookies_is_for_our_pages(
         ("https://app.example.evil", False),
         (f"{cookie_server.url}.evil", False),
         (f"http://127.0.0.1:{cookie_server.port + 1}", False),
+        (f"foo://127.0.0.1:{cookie_server.port}", False),
         ("null", False),
         ("", False),
         (None, False),

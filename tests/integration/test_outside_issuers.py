@@ -15,6 +15,7 @@ from revokebus import AccessToken, OutsideIssuer, RefreshToken, Settings
 from revokebus.engine import Engine
 from revokebus.errors import InvalidTokenError, KeysUnavailableError, RevokedTokenError
 from revokebus.jwks import COOLDOWN_SECONDS, LIFETIME_SECONDS
+from revokebus.keyring import published_keys
 from revokebus.testing import ManualClock, RedisServer
 from revokebus.testing.outside_issuer import StandInIssuer
 from tests.support import SECRET
@@ -314,3 +315,162 @@ async def test_what_is_revoked_by_the_issuer_s_service_is_refused_by_the_others(
         token = await accepted(here, here.issue("alice").access_token)
         await here.revoke_subject("alice")
         await eventually(lambda: there._checker.is_known_revoked(token))
+
+
+async def test_a_fetch_that_drips_ends(idp: StandInIssuer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One byte a second would keep a request, every later fetch and the process's end waiting."""
+    monkeypatch.setattr("revokebus.jwks.DEADLINE_SECONDS", 0.1)
+    clock = ManualClock()
+    async with Engine(resource_server(idp), clock=clock) as engine:
+        token = idp.sign("alice", "api")
+        idp.may_answer.clear()
+        clock.advance(COOLDOWN_SECONDS + 1)
+        idp.add_key("second")
+        new = idp.sign("alice", "api", kid="second")
+        async with asyncio.timeout(5):
+            with pytest.raises(InvalidTokenError):
+                await accepted(engine, new)
+        await accepted(engine, token)
+        idp.may_answer.set()
+        clock.advance(COOLDOWN_SECONDS + 1)
+        assert (await accepted(engine, new)).subject == "alice"
+
+
+async def test_a_document_without_end_is_refused(
+    idp: StandInIssuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An issuer, or who speaks for it, could fill the memory."""
+    monkeypatch.setattr("revokebus.fetching.MAX_BYTES", 100)
+    async with Engine(resource_server(idp)) as engine:
+        with pytest.raises(KeysUnavailableError):
+            await accepted(engine, idp.sign("alice", "api"))
+
+
+async def test_keys_are_fetched_again_whatever_the_start_did(
+    idp: StandInIssuer, eventually: Eventually
+) -> None:
+    """With a start that waits for nothing, a withdrawn key would stay good."""
+    async with Engine(resource_server(idp, startup_timeout=0)) as engine:
+        (keyring,) = engine._verifier.remote_keyrings
+        await eventually(lambda: idp.fetches == 1)
+        assert keyring._task is not None
+        assert not keyring._task.done()
+
+
+async def test_a_bus_that_is_closed_during_a_fetch_says_so(
+    idp: StandInIssuer, eventually: Eventually
+) -> None:
+    """A waiting request would end as if its client had gone."""
+    clock = ManualClock()
+    engine = Engine(resource_server(idp), clock=clock)
+    await engine.start()
+    clock.advance(COOLDOWN_SECONDS + 1)
+    idp.add_key("second")
+    idp.may_answer.clear()
+    waiting = asyncio.create_task(accepted(engine, idp.sign("a", "api", kid="second")))
+    await eventually(lambda: idp.fetches == 2)
+    await engine.close()
+    idp.may_answer.set()
+    with pytest.raises(InvalidTokenError):
+        await waiting
+
+
+async def test_a_sign_in_of_the_future_is_none(idp: StandInIssuer) -> None:
+    """No cut-off would reach such a token, and no sign-in be too old."""
+    async with Engine(resource_server(idp)) as engine:
+        with pytest.raises(InvalidTokenError):
+            await accepted(engine, idp.sign("a", "api", auth_time=int(time.time()) + 1000))
+    async with Engine(Settings(redis_url="memory://", secret_key=SECRET)) as engine:
+        now = time.time()
+        claims = {"sub": "a", "jti": "j", "sid": "s", "type": "access", "iat": now}
+        late = {**claims, "exp": int(now) + 60, "auth_time": now + 500}
+        with pytest.raises(InvalidTokenError):
+            await accepted(engine, jwt.encode(late, SECRET))
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"nonce": "n", "at_hash": "x"},
+        {"events": {"http://schemas.openid.net/event/backchannel-logout": {}}},
+        {"type": "access", "token_use": "id"},
+        {"token_use": "access", "typ": "ID"},
+        {"cnf": {"jkt": "x"}},
+    ],
+)
+async def test_id_and_logout_tokens_are_no_access_tokens(
+    idp: StandInIssuer, claims: dict[str, Any]
+) -> None:
+    """What a page was given to know its user would open the API (RFC 8725 §2.8)."""
+    async with Engine(resource_server(idp)) as engine:
+        with pytest.raises(InvalidTokenError):
+            await accepted(engine, idp.sign("alice", "api", **claims))
+
+
+async def test_what_an_issuer_leaves_empty_is_not_there(idp: StandInIssuer) -> None:
+    """Older Keycloaks write 0 for what they do not know, others null."""
+    async with Engine(resource_server(idp)) as engine:
+        claims: dict[str, Any] = {"nbf": 0, "auth_time": 0, "nonce": "n"}
+        token = await accepted(engine, idp.sign("alice", "api", **claims))
+        assert (token.not_before, token.auth_time) == (0, None)
+        null = jwt.decode(idp.sign("alice", "api"), options={"verify_signature": False})
+        null |= dict.fromkeys(("sid", "auth_time", "nbf", "scope", "jti"))
+        encoded = jwt.encode(null, idp._keys["first"], algorithm="RS256", headers={"kid": "first"})
+        token = await accepted(engine, encoded)
+        assert token.jti.startswith("sha256:")
+        fresh = await accepted(engine, idp.sign("alice", "api", fresh=True))
+        assert not fresh.fresh  # the claim means something else there
+        spaced = await accepted(engine, idp.sign("alice", "api", scope="a\u00a0admin  b"))
+        assert spaced.scopes == {"a\u00a0admin", "b"}
+        with pytest.raises(InvalidTokenError):
+            await accepted(engine, idp.sign("alice", "api", scope=["a admin"]))
+
+
+async def test_cognito_s_audience_has_another_name(idp: StandInIssuer) -> None:
+    """Its access tokens have no `aud`, and would all be refused."""
+    names = {"aud": "client_id"}
+    settings = resource_server(idp, audience="app", claim_names=names)
+    async with Engine(settings) as engine:
+        claims: dict[str, Any] = {"aud": None, "client_id": "app", "token_use": "access"}
+        await accepted(engine, idp.sign("alice", "x", **_cognito(claims)))
+        with pytest.raises(InvalidTokenError):
+            await accepted(engine, idp.sign("a", "app", **_cognito({**claims, "client_id": "b"})))
+
+
+def _cognito(claims: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in claims.items() if name != "aud"}
+
+
+async def test_a_revocation_of_an_encoded_token_finds_its_key(idp: StandInIssuer) -> None:
+    """A sign-out right after the issuer changed its key would fail."""
+    clock = ManualClock()
+    async with Engine(resource_server(idp), clock=clock) as engine:
+        idp.add_key("second")
+        clock.advance(COOLDOWN_SECONDS + 1)
+        token = idp.sign("alice", "api", kid="second")
+        assert (await engine.revoke(token)).revocations == 1
+        with pytest.raises(RevokedTokenError):
+            await accepted(engine, token)
+
+
+async def test_a_key_without_a_name_is_replaced_too(idp: StandInIssuer) -> None:
+    """An issuer with one nameless key would have everybody refused for five minutes."""
+    clock = ManualClock()
+    del idp.document["keys"][0]["kid"]
+    async with Engine(resource_server(idp), clock=clock) as engine:
+        claims = jwt.decode(idp.sign("a", "api"), options={"verify_signature": False})
+        await accepted(engine, jwt.encode(claims, idp._keys["first"], algorithm="RS256"))
+        idp.document["keys"].clear()
+        idp.add_key("second")
+        del idp.document["keys"][0]["kid"]
+        clock.advance(COOLDOWN_SECONDS + 1)
+        new = jwt.encode(claims, idp._keys["second"], algorithm="RS256")
+        assert (await accepted(engine, new)).subject == "a"
+
+
+def test_a_published_key_for_something_else_is_ignored(idp: StandInIssuer) -> None:
+    """A key for encryption would verify signatures (RFC 7517 §4.3)."""
+    (entry,) = idp.document["keys"]
+    for operations, count in ((["verify"], 1), (["encrypt"], 0), (["sign"], 0), (5, 0)):
+        found = published_keys({"keys": [{**entry, "key_ops": operations}]}, ["RS256"])
+        assert len(found) == count

@@ -9,13 +9,22 @@ from typing import TYPE_CHECKING, Annotated
 import anyio.from_thread
 import jwt
 import pytest
-from fastapi import APIRouter, Depends, FastAPI, HTTPException, Security
+from fastapi import (
+    APIRouter,
+    Depends,
+    FastAPI,
+    HTTPException,
+    Security,
+    WebSocket,
+    WebSocketDisconnect,
+)
 from fastapi.testclient import TestClient
 from starlette.requests import HTTPConnection  # noqa: TC002 - FastAPI reads it
 
 from revokebus import (
     AccessToken,
     BusStatus,
+    CookieSettings,
     RefreshToken,
     RevokeBus,
     TokenPair,
@@ -368,3 +377,45 @@ def test_the_application_may_answer_errors_itself(app: FastAPI) -> None:
     with TestClient(app) as client:
         assert client.get("/lost").status_code == 418
         assert client.get("/me").status_code == 418
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "secure", "opens"),
+    [
+        ("https://app.example", "app.example", True, True),
+        ("https://app.example:443", "app.example", True, True),
+        ("http://app.example", "app.example", True, False),
+        ("http://app.example", "app.example", False, True),
+        ("http://localhost:8000", "localhost:8000", True, True),
+        ("http://[::1]:8000", "[::1]:8000", True, True),
+        ("https://app.example:444", "app.example", True, False),
+        ("foo://app.example", "app.example", False, False),
+    ],
+)
+def test_a_page_over_plain_http_is_anybodys(
+    make_settings: MakeSettings, origin: str, host: str, *, secure: bool, opens: bool
+) -> None:
+    """Who can write into an unprotected page could open a WebSocket with its user's cookies."""
+    app = FastAPI()
+    cookies = CookieSettings(secure=secure)
+    bus = RevokeBus.attach(app, make_settings(token_sources=["cookie"], cookies=cookies))
+
+    @app.websocket("/ws")
+    async def ws(
+        websocket: WebSocket, token: Annotated[AccessToken, Depends(require_access())]
+    ) -> None:
+        await websocket.accept()
+        await websocket.close(reason=token.subject)
+
+    with TestClient(app) as client:
+        headers = {"Origin": origin, "Host": host}
+        headers["Cookie"] = f"access_token={bus.issue('alice').access_token}"
+        if opens:
+            with client.websocket_connect("/ws", headers=headers):
+                pass
+        else:
+            with (
+                pytest.raises(WebSocketDisconnect),
+                client.websocket_connect("/ws", headers=headers),
+            ):
+                pytest.fail("opened")

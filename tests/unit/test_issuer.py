@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import jwt
@@ -65,6 +66,12 @@ def test_issuer_and_audience_are_written(make_settings: MakeSettings, clock: Man
         {"subject": "a", "scopes": [""]},
         {"subject": "a", "scopes": [1]},
         {"subject": "a", "claims": {"revokebus:spent": "x"}},
+        {"subject": "a", "claims": {"csrf": "x"}},
+        {"subject": "a", "claims": {"name": "\ud800"}},
+        {"subject": "a", "claims": {"name": "a\0"}},
+        {"subject": "a", "claims": {"name": float("nan")}},
+        {"subject": "a", "claims": {"name": {1: 2, "1": 3}}},
+        {"subject": "a", "claims": {"name": json.loads("[" * 70 + "]" * 70)}},
     ],
 )
 def test_wrong_arguments_are_refused(

@@ -142,6 +142,16 @@ def test_a_token_that_names_a_key_is_verified_with_no_other(clock: ManualClock) 
         ({"jwks_url": "http://x/jwks", "issuer": "x", "audience": "y"}, "https"),
         ({"jwks_url": "file:///etc/passwd", "issuer": "x", "audience": "y"}, "https"),
         ({"secret_key": SECRET, "rfc9068": True}, "REVOKEBUS_ISSUER"),
+        ({"public_key": private_pem("p256")}, "belongs into private_key"),
+        ({"secret_key": SECRET, "claim_names": {"sid": "x"}}, "REVOKEBUS_CLAIM_NAMES"),
+        ({"jwks_url": "https://u:p@x/", "issuer": "x", "audience": "y"}, "password"),
+        (
+            {"secret_key": SECRET, "cookies": {"access_name": "__Host-a", "secure": False}},
+            "__Host-",
+        ),
+        ({"secret_key": SECRET, "cookies": {"access_name": "__Host-a", "path": "/x"}}, "__Host-"),
+        ({"secret_key": SECRET, "cookies": {"csrf_name": "access_token"}}, "differ"),
+        ({"secret_key": SECRET, "cookies": {"samesite": "none", "secure": False}}, "secure"),
     ],
 )
 def test_a_mistake_is_named(changes: dict[str, Any], word: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Security, WebSocket
+from fastapi.openapi.utils import get_openapi
 from fastapi.testclient import TestClient
 
 from revokebus import AccessToken, RefreshToken, RevokeBus, require_access, require_refresh
@@ -106,3 +107,58 @@ def test_the_token_from_the_button_opens_the_route(make_settings: MakeSettings) 
         token = app.state.revokebus.issue("alice").access_token
         # What Swagger UI sends for a scheme of type http and bearer.
         assert client.get("/plain", headers={"Authorization": f"Bearer {token}"}).status_code == 200
+
+
+def test_what_is_demanded_together_is_listed_together(make_settings: MakeSettings) -> None:
+    """A client would think that one of two tokens is enough, or none."""
+    app = FastAPI()
+    RevokeBus.attach(app, make_settings())
+
+    @app.get("/both")
+    async def both(
+        access: Access, refresh: Annotated[RefreshToken, Depends(require_refresh())]
+    ) -> None: ...
+
+    @app.get("/one")
+    async def one(
+        token: Access,
+        maybe: Annotated[AccessToken | None, Depends(require_access("x", optional=True))],
+    ) -> None: ...
+
+    @app.get("/one")
+    async def never_reached(
+        token: Annotated[AccessToken, Depends(require_access("y"))],
+    ) -> None: ...
+
+    paths = document_of(app)["paths"]
+    assert paths["/both"]["get"]["security"] == [{"AccessToken": [], "RefreshToken": []}]
+    assert paths["/one"]["get"]["security"] == [{"AccessToken": ["x"]}]
+
+
+def test_an_application_may_have_a_document_of_its_own(make_settings: MakeSettings) -> None:
+    """Whoever extends it, as FastAPI shows, would lose the scopes."""
+    app = FastAPI()
+
+    @app.get("/x")
+    async def x(token: Annotated[AccessToken, Depends(require_access("a"))]) -> None: ...
+
+    app.openapi = lambda: get_openapi(title="t", version="1", routes=app.routes)  # type: ignore[method-assign]  # FastAPI's way
+    RevokeBus.attach(app, make_settings())
+    for _ in range(2):
+        assert document_of(app)["paths"]["/x"]["get"]["security"] == [{"AccessToken": ["a"]}]
+
+
+def test_the_document_says_where_the_token_goes(make_settings: MakeSettings) -> None:
+    """The Authorize button would put it where nobody looks."""
+    for changes, scheme in (
+        ({"header_name": "X-Token", "header_scheme": ""}, ("header", "X-Token")),
+        ({"token_sources": ["cookie"]}, ("cookie", "access_token")),
+    ):
+        app = FastAPI()
+        RevokeBus.attach(app, make_settings(**changes))
+
+        @app.get("/x")
+        async def x(token: Access) -> None: ...
+
+        found = document_of(app)["components"]["securitySchemes"]["AccessToken"]
+        assert (found["type"], found["in"], found["name"]) == ("apiKey", *scheme)

@@ -8,6 +8,7 @@ from revokebus.errors import (
     InvalidTokenError,
     MissingTokenError,
     NotDurableError,
+    NotReadyError,
     PredicateError,
     ReplayedTokenError,
     RevokedTokenError,
@@ -109,3 +110,9 @@ def test_a_websocket_ends_with_a_code() -> None:
     end = websocket_error(StoreError("Redis: at 10.0.0.7"))
     assert end.code == 1013
     assert "10.0.0.7" not in end.reason
+
+
+def test_a_reason_fits_into_its_frame() -> None:
+    """A WebSocket would break instead of being closed (RFC 6455 §5.5)."""
+    end = websocket_error(NotReadyError("\u00e9" * 500))
+    assert len(end.reason.encode()) <= 123

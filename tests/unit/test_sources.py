@@ -67,7 +67,7 @@ def test_every_cookie_of_the_name_is_found(cookie: bytes, tokens: list[str]) -> 
 
 
 @pytest.mark.parametrize(
-    ("query", "tokens"), [(b"", []), (b"t=1&x=2", ["1"]), (b"t=1&t=2", ["1", "2"]), (b"t=", [])]
+    ("query", "tokens"), [(b"", []), (b"t=1&x=2", ["1"]), (b"t=1&t=2", ["1", "2"])]
 )
 def test_the_query_is_read(query: bytes, tokens: list[str]) -> None:
     """An EventSource, which cannot set a header, could not be authenticated."""
@@ -78,3 +78,22 @@ def test_an_endless_query_is_refused() -> None:
     """A request could keep the process busy with its parameters."""
     with pytest.raises(InvalidRequestError):
         query_tokens(b"&".join([b"a=1"] * 5000), "t")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(b"Bearer\ta.b.c", b"Bearer: a.b.c", b"Bearer=a.b.c", b"Bearer,a.b.c", b"Bearer  a\tb"),
+        *(b"(a.b.c)", b"\xff"),
+    ],
+)
+def test_what_may_have_been_meant_as_a_token_is_not_passed_over(value: bytes) -> None:
+    """A garbled header would make somebody a stranger, or be passed over for a cookie."""
+    with pytest.raises(InvalidTokenError):
+        header_tokens(header(value), b"authorization", b"bearer")
+
+
+def test_an_empty_parameter_is_a_bad_token() -> None:
+    """A page whose token got lost would go on as nobody."""
+    with pytest.raises(InvalidTokenError):
+        query_tokens(b"a=1&t=", "t")

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from revokebus.clock import Clock
+    from revokebus.home_keys import SigningKey
     from revokebus.settings import Settings
 
 RESERVED_CLAIMS = frozenset(
@@ -149,7 +150,12 @@ class Issuer:
         return self._pair(shared, shared, continued.ids)
 
     def can_go_on(self, token: RefreshToken) -> bool:
-        """Return whether the pair that follows `token` would be accepted."""
+        """Return whether the pair that follows `token` would be accepted.
+
+        Raises:
+            ConfigurationError: There is no key to sign it with.
+        """
+        self._signing_key()
         return not self._settings.rfc9068 or "client_id" in token.verified_claims
 
     def now(self) -> float:
@@ -194,11 +200,7 @@ class Issuer:
         )
 
     def _sign(self, claims: dict[str, object], ttl: float, typ: str) -> str:
-        if self._key is None:
-            raise ConfigurationError(
-                "there is no key to sign with: set secret_key (REVOKEBUS_SECRET_KEY) or "
-                "private_key (REVOKEBUS_PRIVATE_KEY)"
-            )
+        key = self._signing_key()
         issued_at = claims["iat"]
         assert isinstance(issued_at, float)  # noqa: S101 - for the type checker
         # Whole seconds, because many verifiers read no others; up, never down.
@@ -211,10 +213,16 @@ class Issuer:
             strict_json.loads(json.dumps(complete).encode())
         except (ValueError, RecursionError) as error:
             raise ValueError(f"claims make a token that would be refused: {error}") from None
-        headers = {"typ": typ} | ({"kid": self._key.kid} if self._key.kid else {})
-        encoded = jwt.encode(
-            complete, self._key.key, algorithm=self._key.algorithm, headers=headers
-        )
+        headers = {"typ": typ} | ({"kid": key.kid} if key.kid else {})
+        encoded = jwt.encode(complete, key.key, algorithm=key.algorithm, headers=headers)
         if len(encoded) > MAX_TOKEN_LENGTH:
             raise ValueError(f"claims make a token of more than {MAX_TOKEN_LENGTH} characters")
         return encoded
+
+    def _signing_key(self) -> SigningKey:
+        if self._key is None:
+            raise ConfigurationError(
+                "there is no key to sign with: set secret_key (REVOKEBUS_SECRET_KEY) or "
+                "private_key (REVOKEBUS_PRIVATE_KEY)"
+            )
+        return self._key

@@ -9,10 +9,12 @@ from redis.asyncio.connection import parse_url
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from revokebus.connection import SafeParser, client
+from revokebus.engine import Engine
 from revokebus.redis_url import parse_redis_url
 
 if TYPE_CHECKING:
     from revokebus.testing import RedisServer
+    from tests.support import MakeSettings
 
 
 async def test_a_kernel_timeout_is_a_lost_connection(redis_server: RedisServer) -> None:
@@ -41,3 +43,19 @@ async def test_the_url_cannot_change_what_the_protocol_relies_on(redis_server: R
     assert connection.protocol == 2
     assert connection.socket_timeout == 0.5
     assert not connection.encoder.decode_responses
+
+
+async def test_cve_2023_28858_cve_2023_28859_a_cancelled_command_leaves_no_answer_behind(
+    redis_server: RedisServer, make_settings: MakeSettings
+) -> None:
+    """The next command on the connection would be given the answer of the cancelled one."""
+    async with Engine(make_settings(redis_server.url)) as engine:
+        store = engine._upstream._running().store  # type: ignore[attr-defined]  # a Replica
+        for number in range(200):
+            task = asyncio.create_task(store.ask(lambda redis: redis.echo("cancelled")))
+            for _ in range(number % 7):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait([task])
+            answer = await store.ask(lambda redis, number=number: redis.echo(str(number)))
+            assert answer == str(number).encode()

@@ -419,3 +419,44 @@ def test_a_page_over_plain_http_is_anybodys(
                 client.websocket_connect("/ws", headers=headers),
             ):
                 pytest.fail("opened")
+
+
+@pytest.mark.parametrize(
+    ("scheme", "value"), [("Bearer", "bearer {}"), ("", "{}"), ("JWT", "JWT {}")]
+)
+def test_a_header_of_one_s_own(make_settings: MakeSettings, scheme: str, value: str) -> None:
+    """An application behind a proxy that puts the token elsewhere could not read it."""
+    app = FastAPI()
+    bus = RevokeBus.attach(app, make_settings(header_name="X-Auth-Jwt", header_scheme=scheme))
+    add_routes(app)
+    token = bus.issue("alice").access_token
+    with TestClient(app) as client:
+        own = {"X-Auth-Jwt": value.format(token)}
+        assert client.get("/me", headers=own).json() == "alice"
+        assert client.get("/me", headers=bearer(token)).status_code == 401
+        # What stands where nobody looks is nobody's.
+        assert client.get("/me", headers={**own, **bearer("x")}).status_code == 200
+        for wrong in (f"Basic {token}", "Bearer", ""):
+            assert client.get("/me", headers={"X-Auth-Jwt": wrong}).status_code == 401
+        twice = [("X-Auth-Jwt", value.format(token)), ("x-auth-jwt", value.format(token))]
+        assert client.get("/me", headers=twice).status_code == 400
+
+
+@pytest.mark.parametrize("host", ["x/me?", "me#", "a@b", "x:99999", "", "[::1", "/me"])
+def test_cve_2026_48710_cve_2026_54282_no_host_opens_a_route(
+    make_settings: MakeSettings, host: str
+) -> None:
+    """A strange Host would change the address that the guard believes to protect."""
+    app = FastAPI()
+    cookies = CookieSettings(secure=False)
+    bus = RevokeBus.attach(app, make_settings(token_sources=["cookie"], cookies=cookies))
+    add_routes(app)
+
+    @app.post("/change")
+    async def change(token: Annotated[AccessToken, Depends(require_access())]) -> str:
+        return token.subject
+
+    with TestClient(app) as client:
+        assert client.get("/me", headers={"Host": host}).status_code == 401
+        client.cookies.set("access_token", bus.issue("alice").access_token)
+        assert client.post("/change", headers={"Host": host}).status_code == 403

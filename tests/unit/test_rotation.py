@@ -14,6 +14,7 @@ from revokebus.errors import (
     ReplayedTokenError,
     RevokedTokenError,
 )
+from tests.keys import private_pem, public_pem
 
 if TYPE_CHECKING:
     from revokebus import TokenPair
@@ -86,3 +87,14 @@ async def test_a_session_that_cannot_go_on_is_told_before_it_is_used_up(
         with pytest.raises(InvalidTokenError, match="sign in again"):
             await engine.rotate(token)
         assert not engine.is_spent(token)
+
+
+async def test_who_cannot_sign_uses_no_refresh_token_up(make_settings: MakeSettings) -> None:
+    """A service with the public key only would spend the token and fail."""
+    here = make_settings(secret_key=None, private_key=private_pem("p256"))
+    there = make_settings(secret_key=None, public_key=public_pem("p256"))
+    async with Engine(here) as engine, Engine(there) as other:
+        token = await refresh_of(other, engine.issue("alice"))
+        with pytest.raises(ConfigurationError, match="REVOKEBUS_PRIVATE_KEY"):
+            await other.rotate(token)
+        assert not other.is_spent(token)

@@ -13,11 +13,11 @@ from revokebus.claims import AccessToken, RefreshToken
 from revokebus.clock import ExpiryClock, SystemClock
 from revokebus.core import Core
 from revokebus.denylist import Denylist
-from revokebus.errors import ConfigurationError, RevokeBusError
+from revokebus.errors import ConfigurationError
 from revokebus.issuer import Issuer
 from revokebus.lifecycle import Lifecycle
 from revokebus.memory import MemoryUpstream
-from revokebus.open_guards import Guard, OpenGuards
+from revokebus.open_guards import Guard, Item, OpenGuards, until_ended
 from revokebus.replica import Replica
 from revokebus.report import BusStatus
 from revokebus.revoker import Revoker
@@ -27,7 +27,7 @@ from revokebus.store import Store
 from revokebus.verifier import Verifier
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping
     from datetime import datetime
     from types import TracebackType
 
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("revokebus")
 
 AnyPredicate = TypeVar("AnyPredicate", bound="Predicate")
-Item = TypeVar("Item")
 
 
 class Engine:
@@ -509,13 +508,13 @@ class Engine:
         """
         return Guard(self._guards, self._checker, token, on_stale or self.settings.on_stale)
 
-    async def guarded(
+    def guarded(
         self,
         token: AccessToken | RefreshToken,
         source: AsyncIterable[Item],
         *,
         on_stale: OnStale | None = None,
-    ) -> AsyncIterator[Item]:
+    ) -> AsyncGenerator[Item]:
         """Yield what `source` yields, until `token` is revoked or expires.
 
         For a stream whose answer has begun, so that nothing but its end can tell. Unlike the body
@@ -523,19 +522,8 @@ class Engine:
 
         Args:
             token: The token.
-            source: For example an asynchronous generator; it is cancelled where it waits.
+            source: For example an asynchronous generator; it is cancelled where it waits, and
+                closed at the end.
             on_stale: As for `guard`.
         """
-        items = aiter(source)
-        while True:
-            guard = self.guard(token, on_stale=on_stale)
-            try:
-                async with guard:
-                    item = await anext(items)
-            except StopAsyncIteration:
-                return
-            except RevokeBusError:
-                if guard.why is None:  # the source's own
-                    raise
-                return
-            yield item
+        return until_ended(lambda: self.guard(token, on_stale=on_stale), source)

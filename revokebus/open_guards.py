@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from typing import TYPE_CHECKING, Self
+from collections.abc import AsyncGenerator
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from revokebus.errors import (
     ExpiredTokenError,
@@ -21,7 +22,7 @@ from revokebus.errors import (
 from revokebus.revocation import ALWAYS, SPENT, targets_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import AsyncIterable, Callable, Iterable
     from types import TracebackType
 
     from revokebus.checker import Checker
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from revokebus.settings import OnStale, Settings
 
 logger = logging.getLogger("revokebus")
+
+Item = TypeVar("Item")
 
 _A_MOMENT = 0.001
 _LONGEST_WAIT = 86_400.0
@@ -212,3 +215,31 @@ class Guard:
             await self._timeout.__aexit__(kind, error, traceback)
         except TimeoutError:
             raise self._why or ExpiredTokenError() from None
+
+
+async def until_ended(
+    make: Callable[[], Guard], source: AsyncIterable[Item]
+) -> AsyncGenerator[Item]:
+    """Yield what `source` yields, each item waited for in a guard, until one of them ends.
+
+    Args:
+        make: Makes a guard.
+        source: Is closed at the end, if it is a generator.
+    """
+    items = aiter(source)
+    try:
+        while True:
+            guard = make()
+            try:
+                async with guard:
+                    item = await anext(items)
+            except StopAsyncIteration:
+                return
+            except RevokeBusError:
+                if guard.why is None:  # the source's own
+                    raise
+                return
+            yield item
+    finally:
+        if isinstance(items, AsyncGenerator):
+            await items.aclose()

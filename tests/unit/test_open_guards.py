@@ -376,3 +376,30 @@ async def test_a_suspended_machine_ends_what_has_expired_meanwhile(
         clock.advance(3600)
         with pytest.raises(ExpiredTokenError):
             await task
+
+
+@pytest.mark.parametrize("end", ["revoked", "left", "not begun"])
+async def test_the_source_of_a_stream_is_closed(engine: Engine, end: str) -> None:
+    """A subscription of the application's own would stay open until the garbage collector comes."""
+    token = await access(engine)
+    closed = asyncio.Event()
+
+    async def source() -> AsyncIterator[int]:
+        try:
+            yield 1
+            yield 2
+        finally:
+            closed.set()
+
+    items = engine.guarded(token, source())
+    if end == "not begun":
+        await engine.revoke(token)
+        assert [item async for item in items] == []
+        return  # what was never begun has nothing to close
+    assert await anext(items) == 1
+    if end == "revoked":
+        await engine.revoke(token)
+        assert [item async for item in items] == []
+    else:
+        await items.aclose()
+    assert closed.is_set()

@@ -304,8 +304,8 @@ async def test_a_guarded_stream_ends_whoever_iterates_over_it(engine: Engine) ->
 
     items = engine.guarded(token, source())
     for expected in (1, 2):
-        assert await asyncio.create_task(anext(items)) == expected  # type: ignore[arg-type]  # likewise
-    last: asyncio.Task[int] = asyncio.create_task(anext(items))  # type: ignore[arg-type]  # likewise
+        assert await asyncio.create_task(anext(items)) == expected
+    last: asyncio.Task[int] = asyncio.create_task(anext(items))
     await waiting.wait()
     await engine.revoke(token)
     with pytest.raises(StopAsyncIteration):

@@ -76,8 +76,8 @@ async def refresh(
 
 @app.post("/logout")
 async def logout(token: Access, response: Response) -> None:
-    bus.clear_cookies(response)
     await bus.revoke_session(token.session_id)
+    bus.clear_cookies(response)
 
 
 @app.get("/note")

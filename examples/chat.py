@@ -1,6 +1,7 @@
 """A chat over WebSockets: who signs out, on any instance, is cut off within milliseconds.
 
-``REVOKEBUS_SECRET_KEY=... REVOKEBUS_REDIS_URL=redis://... uvicorn examples.chat:app``. Open
+``REVOKEBUS_SECRET_KEY=... REVOKEBUS_REDIS_URL=redis://... uvicorn examples.chat:app``, in the
+checkout, with ``pip install websockets``. What is said is heard at the same instance only. Open
 ``/chat?access_token=...``; a browser cannot send a header with a WebSocket, and a query parameter
 is taken here because the guard of this one route asks for it.
 """

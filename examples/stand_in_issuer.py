@@ -1,7 +1,7 @@
 """An issuer of tokens on this machine, to try ``examples.resource_server`` with.
 
 ``python -m examples.stand_in_issuer`` prints the variables to set and two tokens, and publishes its
-keys until it is ended with Ctrl+C.
+keys until it is ended with Ctrl+C. It needs the extra ``crypto``.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import jwt
+from jwt.algorithms import has_crypto
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -63,6 +64,18 @@ def algorithms_of(jwk: Mapping[str, Any]) -> tuple[Algorithm, ...]:
 def is_symmetric(algorithm: str) -> bool:
     """Return whether who can verify with it can sign with it, too."""
     return algorithm in HMAC_BYTES
+
+
+def require_cryptography() -> None:
+    """Check that public keys can be used.
+
+    Raises:
+        ValueError: The package ``cryptography`` is not installed.
+    """
+    if not has_crypto:
+        raise ValueError(
+            "the keys of outside issuers need cryptography: pip install 'revokebus[crypto]'"
+        )
 
 
 def pem_to_jwk(pem: str) -> dict[str, Any]:

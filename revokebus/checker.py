@@ -138,9 +138,19 @@ class Checker:
         """Return whether the copy refuses `token`."""
         return self._denylist.matches(token.verified_claims, issuer=token.issuer, since=token.since)
 
-    def is_spent(self, token: AccessToken | RefreshToken) -> bool:
-        """Return whether the copy knows that `token` was exchanged."""
-        return self._denylist.holds(Revocation(SPENT, token.jti, 0.0, issuer=token.issuer))
+    async def is_spent(self, token: AccessToken | RefreshToken) -> bool:
+        """Return whether `token` was exchanged; see `Engine.is_spent`."""
+        spent = Revocation(SPENT, token.jti, 0.0, issuer=token.issuer)
+        if self._denylist.holds(spent):
+            return True
+        self._lifecycle.require_running()
+        age = self._upstream.age()
+        if age is not None and age <= self._settings.max_staleness and self._denylist.complete:
+            return False
+        try:
+            return await self._upstream.refuses([spent.target], token.since)
+        except StoreError as error:
+            raise StaleError("It is not known whether the token was used") from error
 
     async def _ask_redis(self, token: AccessToken | RefreshToken, why: str) -> None:
         if not self._lifecycle.is_own_loop:

@@ -231,14 +231,14 @@ def check_scopes(scopes: Iterable[object]) -> None:
 def _text(claims: Mapping[str, object], name: str) -> str:
     value = claims.get(name)
     if not is_identifier(value):
-        raise InvalidTokenError
+        raise InvalidTokenError(f"its {name} is missing, or no text of 1 to 4096 characters")
     return value
 
 
 def _moment(claims: Mapping[str, object], name: str) -> float:
     value = claims.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidTokenError
+        raise InvalidTokenError(f"its {name} is missing, or no moment")
     if not 0 < value < MAX_EXPIRES_AT:  # so NaN is refused, and an integer beyond a float
         raise InvalidTokenError
     return float(value)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from revokebus.clock import Clock, ExpiryClock
+    from revokebus.cut_offs import CutOffs
     from revokebus.denylist import Denylist
     from revokebus.lifecycle import Lifecycle
     from revokebus.settings import Settings
@@ -22,6 +23,7 @@ class Core:
         settings: What was set.
         clock: Tells the wall time, and how much time has passed.
         expiry_clock: The one that the copy goes by.
+        cut_offs: The latest cut-off that is known.
         lifecycle: Whether the bus runs, and where.
         verifier: Says whether a token is genuine.
         denylist: The copy.
@@ -31,6 +33,7 @@ class Core:
     settings: Settings
     clock: Clock
     expiry_clock: ExpiryClock
+    cut_offs: CutOffs
     lifecycle: Lifecycle
     verifier: Verifier
     denylist: Denylist

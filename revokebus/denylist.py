@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 _SWEPT_PER_ADD = 2
 _ROOM = 0.9
-_FARTHEST_AHEAD = 3 * 3600.0
 
 _Group = tuple[str, str, str]
 """A `Target` without its text."""
@@ -38,8 +37,6 @@ class Denylist:
     Attributes:
         complete: Whether every live revocation that was to be added is held.
         left_out: How many were left out, ever.
-        latest_cut_off: The latest moment that an ``issued_before`` has named, in seconds since the
-            epoch; 0 before the first. One in the far future is a mistake and does not count.
     """
 
     def __init__(
@@ -57,7 +54,6 @@ class Denylist:
         self._left_out_until = 0.0
         self.complete = True
         self.left_out = 0
-        self.latest_cut_off = 0.0
 
     def __len__(self) -> int:
         return self._size
@@ -97,8 +93,6 @@ class Denylist:
         return True
 
     def _tell(self, revocation: Revocation) -> None:
-        if revocation.cut_off < self._clock.now() + _FARTHEST_AHEAD:
-            self.latest_cut_off = max(self.latest_cut_off, revocation.cut_off)
         if self._on_add is not None:
             self._on_add(revocation)
 
@@ -126,8 +120,8 @@ class Denylist:
         for (of, claim, kind), held in list(self._held.items()):  # a thread may ask, too
             if of == issuer or claim == EVERYTHING:
                 for found, text in values_of(claims, claim):
-                    if found == kind and text in held:
-                        yield held[text]
+                    if found == kind and (each := held.get(text)) is not None:
+                        yield each
 
     def holds(self, revocation: Revocation) -> bool:
         """Return whether there is an entry for the target of `revocation`."""

@@ -12,6 +12,7 @@ from revokebus.checker import AnyToken, Checker
 from revokebus.claims import AccessToken, RefreshToken
 from revokebus.clock import ExpiryClock, SystemClock
 from revokebus.core import Core
+from revokebus.cut_offs import CutOffs
 from revokebus.denylist import Denylist
 from revokebus.errors import ConfigurationError
 from revokebus.issuer import Issuer
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from revokebus.issuer import TokenPair
     from revokebus.predicates import Predicate
     from revokebus.report import Finding, Receipt, State
-    from revokebus.revocation import Value
+    from revokebus.revocation import Revocation, Value
     from revokebus.settings import OnStale
     from revokebus.upstream import Upstream
 
@@ -63,13 +64,20 @@ class Engine:
         self._guards = OpenGuards(settings, clock, self._age)
         # Without a Redis that could be asked instead, the copy has no limit.
         limit = settings.max_entries if settings.uses_redis else None
-        self._denylist = Denylist(expiry_clock, limit, self._guards.revoked)
+        cut_offs = CutOffs(clock, settings.leeway)
+
+        def on_add(revocation: Revocation) -> None:
+            cut_offs.note(revocation)
+            self._guards.revoked(revocation)
+
+        self._denylist = Denylist(expiry_clock, limit, on_add)
         self._upstream = self._make_upstream(clock, expiry_clock)
         self._verifier = Verifier(settings, clock)
         core = Core(
             settings=settings,
             clock=clock,
             expiry_clock=expiry_clock,
+            cut_offs=cut_offs,
             lifecycle=self._lifecycle,
             verifier=self._verifier,
             denylist=self._denylist,
@@ -77,7 +85,7 @@ class Engine:
         )
         self._checker = Checker(core)
         self._revoker = Revoker(core)
-        self._issuer = Issuer(settings, clock, lambda: self._denylist.latest_cut_off)
+        self._issuer = Issuer(settings, clock, cut_offs)
         self._rotation = Rotation(core, self._issuer, self._checker, self._revoker)
 
     def _age(self) -> float | None:
@@ -97,7 +105,8 @@ class Engine:
         """Load the copy and keep it fresh from now on.
 
         Returns after ``startup_timeout`` at the latest, with a copy or without; without one
-        every check raises `StaleError` until Redis can be reached.
+        every check raises `StaleError` until Redis can be reached. For the keys of outside
+        issuers it waits as long again.
 
         Raises:
             ConfigurationError: It was started and not closed since.
@@ -110,7 +119,8 @@ class Engine:
         lifecycle.loop = asyncio.get_running_loop()
         try:
             await self._upstream.start()
-            await self._fetch_keys()
+            if lifecycle.phase == "starting":
+                await self._fetch_keys()
         except BaseException:
             if lifecycle.phase == "starting":  # and not closed meanwhile
                 lifecycle.phase = before
@@ -128,8 +138,7 @@ class Engine:
         except TimeoutError:
             logger.warning("revokebus starts before the keys of every issuer could be fetched")
         except BaseException:
-            await self._upstream.stop()
-            await self._stop_fetching()
+            await self._stop()
             raise
 
     async def _stop_fetching(self) -> None:
@@ -153,10 +162,15 @@ class Engine:
         self._lifecycle.phase = "closing"
         self._guards.close()
         try:
-            await self._upstream.stop()
-            await self._stop_fetching()
+            await self._stop()
         finally:
             self._lifecycle.phase = "closed"
+
+    async def _stop(self) -> None:
+        try:
+            await self._upstream.stop()
+        finally:
+            await self._stop_fetching()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -473,9 +487,15 @@ class Engine:
         """
         return await self._checker.verify(encoded)
 
-    def is_spent(self, token: AccessToken | RefreshToken) -> bool:
-        """Return whether the copy knows that `token`, a refresh token, was exchanged."""
-        return self._checker.is_spent(token)
+    async def is_spent(self, token: AccessToken | RefreshToken) -> bool:
+        """Return whether `token`, a refresh token, was exchanged.
+
+        Where the copy is too old or not complete, Redis is asked.
+
+        Raises:
+            StaleError: It is not known.
+        """
+        return await self._checker.is_spent(token)
 
     def sign_in_age(self, token: AccessToken | RefreshToken) -> float:
         """Return how many seconds ago the owner of `token` signed in (OpenID Connect, auth_time).

@@ -27,38 +27,55 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 _OPENER = urllib.request.build_opener(_NoRedirect)
 
 
-async def fetch_json(url: str) -> object:
-    """Return the JSON document at `url`; no redirect is followed.
+class Fetcher:
+    """Fetches a JSON document, one attempt at a time.
 
-    The caller sets the deadline. The thread that is left behind then is a daemon, and ends with its
-    socket's timeout, or with the process.
-
-    Raises:
-        ValueError: The document is longer than 1 MiB, or no JSON.
-        OSError: It could not be fetched.
+    Args:
+        url: Where it is.
     """
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[object] = loop.create_future()
 
-    def settle(result: object, error: Exception | None) -> None:
-        if done.done():
-            return
-        if error is None:
-            done.set_result(result)
-        else:
-            done.set_exception(error)
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._thread: threading.Thread | None = None
 
-    def work() -> None:
-        result, error = None, None
-        try:
-            result = _download(url, done)
-        except Exception as caught:  # noqa: BLE001 - it is raised where it is awaited
-            error = caught
-        with contextlib.suppress(RuntimeError):  # the loop may have been closed
-            loop.call_soon_threadsafe(settle, result, error)
+    async def fetch(self) -> object:
+        """Return the document; no redirect is followed.
 
-    threading.Thread(target=work, name="revokebus-fetch", daemon=True).start()
-    return await done
+        The caller sets the deadline. A thread that is left behind then is a daemon; until it has
+        ended, no other one is started.
+
+        Raises:
+            ValueError: The document is longer than 1 MiB, or no JSON.
+            OSError: It could not be fetched, or the attempt before has not ended yet.
+        """
+        if self._thread is not None and self._thread.is_alive():
+            raise OSError("the attempt before has not ended yet")
+        done: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        # It blocks: name resolution, TLS and reading happen in a thread.
+        self._thread = threading.Thread(
+            target=_work, args=(self._url, done), name="revokebus-fetch", daemon=True
+        )
+        self._thread.start()
+        return await done
+
+
+def _work(url: str, done: asyncio.Future[object]) -> None:
+    result, error = None, None
+    try:
+        result = _download(url, done)
+    except Exception as caught:  # noqa: BLE001 - it is raised where it is awaited
+        error = caught
+    with contextlib.suppress(RuntimeError):  # the loop may have been closed
+        done.get_loop().call_soon_threadsafe(_settle, done, result, error)
+
+
+def _settle(done: asyncio.Future[object], result: object, error: Exception | None) -> None:
+    if done.done():
+        return
+    if error is None:
+        done.set_result(result)
+    else:
+        done.set_exception(error)
 
 
 def _opened(url: str) -> HTTPResponse:

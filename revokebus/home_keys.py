@@ -52,7 +52,7 @@ def likely_algorithms(text: str) -> tuple[str, ...]:
         ValueError: It is no such key.
         ImportError: ``cryptography`` is not installed.
     """
-    return algorithms_of(_jwk("", text))[:1]
+    return algorithms_of(text_to_jwk(text))[:1]
 
 
 def home_keys(
@@ -77,8 +77,13 @@ def home_keys(
     if "secret_key" in current:
         _check_secret("secret_key", current["secret_key"], algorithms)
     own = [jwks[name] for name in ("public_key", "secret_key", "private_key") if name in jwks]
-    keys = [_key("algorithms", jwk, algorithms, key_id) for jwk in own[:1]]
+    keys = [_key(next(iter(current)), jwk, algorithms, key_id) for jwk in own[:1]]
     for kid, text in former.items():
+        if text in current.values():
+            raise ValueError(
+                f"previous_keys (REVOKEBUS_PREVIOUS_KEYS): {kid!r} is the current key as well; "
+                "when a key is replaced, the new one belongs into secret_key or private_key"
+            )
         jwk = _jwk("previous_keys", text)
         if not _is_pem(text):
             _check_secret("previous_keys", text, algorithms)
@@ -148,6 +153,12 @@ def _signing_key(
 
 
 def _key(name: str, jwk: dict[str, Any], algorithms: Sequence[str], kid: str | None) -> Key:
+    possible = algorithms_of(jwk)
+    if not set(possible).intersection(algorithms):
+        raise ValueError(
+            f"algorithms (REVOKEBUS_ALGORITHMS) is {', '.join(algorithms)}, and {name} needs one "
+            f"of {', '.join(possible)} among them"
+        )
     try:
         return key_of(jwk, algorithms, kid)
     except ValueError as error:

@@ -20,11 +20,12 @@ from revokebus.claims import (
     check_scopes,
     parse_token,
 )
+from revokebus.cut_offs import CutOffs
 from revokebus.errors import ConfigurationError, InvalidTokenError
-from revokebus.revocation import EVERYTHING, SPENT, after_cut_offs, just_after
+from revokebus.revocation import EVERYTHING, SPENT, just_after
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
     from revokebus.clock import Clock
     from revokebus.home_keys import SigningKey
@@ -88,18 +89,18 @@ class Issuer:
     Args:
         settings: Keys, algorithm, lifetimes, issuer and audience.
         clock: Tells the wall time.
-        latest_cut_off: Returns the latest cut-off that is known, in seconds since the epoch.
+        cut_offs: What new sign-ins are put after.
     """
 
     def __init__(
         self,
         settings: Settings,
         clock: Clock,
-        latest_cut_off: Callable[[], float] = lambda: 0.0,
+        cut_offs: CutOffs | None = None,
     ) -> None:
         self._settings = settings
         self._clock = clock
-        self._latest_cut_off = latest_cut_off
+        self._cut_offs = cut_offs or CutOffs(clock, settings.leeway)
         home = settings.home_keys()
         self._key = home.signing if home else None
 
@@ -129,16 +130,22 @@ class Issuer:
         shared = {**self._own_claims(claims), "sub": subject, "sid": secrets.token_urlsafe(16)}
         shared |= self._configured_claims(scopes)
         # Who signs in after a cut-off is in, also where the cut-off's author had a faster clock.
-        now, leeway = self.now(), self._settings.leeway
-        signed_in = after_cut_offs(now, self._latest_cut_off(), leeway)
-        shared |= {"iat": now, "auth_time": signed_in}
+        now = self.now()
+        shared |= {"iat": now, "auth_time": self._cut_offs.after(now)}
         if "cookie" in self._settings.token_sources:
             shared["csrf"] = secrets.token_urlsafe(16)
         access = {**shared, "fresh": True} if fresh else shared
         return self._pair(access, shared, (secrets.token_urlsafe(16), secrets.token_urlsafe(16)))
 
     def go_on(self, token: RefreshToken, continued: Continued) -> TokenPair:
-        """Return the pair that follows `token` in its session."""
+        """Return the pair that follows `token` in its session.
+
+        Raises:
+            ValueError: It would be refused, because the settings are others than when it began.
+            ConfigurationError: There is no key to sign it with.
+        """
+        if self._settings.rfc9068 and "client_id" not in token.verified_claims:
+            raise ValueError("rfc9068 needs a client_id in claims (RFC 9068 §2.2)")
         own = {k: v for k, v in token.claims.items() if k not in _RENEWED_CLAIMS}
         shared = {**own, "sub": token.subject, "sid": continued.session_id}
         shared |= self._configured_claims(sorted(token.scopes))
@@ -148,15 +155,6 @@ class Issuer:
             secret = "csrf".join(continued.ids).encode()
             shared["csrf"] = hashlib.sha256(secret).hexdigest()[:32]
         return self._pair(shared, shared, continued.ids)
-
-    def can_go_on(self, token: RefreshToken) -> bool:
-        """Return whether the pair that follows `token` would be accepted.
-
-        Raises:
-            ConfigurationError: There is no key to sign it with.
-        """
-        self._signing_key()
-        return not self._settings.rfc9068 or "client_id" in token.verified_claims
 
     def now(self) -> float:
         """Return the time, for ``iat``: with a fraction, so that a cut-off fits into its second."""

@@ -8,7 +8,7 @@ import math
 from typing import TYPE_CHECKING
 
 from revokebus.errors import InvalidTokenError, KeysUnavailableError
-from revokebus.fetching import fetch_json
+from revokebus.fetching import Fetcher
 from revokebus.keyring import FixedKeyring, published_keys
 from revokebus.tasks import end
 
@@ -63,6 +63,7 @@ class RemoteKeyring:
         on_change: Callable[[], None],
     ) -> None:
         self._url = url
+        self._fetcher = Fetcher(url)
         self._algorithms = algorithms
         self._clock = clock
         self._on_change = on_change
@@ -112,7 +113,7 @@ class RemoteKeyring:
     async def _fetch(self) -> None:
         try:
             async with asyncio.timeout(DEADLINE_SECONDS):
-                document = await fetch_json(self._url)
+                document = await self._fetcher.fetch()
             keys = published_keys(document, self._algorithms)
             if not keys:
                 raise ValueError("it has no key that can be used")

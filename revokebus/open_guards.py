@@ -9,20 +9,21 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from revokebus.errors import (
+    AuthenticationError,
     ExpiredTokenError,
     NotReadyError,
     RevokeBusError,
     RevokedTokenError,
     StaleError,
+    UnavailableError,
 )
 from revokebus.revocation import ALWAYS, SPENT, targets_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Callable, Iterable
+    from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
     from types import TracebackType
 
     from revokebus.checker import Checker
@@ -72,7 +73,7 @@ class OpenGuards:
         for target in targets:
             self._about[target].add(guard)
         if self._timer is None:
-            self._watch_age()
+            self._look_at_age_later()
 
     def discard(self, guard: Guard) -> None:
         """Tell `guard` nothing any more."""
@@ -117,6 +118,12 @@ class OpenGuards:
                 guard.end(ExpiredTokenError())
             elif is_stale and guard.policy != "accept":
                 guard.end(StaleError("The revocations are too old to go on"))
+        self._look_at_age_later()
+
+    def _look_at_age_later(self) -> None:
+        # Where it is stale already, whoever begins has been told by its policy that it may.
+        age = self._age()
+        is_stale = age is None or age > self._max_staleness
         again = self._max_staleness - (0.0 if is_stale or age is None else age) + _A_MOMENT
         self._timer = asyncio.get_running_loop().call_later(again, self._watch_age)
 
@@ -148,13 +155,13 @@ class Guard:
         self._why: RevokeBusError | None = None
 
     async def __aenter__(self) -> Self:
-        self._checker.require_loop()
         if self._task is not None:
             raise RuntimeError("a guard is for one `async with`; call bus.guard again")
         self._task = asyncio.current_task()
-        if self._checker.is_checked(self.token):
-            self._guards.add(self)  # before it is checked, so that nothing falls in between
         try:
+            self._checker.require_loop()
+            if self._checker.is_checked(self.token):
+                self._guards.add(self)  # before it is checked, so that nothing falls in between
             await self._checker.require_unrevoked(self.token, self.policy)
             if self._guards.remaining(self.token) <= 0:
                 raise ExpiredTokenError
@@ -163,7 +170,7 @@ class Guard:
             await self._timeout.__aenter__()
         except BaseException as error:
             self._guards.discard(self)
-            if isinstance(error, RevokeBusError):
+            if isinstance(error, AuthenticationError | UnavailableError):
                 self._why = error
             raise
         self._wait_for_expiry()
@@ -175,12 +182,15 @@ class Guard:
         return self._why
 
     def _wait_for_expiry(self) -> None:
-        remaining = self._guards.remaining(self.token)
-        if remaining <= 0:
+        # Always by the timer, which alone decides: `end` knows by it that the body has begun.
+        remaining = max(0.0, min(self._guards.remaining(self.token), _LONGEST_WAIT))
+        self._expiry = asyncio.get_running_loop().call_later(remaining, self._look_at_clock)
+
+    def _look_at_clock(self) -> None:
+        if self._guards.remaining(self.token) <= 0:
             self.end(ExpiredTokenError())
-            return
-        loop = asyncio.get_running_loop()
-        self._expiry = loop.call_later(min(remaining, _LONGEST_WAIT), self._wait_for_expiry)
+        else:
+            self._wait_for_expiry()
 
     def end(self, why: RevokeBusError) -> None:
         """End the body, which leaves with `why`; the first reason counts."""
@@ -224,7 +234,7 @@ async def until_ended(
 
     Args:
         make: Makes a guard.
-        source: Is closed at the end, if it is a generator.
+        source: Is closed at the end, if it can be.
     """
     items = aiter(source)
     try:
@@ -241,5 +251,5 @@ async def until_ended(
                 return
             yield item
     finally:
-        if isinstance(items, AsyncGenerator):
-            await items.aclose()
+        if (close := getattr(items, "aclose", None)) is not None:
+            await close()

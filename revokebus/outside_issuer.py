@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence  # noqa: TC003 - pydantic reads them at run time
-from typing import Literal
+from typing import Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from revokebus.algorithms import Algorithm, is_symmetric
 
@@ -28,7 +28,7 @@ class OutsideIssuer(BaseModel):
         rfc9068: Whether to accept only tokens that follow RFC 9068 (``typ: at+jwt``).
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     issuer: str = Field(min_length=1, max_length=2048)
     jwks_url: str
@@ -42,12 +42,27 @@ class OutsideIssuer(BaseModel):
     def _check_jwks_url(cls, url: str) -> str:
         return check_jwks_url(url)
 
+    @model_validator(mode="after")
+    def _check_names(self) -> Self:
+        check_rfc9068_names(self.claim_names, rfc9068=self.rfc9068)
+        return self
+
     @field_validator("algorithms")
     @classmethod
     def _check_algorithms(cls, algorithms: Sequence[Algorithm]) -> Sequence[Algorithm]:
         if any(is_symmetric(each) for each in algorithms):
             raise ValueError("published keys are public; they cannot be HMAC secrets")
         return tuple(algorithms)
+
+
+def check_rfc9068_names(claim_names: Mapping[StandardClaim, str], *, rfc9068: bool) -> None:
+    """Check that the audience is the one that RFC 9068 §4 demands.
+
+    Raises:
+        ValueError: Another claim is to stand for it.
+    """
+    if rfc9068 and "aud" in claim_names:
+        raise ValueError("rfc9068 is about the claim aud itself; claim_names must not replace it")
 
 
 def check_jwks_url(url: str) -> str:

@@ -119,15 +119,6 @@ def just_after(moment: float) -> float:
     return later if later != math.floor(later) else later + _TICK
 
 
-def after_cut_offs(now: float, latest: float, leeway: float) -> float:
-    """Return `now`, or the moment after the `latest` cut-off where that is a little ahead.
-
-    Its author's clock may be ahead, and he has added the leeway to it. One that is further ahead is
-    a mistake, and refuses.
-    """
-    return max(now, just_after(latest)) if latest <= now + 2 * leeway + 1 else now
-
-
 def is_refused(since: float, issued_before: float) -> bool:
     """Return whether a cut-off refuses a token that counts from `since`.
 
@@ -149,7 +140,8 @@ class Revocation:
         claim: The claim's name: ``jti`` for one token, ``sid`` for a session.
         value: The claim's value.
         expires_at: Seconds since the epoch until which the record must live: the last ``exp``
-            that a matching token can have, plus the leeway.
+            that a matching token can have, plus twice the leeway: that of the reader, and that
+            of his clock.
         issued_before: Only tokens from before this moment are refused, in seconds since the
             epoch; None for all, those not issued yet included.
         issuer: The ``iss`` of the tokens that are meant.

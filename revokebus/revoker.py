@@ -16,7 +16,6 @@ from revokebus.report import Receipt
 from revokebus.revocation import (
     ALWAYS,
     Revocation,
-    after_cut_offs,
     everything,
     just_after,
     plain,
@@ -46,8 +45,10 @@ class Revoker:
         self._settings = core.settings
         self._clock = core.clock
         self._expiry_clock = core.expiry_clock
+        self._is_home = not core.settings.jwks_url
         self._lifecycle = core.lifecycle
         self._verifier = core.verifier
+        self._cut_offs = core.cut_offs
         self._denylist = core.denylist
         self._upstream = core.upstream
 
@@ -55,7 +56,8 @@ class Revoker:
 
     def of_token(self, token: AccessToken | RefreshToken) -> Revocation:
         """Return the revocation of one token."""
-        expires_at = min(token.expires_at + self._settings.leeway, MAX_EXPIRES_AT)
+        # A clock that is behind by the leeway gives it that much more again.
+        expires_at = min(token.expires_at + 2 * self._settings.leeway, MAX_EXPIRES_AT)
         return Revocation("jti", token.jti, expires_at, issuer=token.issuer)
 
     def of_session(
@@ -83,12 +85,12 @@ class Revoker:
             )
         _check_value(value)
         of = self._issuer(issuer)
-        cut_off = self._cut_off(issued_before, is_ours=of == self._issuer(None))
+        cut_off = self._cut_off(issued_before, is_ours=of == self._issuer(None) and self._is_home)
         return Revocation(claim, plain(value), self._last(), cut_off, of)
 
     def of_everything(self, issued_before: float | datetime | None) -> Revocation:
         """Return the revocation of every token, up to a cut-off."""
-        return everything(self._last(), self._cut_off(issued_before, is_ours=True))
+        return everything(self._last(), self._cut_off(issued_before, is_ours=self._is_home))
 
     def _last(self) -> float:
         """Return until when a token can live that has been issued by now."""
@@ -111,8 +113,7 @@ class Revoker:
         # Outside issuers cannot put a new sign-in after our cut-off, so it must not be ahead.
         now = self._clock.wall()
         if is_ours:
-            leeway = self._settings.leeway
-            now = after_cut_offs(now + leeway, self._denylist.latest_cut_off, leeway)
+            now = self._cut_offs.after(now + self._settings.leeway)
         return just_after(just_after(now))  # the sign-in that was put after another one included
 
     def _moment(self, moment: float | datetime) -> float:
@@ -214,5 +215,5 @@ def _check_value(value: object) -> None:
 def _plain_number(value: object) -> object:
     try:
         return plain(value)
-    except TypeError as error:
-        raise ValueError(f"the value must be a text, a number, or true or false: {error}") from None
+    except TypeError:
+        raise ValueError("the value must be a text, a number, or true or false") from None

@@ -59,9 +59,8 @@ class Rotation:
         self._verifier.check_time(token)
         if self._checker.is_known_revoked(token):
             raise RevokedTokenError
-        if not self._issuer.can_go_on(token):
-            raise InvalidTokenError("The session is from before rfc9068 was set; sign in again")
         next_ = self._next(token)
+        pair = self._pair(token, next_)  # before the token is used up
         names = (*ALWAYS, *self._settings.revocable_claims)
         spent = await self._upstream.spend(
             replace(self._revoker.of_token(token), claim=SPENT),
@@ -75,8 +74,14 @@ class Rotation:
             if first is None:
                 await self._end_session(token)
                 raise ReplayedTokenError
-            next_ = first
-        return self._issuer.go_on(token, next_)
+            return self._pair(token, first)
+        return pair
+
+    def _pair(self, token: RefreshToken, next_: Continued) -> TokenPair:
+        try:
+            return self._issuer.go_on(token, next_)
+        except ValueError as error:
+            raise InvalidTokenError("The session cannot go on; sign in again") from error
 
     def _grace(self, client: str | None) -> float:
         if not self._settings.rotation_grace:

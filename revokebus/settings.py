@@ -11,10 +11,15 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from revokebus.algorithms import Algorithm, is_symmetric
+from revokebus.algorithms import Algorithm, is_symmetric, require_cryptography
 from revokebus.cookie_settings import CookieSettings
 from revokebus.home_keys import GENERATE, HomeKeys, home_keys, likely_algorithms
-from revokebus.outside_issuer import OutsideIssuer, StandardClaim, check_jwks_url
+from revokebus.outside_issuer import (
+    OutsideIssuer,
+    StandardClaim,
+    check_jwks_url,
+    check_rfc9068_names,
+)
 from revokebus.redis_url import parse_redis_url
 
 TokenType = Literal["access", "refresh"]
@@ -33,8 +38,9 @@ _TOKEN = r"^[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,128}$"  # RFC 9110 §5.6.2  # noqa: S1
 class Settings(BaseSettings):
     """Everything that can be set, from arguments or ``REVOKEBUS_*`` environment variables.
 
-    A list is written with commas in the environment: ``REVOKEBUS_ALGORITHMS=HS256,HS512``. An
-    empty variable counts as not set.
+    In the environment, ``algorithms``, ``checked_token_types``, ``revocable_claims`` and
+    ``token_sources`` are written with commas, ``REVOKEBUS_ALGORITHMS=HS256,HS512``; all other
+    lists, and what has names, as JSON. An empty variable counts as not set.
 
     Attributes:
         redis_url: ``redis://``, ``rediss://`` or ``unix://``, as redis-py reads them;
@@ -251,18 +257,33 @@ class Settings(BaseSettings):
                 f"{GENERATE}; or set private_key, public_key or jwks_url"
             )
         if len(keys) > 1 and set(keys) != {"private_key", "public_key"}:
-            raise ValueError(f"{' and '.join(keys)} are set; only one of them can be the key")
+            variables = " and ".join(f"{name} (REVOKEBUS_{name.upper()})" for name in keys)
+            raise ValueError(
+                f"{variables} are set; only one of them can be the application's key. For tokens "
+                "of an outside issuer beside its own there is issuers (REVOKEBUS_ISSUERS)"
+            )
         self._choose_algorithms(keys[0])
+        if self.jwks_url or self.issuers:
+            require_cryptography()
         if self.jwks_url:
             self._check_outside_home()
         else:
             self.home_keys()
+            if self.public_key is None or self.private_key is not None:
+                self._check_token_life()
             if self.claim_names:
                 raise ValueError(
                     "claim_names (REVOKEBUS_CLAIM_NAMES) is for jwks_url and issuers; this "
                     "application's own tokens have the standard names"
                 )
         return self
+
+    def _check_token_life(self) -> None:
+        if self.token_life < max(self.access_ttl, self.refresh_ttl):
+            raise ValueError(
+                "max_token_life (REVOKEBUS_MAX_TOKEN_LIFE) is shorter than access_ttl or "
+                "refresh_ttl, so this application would refuse its own tokens"
+            )
 
     def _choose_algorithms(self, key: str) -> None:
         if "algorithms" in self.model_fields_set or key == "secret_key":
@@ -293,6 +314,7 @@ class Settings(BaseSettings):
         names = [each.issuer for each in self.issuers]
         if len({*names, self.issuer}) <= len(names):
             raise ValueError("issuers (REVOKEBUS_ISSUERS): an issuer is named twice")
+        check_rfc9068_names(self.claim_names, rfc9068=self.rfc9068)
         if self.rfc9068 and not (self.issuer and self.audience):
             raise ValueError(
                 "rfc9068 (REVOKEBUS_RFC9068) needs issuer (REVOKEBUS_ISSUER) and audience "

@@ -74,7 +74,7 @@ class Trust:
 
     def _check_issuer(self, claims: Mapping[str, object]) -> None:
         if self.issuer is not None and claims.get("iss") != self.issuer:
-            raise InvalidTokenError
+            raise InvalidTokenError("its iss is not exactly the issuer of the settings")
 
     def _check_audience(self, claims: Mapping[str, object]) -> None:
         """Check ``aud`` (RFC 7519 §4.1.3)."""
@@ -82,9 +82,9 @@ class Trust:
         given = audience if isinstance(audience, list) else [audience]
         if self.audiences is None:
             if audience is not None:
-                raise InvalidTokenError  # it names somebody, and we have no name
+                raise InvalidTokenError("it has an aud, and audience is not set")
         elif not any(isinstance(each, str) and each in self.audiences for each in given):
-            raise InvalidTokenError
+            raise InvalidTokenError("its aud does not name the audience of the settings")
 
     def _under_standard_names(self, claims: dict[str, object]) -> dict[str, object]:
         named = dict(claims)
@@ -99,7 +99,7 @@ class Trust:
     ) -> None:
         """Check what RFC 9068 §4 demands of an access token."""
         if typ not in ("at+jwt", "application/at+jwt"):
-            raise InvalidTokenError
+            raise InvalidTokenError("its header's typ is not at+jwt, which rfc9068 demands")
         if any(claims.get(name) is None for name in _RFC9068_CLAIMS if name != "client_id"):
             raise InvalidTokenError
         if not isinstance(named.get("client_id"), str):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import logging
 import math
 import re
 import threading
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from revokebus.clock import Clock
     from revokebus.settings import Settings
     from revokebus.trust import Trust
+
+logger = logging.getLogger("revokebus")
 
 _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")  # RFC 7515 §7.1
 _HEADERS_KEPT = 64
@@ -146,13 +149,14 @@ class Verifier:
             return self._read(encoded)
         except UnknownKeyError:
             raise
-        except Exception:  # noqa: BLE001 - whatever a client's bytes make a decoder raise
+        except Exception as error:  # noqa: BLE001 - whatever a client's bytes make a decoder raise
             # The cause is dropped: its message can quote the token.
+            logger.debug("revokebus refuses a token: %s", _reason(error))
             raise InvalidTokenError from None
 
     def _read(self, encoded: str) -> AccessToken | RefreshToken:
         if not _COMPACT.fullmatch(encoded):
-            raise InvalidTokenError
+            raise InvalidTokenError("not three parts of base64url (RFC 7515 §7.1)")
         signed, _, signature = encoded.rpartition(".")
         head, _, payload = signed.partition(".")
         header = self._header(head)
@@ -161,11 +165,12 @@ class Verifier:
         claims = strict_json.loads(_decoded(payload))
         trust = self._trust_in(claims)
         if header.algorithm not in trust.algorithms:
-            raise InvalidTokenError
+            raise InvalidTokenError("its algorithm is not accepted: see algorithms")
         self._check_signature(encoded, header, trust)
         token = trust.read(claims, typ=header.typ, signed=signed.encode("ascii"))
         if token.expires_at - token.issued_at > self._longest + 1:
-            raise InvalidTokenError  # its revocation might be forgotten before it expires
+            # Its revocation might be forgotten before it expires.
+            raise InvalidTokenError("it lives longer than max_token_life")
         return token
 
     def _trust_in(self, claims: dict[str, Any]) -> Trust:
@@ -181,7 +186,7 @@ class Verifier:
             return
         if header.kid is None and isinstance(trust.keyring, RemoteKeyring):
             raise UnknownKeyError(trust.keyring)  # his only key may have been replaced
-        raise InvalidTokenError
+        raise InvalidTokenError("no key verifies its signature")
 
     def _header(self, segment: str) -> _Header:
         with self._lock:
@@ -193,9 +198,14 @@ class Verifier:
         return header
 
 
+def _reason(error: Exception) -> str:
+    """Return why a token was refused, without anything that it says."""
+    return str(error) if isinstance(error, InvalidTokenError) else type(error).__name__
+
+
 def _parse_header(header: dict[str, Any]) -> _Header:
     if _REFUSED_PARAMETERS.intersection(header):
-        raise InvalidTokenError
+        raise InvalidTokenError("its header has a parameter that is refused (RFC 8725 §3.10)")
     algorithm, kid, typ = header.get("alg"), header.get("kid"), header.get("typ")
     if not isinstance(algorithm, str) or algorithm not in _ALGORITHMS:
         raise InvalidTokenError
@@ -203,7 +213,7 @@ def _parse_header(header: dict[str, Any]) -> _Header:
         raise InvalidTokenError
     typ = typ.lower() if isinstance(typ, str) else typ
     if typ not in _TYPES:
-        raise InvalidTokenError
+        raise InvalidTokenError("its header's typ is that of something else")
     return _Header(algorithm, kid, typ)
 
 

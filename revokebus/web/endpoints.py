@@ -97,7 +97,7 @@ def introspection_endpoint(caller: Callable[..., Any], *, path: str = "/introspe
         bus, encoded = bus_of(request), await _token_parameter(request)
         response.headers.update(_NO_STORE)
         token = await _genuine(bus, encoded)
-        if token is None or bus.is_spent(token):
+        if token is None or await bus.is_spent(token):
             return {"active": False}
         try:
             await bus.authenticate(encoded, type(token))

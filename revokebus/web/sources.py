@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 Source = Literal["header", "cookie", "query"]
 
 _MOST_PARAMETERS = 1000
+_JWT_DOTS = 2
 _SCHEME = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+)(?= |$)")  # RFC 9110 §11.4
 
 
@@ -100,8 +101,9 @@ def header_tokens(headers: Iterable[tuple[bytes, bytes]], name: bytes, scheme: b
     if not scheme:
         return [_one_word(value, name)]
     match = _SCHEME.match(value)
-    if match is None and value:
-        raise _malformed(name)  # what is no scheme at all may have been meant as a token
+    is_bare_token = match is not None and match[1] == value and value.count(b".") == _JWT_DOTS
+    if (match is None and value) or is_bare_token:
+        raise _malformed(name)  # it was meant as a token, perhaps of somebody who was signed out
     if match is None or match[1].lower() != scheme:
         return []
     return [_one_word(value[match.end() :].strip(b" "), name)]

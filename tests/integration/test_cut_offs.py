@@ -473,3 +473,20 @@ async def test_an_outside_issuer_s_users_can_sign_in_again_in_spite_of_a_leeway(
     engine._denylist.add(engine._revoker.of_claim("sub", "a", None, "https://idp"))
     assert not engine.is_revoked(claims)
     assert engine.is_revoked({**claims, "iat": 5})
+
+
+async def test_a_record_outlives_its_token_for_a_slow_clock(
+    make_settings: MakeSettings, redis_server: RedisServer
+) -> None:
+    """An instance that starts late, and whose clock is behind, would accept a revoked token."""
+    settings = make_settings(redis_server.url, leeway=3, access_ttl=1, refresh_ttl=2)
+    async with Engine(settings) as engine:
+        pair = engine.issue("alice")
+        token = await verified(engine, pair.access_token)
+        await engine.revoke(token)
+        refresh = await engine.authenticate(pair.refresh_token, RefreshToken)
+        await engine.rotate(refresh)
+        with redis_server.client() as client:
+            for key, kept in (("jti", token), ("revokebus%3Aspent", refresh)):
+                life = client.ttl(f"{{revokebus}}:r:{key}:{kept.jti}")
+                assert time.time() + life >= kept.expires_at + 2 * settings.leeway - 1

@@ -234,3 +234,16 @@ async def test_a_sign_in_after_a_sign_out_works_at_the_limit(
         await engine.revoke_subject("alice")
         token = engine.issue("alice").access_token
         assert (await engine.authenticate(token, AccessToken)).subject == "alice"
+
+
+async def test_a_used_refresh_token_is_known_to_be_used_at_the_limit(
+    redis_server: RedisServer, make_settings: MakeSettings
+) -> None:
+    """Introspection would call it active, because the copy had no room for it."""
+    async with Engine(make_settings(redis_server.url, max_entries=1)) as engine:
+        await engine.revoke_session("fill")
+        pair = engine.issue("alice")
+        token = await engine.authenticate(pair.refresh_token, RefreshToken)
+        assert not await engine.is_spent(token)
+        await engine.rotate(token)
+        assert await engine.is_spent(token)

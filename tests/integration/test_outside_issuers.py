@@ -476,3 +476,25 @@ def test_a_published_key_for_something_else_is_ignored(idp: StandInIssuer) -> No
     for operations, count in ((["verify"], 1), (["encrypt"], 0), (["sign"], 0), (5, 0)):
         found = published_keys({"keys": [{**entry, "key_ops": operations}]}, ["RS256"])
         assert len(found) == count
+
+
+async def test_who_signs_in_again_elsewhere_is_let_in(idp: StandInIssuer) -> None:
+    """For as long as the leeway, nobody could come back after a sign-out."""
+    async with Engine(resource_server(idp)) as engine:
+        await engine.revoke_subject("alice")
+        await engine.revoke_all()
+        later = int(time.time()) + 2
+        await accepted(engine, idp.sign("alice", "api", iat=later, exp=later + 60))
+        with pytest.raises(RevokedTokenError):
+            await accepted(engine, idp.sign("alice", "api", iat=later - 10))
+
+
+async def test_a_bus_that_is_closed_while_it_starts_fetches_nothing(idp: StandInIssuer) -> None:
+    """A task would be left behind that no close ends."""
+    engine = Engine(resource_server(idp))
+    starting = asyncio.create_task(engine.start())
+    await asyncio.sleep(0)
+    await engine.close()
+    await starting
+    assert engine.status().state == "closed"
+    assert not [task for task in asyncio.all_tasks() if "jwks" in task.get_name()]

@@ -149,7 +149,10 @@ def test_outside_issuers(serve: Any, http: httpx2.Client) -> None:
             assert answer.json() == "the items of alice"
             other = issuer.sign("alice", "https://other.example", scope="read:items")
             assert http.get(f"{server.url}/items", headers=bearer(other)).status_code == 401
-            http.post(f"{server.url}/sign-out/alice").raise_for_status()
+            url = f"{server.url}/sign-out/alice"
+            assert http.post(url, headers=bearer(token)).status_code == 403
+            admin = issuer.sign("root", "https://api.example", scope="admin")
+            http.post(url, headers=bearer(admin)).raise_for_status()
             assert http.get(f"{server.url}/items", headers=bearer(token)).status_code == 401
     found: dict[str, Any] = {}
     exec(blocks("outside-issuers", "python")[1], found)  # noqa: S102 - the page's own
@@ -172,14 +175,16 @@ def test_sign_out_everywhere(serve: Any, http: httpx2.Client) -> None:
         assert [status(each) for each in (one, two)] == [401, 401]
         new = bearer(pair["access_token"])
         assert status(new) == 200
-        bob = sign_in("bob")
+        bob, root = sign_in("bob"), sign_in("root")
         assert status(bob) == 200
-        dry = http.post(f"{server.url}/tenants/7/sign-out").json()
-        assert (dry["sessions"], dry["instances"], status(bob)) == (1, 1, 200)
-        http.post(f"{server.url}/lost/watch")
-        assert [status(bob), status(new)] == [401, 200]
-        bob = sign_in("bob")
-        http.post(f"{server.url}/tenants/7/sign-out?dry_run=false")
+        for path in ("lost/watch", "tenants/7/sign-out"):
+            assert http.post(f"{server.url}/{path}", headers=bob).status_code == 403
+        dry = http.post(f"{server.url}/tenants/7/sign-out", headers=root).json()
+        assert (dry["sessions"], dry["instances"], status(bob)) == (3, 1, 200)
+        assert http.post(f"{server.url}/lost/watch", headers=root).status_code == 200
+        assert [status(bob), status(new), status(root)] == [401, 401, 401]
+        bob, root = sign_in("bob"), sign_in("root")
+        http.post(f"{server.url}/tenants/7/sign-out?dry_run=false", headers=root)
         assert status(bob) == 401
     page = "\n\n".join(blocks("sign-out-everywhere", "python"))
     environment = {**os.environ, "REVOKEBUS_SECRET_KEY": secrets.token_urlsafe(64)}
@@ -193,6 +198,14 @@ def test_sign_out_everywhere(serve: Any, http: httpx2.Client) -> None:
 def test_refresh_tokens(serve: Any, http: httpx2.Client) -> None:
     """A page's reader would let a thief refresh, or sign out who has two tabs."""
     with serve("refresh-tokens") as server:
+        pair = http.post(f"{server.url}/login").json()
+        command = blocks("refresh-tokens", "sh")[0].replace("localhost:8000", server.url)
+        subprocess.run(
+            ["bash", "-euc", command.replace("curl", "curl -sf")],
+            env={**os.environ, "REFRESH_TOKEN": pair["refresh_token"], "no_proxy": "*"},
+            check=True,
+            capture_output=True,
+        )
         pair = http.post(f"{server.url}/login").json()
         headers = bearer(pair["refresh_token"])
         first, second = (http.post(f"{server.url}/refresh", headers=headers) for _ in range(2))

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 import pytest
@@ -149,9 +150,16 @@ async def test_a_flushed_server_costs_no_instance_its_copy(
 
 
 async def test_a_refresh_token_is_used_once_by_the_whole_fleet(
-    fleet: list[Engine], eventually: Eventually
+    redis_server: RedisServer, make_settings: MakeSettings, eventually: Eventually
 ) -> None:
     """A copied refresh token would be exchanged at another instance."""
+    async with AsyncExitStack() as stack:
+        settings = make_settings(redis_server.url, redis_timeout=10)  # for thirty at once
+        fleet = [await stack.enter_async_context(Engine(settings)) for _ in range(3)]
+        await check_that_it_is_used_once(fleet, eventually)
+
+
+async def check_that_it_is_used_once(fleet: list[Engine], eventually: Eventually) -> None:
     pair = fleet[0].issue("alice")
     token = await fleet[0].authenticate(pair.refresh_token, RefreshToken)
     outcomes = await asyncio.gather(

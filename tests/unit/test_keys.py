@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import secrets
+import sys
 from typing import TYPE_CHECKING, Any
 
 import jwt
@@ -12,7 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from pydantic import ValidationError
 
-from revokebus import Settings
+from revokebus import OutsideIssuer, Settings
 from revokebus.claims import AccessToken
 from revokebus.errors import ConfigurationError, InvalidTokenError
 from revokebus.issuer import Issuer
@@ -143,6 +144,22 @@ def test_a_token_that_names_a_key_is_verified_with_no_other(clock: ManualClock) 
         ({"jwks_url": "file:///etc/passwd", "issuer": "x", "audience": "y"}, "https"),
         ({"secret_key": SECRET, "rfc9068": True}, "REVOKEBUS_ISSUER"),
         ({"public_key": private_pem("p256")}, "belongs into private_key"),
+        ({"secret_key": SECRET, "max_token_life": 60}, "REVOKEBUS_MAX_TOKEN_LIFE"),
+        ({"secret_key": SECRET, "previous_keys": {"old": SECRET}}, "the current key as well"),
+        (
+            {"secret_key": SECRET, "previous_keys": {"old": public_pem("ed25519")}},
+            "previous_keys needs one of EdDSA",
+        ),
+        (
+            {
+                "jwks_url": "https://x",
+                "issuer": "x",
+                "audience": "y",
+                "rfc9068": True,
+                "claim_names": {"aud": "client_id"},
+            },
+            "claim aud itself",
+        ),
         ({"secret_key": SECRET, "claim_names": {"sid": "x"}}, "REVOKEBUS_CLAIM_NAMES"),
         ({"jwks_url": "https://u:p@x/", "issuer": "x", "audience": "y"}, "password"),
         (
@@ -222,3 +239,23 @@ def test_a_random_secret_is_not_taken_for_a_key(maker: Any) -> None:
     """One deployment in some thousands would not start, and nobody would know why."""
     for _ in range(2000):
         settings(secret_key=maker(64))
+
+
+def test_an_outside_issuer_s_error_shows_no_password() -> None:
+    """The password would stand in the log of the start."""
+    with pytest.raises(ValidationError) as caught:
+        OutsideIssuer(issuer="x", jwks_url="https://user:hunter2@x/", audience="y")
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("setting", ["jwks_url", "private_key"])
+def test_without_cryptography_the_start_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, setting: str
+) -> None:
+    """An application would start, and refuse every token for a reason that is not true."""
+    monkeypatch.setattr("revokebus.algorithms.has_crypto", False)
+    monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives", None)
+    outside = {"issuer": "x", "audience": "y", "jwks_url": "https://x"}
+    message = refusal(**(outside if setting == "jwks_url" else {setting: private_pem("p256")}))
+    assert "pip install 'revokebus[crypto]'" in message
+    assert message.count("REVOKEBUS_") <= 1

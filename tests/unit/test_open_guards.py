@@ -403,3 +403,32 @@ async def test_the_source_of_a_stream_is_closed(engine: Engine, end: str) -> Non
     else:
         await items.aclose()
     assert closed.is_set()
+
+
+async def test_a_guard_entered_at_the_moment_of_expiry_ends(engine: Engine) -> None:
+    """Who opens many connections around the expiry would keep one for good."""
+    token = await access(engine)
+    readings = iter([1e-6, -1e-6])
+    # The clock goes on between two readings.
+    engine._guards.remaining = lambda token: next(readings, -1.0)  # type: ignore[method-assign]  # noqa: ARG005
+    with pytest.raises(ExpiredTokenError):
+        async with asyncio.timeout(5):
+            await hold(engine, token)
+
+
+async def test_where_redis_was_asked_a_guard_begins(make_settings: MakeSettings) -> None:
+    """With `ask_redis` requests would pass, and no connection open."""
+    async with Engine(make_settings(on_stale="ask_redis", max_staleness=0.3)) as engine:
+        token = await access(engine)
+        engine._upstream.age = lambda: 1.0  # type: ignore[method-assign]  # a broken subscription
+        assert [item async for item in engine.guarded(token, _three())] == [1, 2, 3]
+        with pytest.raises(StaleError):
+            await hold(engine, token)
+
+
+async def test_a_stream_ends_with_the_bus(engine: Engine) -> None:
+    """Each stream would write a traceback into the log at every deployment."""
+    items = engine.guarded(await access(engine), _three())
+    assert await anext(items) == 1
+    await engine.close()
+    assert [item async for item in items] == []

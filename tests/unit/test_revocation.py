@@ -13,7 +13,6 @@ from revokebus.clock import ExpiryClock
 from revokebus.denylist import Denylist
 from revokebus.revocation import (
     Revocation,
-    after_cut_offs,
     everything,
     is_refused,
     just_after,
@@ -168,12 +167,3 @@ def test_a_value_is_what_json_makes_of_it(value: Any, meant: Any) -> None:
     """A member of an Enum would be revoked under its name, which no token has."""
     assert repr(plain(value)) == repr(meant)
     assert kind_and_text(plain(value)) == kind_and_text(json.loads(json.dumps(value)))
-
-
-def test_a_sign_in_is_put_after_a_cut_off_that_is_a_little_ahead() -> None:
-    """A sign-in right after a sign-out would be refused; one far ahead is somebody's mistake."""
-    now = 1_000_000.5
-    assert after_cut_offs(now, now - 5, 0) == now
-    assert after_cut_offs(now, now + 0.5, 0) > now + 0.5
-    assert after_cut_offs(now, now + 50, 30) > now + 50
-    assert after_cut_offs(now, now + 500, 30) == now

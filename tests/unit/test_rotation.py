@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -86,7 +87,7 @@ async def test_a_session_that_cannot_go_on_is_told_before_it_is_used_up(
         token = await refresh_of(engine, pair)
         with pytest.raises(InvalidTokenError, match="sign in again"):
             await engine.rotate(token)
-        assert not engine.is_spent(token)
+        assert not await engine.is_spent(token)
 
 
 async def test_who_cannot_sign_uses_no_refresh_token_up(make_settings: MakeSettings) -> None:
@@ -97,4 +98,25 @@ async def test_who_cannot_sign_uses_no_refresh_token_up(make_settings: MakeSetti
         token = await refresh_of(other, engine.issue("alice"))
         with pytest.raises(ConfigurationError, match="REVOKEBUS_PRIVATE_KEY"):
             await other.rotate(token)
-        assert not other.is_spent(token)
+        assert not await other.is_spent(token)
+
+
+async def test_a_pair_that_cannot_be_made_uses_nothing_up(make_settings: MakeSettings) -> None:
+    """The client's next attempt would be taken for a replay, and end the session."""
+    settings = make_settings()
+    async with Engine(settings) as engine:
+        pair = largest_pair(engine)
+    larger = settings.model_copy(update={"token_sources": ("header", "cookie")})
+    async with Engine(larger) as engine:
+        token = await refresh_of(engine, pair)
+        with pytest.raises(InvalidTokenError, match="sign in again"):
+            await engine.rotate(token)
+        assert not await engine.is_spent(token)
+
+
+def largest_pair(engine: Engine) -> TokenPair:
+    """Return tokens that have no room for another claim."""
+    for length in range(12_300, 11_000, -1):
+        with contextlib.suppress(ValueError):
+            return engine.issue("alice", claims={"long": "x" * length})
+    raise AssertionError

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Self, TypeVar
 
@@ -23,7 +24,7 @@ from revokebus.replica import Replica
 from revokebus.report import BusStatus
 from revokebus.revoker import Revoker
 from revokebus.rotation import Rotation
-from revokebus.settings import Settings
+from revokebus.settings import Settings, unknown_variables
 from revokebus.store import Store
 from revokebus.verifier import Verifier
 
@@ -115,6 +116,8 @@ class Engine:
         if lifecycle.phase not in ("new", "closed"):
             raise ConfigurationError("this RevokeBus is running already; one start, one close")
         self._warn_of_what_is_not_shared()
+        for name in unknown_variables(os.environ):
+            logger.warning("revokebus: the variable %s is set and is no setting", name)
         before, lifecycle.phase = lifecycle.phase, "starting"
         lifecycle.loop = asyncio.get_running_loop()
         try:

@@ -341,6 +341,17 @@ class Settings(BaseSettings):
         return self
 
 
+def unknown_variables(environment: Mapping[str, str]) -> list[str]:
+    """Return the variables that look like settings and are none, which a slip of the pen makes."""
+    prefix = Settings.model_config["env_prefix"]
+    known = {f"{prefix}{name}".upper() for name in Settings.model_fields}
+    return sorted(
+        name
+        for name in environment
+        if name.upper().startswith(prefix) and name.upper().partition("__")[0] not in known
+    )
+
+
 def _plain(text: SecretStr | str) -> str:
     return text.get_secret_value() if isinstance(text, SecretStr) else text
 

@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from revokebus import Settings
+from revokebus.engine import Engine
 
 GOOD = secrets.token_urlsafe(64)
 
@@ -212,3 +213,22 @@ def test_memory_has_no_replicas_to_wait_for() -> None:
     assert "REVOKEBUS_MIN_REPLICAS" in message_of(
         secret_key=GOOD, redis_url="memory://", min_replicas=1
     )
+
+
+async def test_a_misspelt_variable_is_told_of(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A setting that is meant to protect would have no effect, and nobody know."""
+    monkeypatch.setenv("REVOKEBUS_TOKEN_SOURCE", "cookie")
+    monkeypatch.setenv("REVOKEBUS_COOKIE__SAMESITE", "strict")
+    monkeypatch.setenv("REVOKEBUS_COOKIES__SAMESITE", "strict")
+    monkeypatch.setenv("revokebus_secret_key", GOOD)
+    monkeypatch.setenv("REVOKEBUS_REDIS_URL", "memory://")
+    async with Engine():
+        pass
+    told = [record.getMessage() for record in caplog.records if "no setting" in record.message]
+    assert [text.split()[3] for text in told] == [
+        "REVOKEBUS_COOKIE__SAMESITE",
+        "REVOKEBUS_TOKEN_SOURCE",
+    ]
+    assert "cookie" not in " ".join(told)

@@ -225,7 +225,7 @@ async def test_a_good_token_with_some_bytes_changed_is_decided_upon(seed: int) -
         token = bus.issue("alice").access_token
         header = mutated(f"Bearer {token}", seed)
         status = await status_of(header)
-        same = re.fullmatch(rb"(?i)\s*bearer +" + re.escape(token.encode()) + rb"\s*", header)
+        same = re.fullmatch(rb"\s*(?i:bearer) +" + re.escape(token.encode()) + rb"\s*", header)
         assert status == 200 if same else status in (400, 401)
 
 

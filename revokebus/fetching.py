@@ -32,11 +32,15 @@ class Fetcher:
 
     Args:
         url: Where it is.
+
+    Attributes:
+        ended: Set while no attempt is under way, abandoned ones included.
     """
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._thread: threading.Thread | None = None
+        self.ended = threading.Event()
+        self.ended.set()
 
     async def fetch(self) -> object:
         """Return the document; no redirect is followed.
@@ -48,23 +52,23 @@ class Fetcher:
             ValueError: The document is longer than 1 MiB, or no JSON.
             OSError: It could not be fetched, or the attempt before has not ended yet.
         """
-        if self._thread is not None and self._thread.is_alive():
+        if not self.ended.is_set():
             raise OSError("the attempt before has not ended yet")
         done: asyncio.Future[object] = asyncio.get_running_loop().create_future()
         # It blocks: name resolution, TLS and reading happen in a thread.
-        self._thread = threading.Thread(
-            target=_work, args=(self._url, done), name="revokebus-fetch", daemon=True
-        )
-        self._thread.start()
+        self.ended.clear()
+        args = (self._url, done, self.ended)
+        threading.Thread(target=_work, args=args, name="revokebus-fetch", daemon=True).start()
         return await done
 
 
-def _work(url: str, done: asyncio.Future[object]) -> None:
+def _work(url: str, done: asyncio.Future[object], ended: threading.Event) -> None:
     result, error = None, None
     try:
         result = _download(url, done)
     except Exception as caught:  # noqa: BLE001 - it is raised where it is awaited
         error = caught
+    ended.set()  # before anybody can know of the result and fetch again
     with contextlib.suppress(RuntimeError):  # the loop may have been closed
         done.get_loop().call_soon_threadsafe(_settle, done, result, error)
 

@@ -319,11 +319,13 @@ async def test_what_is_revoked_by_the_issuer_s_service_is_refused_by_the_others(
         await eventually(lambda: there._checker.is_known_revoked(token))
 
 
-async def test_a_fetch_that_drips_ends(idp: StandInIssuer, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_fetch_that_drips_ends(
+    idp: StandInIssuer, monkeypatch: pytest.MonkeyPatch, eventually: Eventually
+) -> None:
     """One byte a second would keep a request, every later fetch and the process's end waiting."""
-    monkeypatch.setattr("revokebus.jwks.DEADLINE_SECONDS", 0.1)
     clock = ManualClock()
     async with Engine(resource_server(idp), clock=clock) as engine:
+        monkeypatch.setattr("revokebus.jwks.DEADLINE_SECONDS", 0.1)
         token = idp.sign("alice", "api")
         idp.may_answer.clear()
         clock.advance(COOLDOWN_SECONDS + 1)
@@ -334,6 +336,9 @@ async def test_a_fetch_that_drips_ends(idp: StandInIssuer, monkeypatch: pytest.M
                 await accepted(engine, new)
         await accepted(engine, token)
         idp.may_answer.set()
+        (keyring,) = engine._verifier.remote_keyrings
+        monkeypatch.setattr("revokebus.jwks.DEADLINE_SECONDS", 5)
+        await eventually(keyring._fetcher.ended.is_set)  # until then no other one is started
         clock.advance(COOLDOWN_SECONDS + 1)
         assert (await accepted(engine, new)).subject == "alice"
 

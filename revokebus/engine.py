@@ -345,9 +345,7 @@ class Engine:
             ConfigurationError: `min_replicas` on ``memory://``, which has none.
         """
         revocation = self._revoker.of_session(session_id, issued_before, issuer)
-        if dry_run:
-            return await self._revoker.dry_run(revocation)
-        return await self._revoker.revoke([revocation], min_replicas)
+        return await self._revoker.revoke_one(revocation, min_replicas, dry_run=dry_run)
 
     async def revoke_subject(
         self,
@@ -408,9 +406,7 @@ class Engine:
             Exception: Those of `revoke_session`.
         """
         revocation = self._revoker.of_claim(claim, value, issued_before, issuer)
-        if dry_run:
-            return await self._revoker.dry_run(revocation)
-        return await self._revoker.revoke([revocation], min_replicas)
+        return await self._revoker.revoke_one(revocation, min_replicas, dry_run=dry_run)
 
     async def revoke_all(
         self,
@@ -430,9 +426,7 @@ class Engine:
             Exception: Those of `revoke_session`.
         """
         revocation = self._revoker.of_everything(issued_before)
-        if dry_run:
-            return await self._revoker.dry_run(revocation)
-        return await self._revoker.revoke([revocation], min_replicas)
+        return await self._revoker.revoke_one(revocation, min_replicas, dry_run=dry_run)
 
     # Check
 

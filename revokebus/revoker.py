@@ -147,8 +147,15 @@ class Revoker:
             }
         )
 
-    async def dry_run(self, revocation: Revocation) -> Receipt:
-        """Return what `revocation` would touch, as far as that is known."""
+    async def revoke_one(
+        self, revocation: Revocation, min_replicas: int | None, *, dry_run: bool
+    ) -> Receipt:
+        """Refuse what `revocation` refuses, or only say what it would touch."""
+        if dry_run:
+            return await self._dry_run(revocation)
+        return await self.revoke([revocation], min_replicas)
+
+    async def _dry_run(self, revocation: Revocation) -> Receipt:
         self.require_denylist()
         instances: int | None
         try:

@@ -55,10 +55,10 @@ class Checker:
 
     def is_revoked(self, claims: Mapping[str, object]) -> bool:
         """Return whether the copy refuses a token with these claims."""
-        issuer, home = claims.get("iss"), self._settings.issuer or ""
+        issuer, home = claims.get("iss"), self._settings.home_issuer
         if not isinstance(issuer, str) or issuer not in self._verifier.issuers:
             issuer = home
-        is_ours = issuer == home and not self._settings.jwks_url
+        is_ours = issuer == home and self._settings.has_own_tokens
         try:
             since = began(claims if is_ours else {"iat": claims.get("iat")})
         except InvalidTokenError:

@@ -45,7 +45,6 @@ class Revoker:
         self._settings = core.settings
         self._clock = core.clock
         self._expiry_clock = core.expiry_clock
-        self._is_home = not core.settings.jwks_url
         self._lifecycle = core.lifecycle
         self._verifier = core.verifier
         self._cut_offs = core.cut_offs
@@ -85,12 +84,15 @@ class Revoker:
             )
         _check_value(value)
         of = self._issuer(issuer)
-        cut_off = self._cut_off(issued_before, is_ours=of == self._issuer(None) and self._is_home)
+        is_ours = of == self._settings.home_issuer and self._settings.has_own_tokens
+        cut_off = self._cut_off(issued_before, is_ours=is_ours)
         return Revocation(claim, plain(value), self._last(), cut_off, of)
 
     def of_everything(self, issued_before: float | datetime | None) -> Revocation:
         """Return the revocation of every token, up to a cut-off."""
-        return everything(self._last(), self._cut_off(issued_before, is_ours=self._is_home))
+        return everything(
+            self._last(), self._cut_off(issued_before, is_ours=self._settings.has_own_tokens)
+        )
 
     def _last(self) -> float:
         """Return until when a token can live that has been issued by now."""
@@ -98,7 +100,7 @@ class Revoker:
 
     def _issuer(self, issuer: str | None) -> str:
         if issuer is None:
-            return self._settings.issuer or ""
+            return self._settings.home_issuer
         if issuer not in self._verifier.issuers:
             raise ValueError(
                 "issuer is none whose tokens are accepted: they are named in issuer "

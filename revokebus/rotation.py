@@ -54,7 +54,7 @@ class Rotation:
             raise TypeError("rotate takes a RefreshToken")
         self._revoker.require_denylist()
         grace = self._grace(client)
-        if token.issuer != (self._settings.issuer or ""):
+        if token.issuer != self._settings.home_issuer:
             raise InvalidTokenError("The token was issued elsewhere and is exchanged there")
         self._verifier.check_time(token)
         if self._checker.is_known_revoked(token):

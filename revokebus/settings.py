@@ -174,6 +174,16 @@ class Settings(BaseSettings):
         return self.max_token_life or max(self.access_ttl, self.refresh_ttl)
 
     @property
+    def home_issuer(self) -> str:
+        """The ``iss`` of the tokens that are meant where no issuer is named; empty for none."""
+        return self.issuer or ""
+
+    @property
+    def has_own_tokens(self) -> bool:
+        """Whether those are tokens of this application, and not of who is behind `jwks_url`."""
+        return self.jwks_url is None
+
+    @property
     def uses_redis(self) -> bool:
         """Whether revocations are shared through Redis."""
         return parse_redis_url(self.redis_url).kind != "memory"

@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+BENCH := .venv-bench
+SUDO := $(shell test "$$(id -u)" = 0 || command -v sudo)
 READY := $(VENV)/.ready
 
 .PHONY: help demo test faults bench check format lock clean
@@ -13,7 +15,8 @@ help:
 	@echo "make faults  faults done to real servers under load, and which promises held"
 	@echo "             (SEED=n repeats a run, ONLY=word chooses, SECONDS=n goes on with random"
 	@echo "             ones, BINARY=redis-server takes another server)"
-	@echo "make bench   what a request costs while Redis hangs, against one while it is well"
+	@echo "make bench   what everything costs, beside what people use instead, and which bars are met"
+	@echo "             (ONLY=word chooses)"
 	@echo "make check   formatting, lint, types, direction of imports"
 	@echo "make format  mend the formatting"
 	@echo "make clean   remove what the others have made"
@@ -37,8 +40,20 @@ test: $(READY)
 faults: $(READY)
 	@SEED="$(SEED)" ONLY="$(ONLY)" SECONDS="$(SECONDS)" BINARY="$(BINARY)" $(BIN)/python -m tests.faults
 
-bench: $(READY)
-	$(BIN)/python -m load_tests.outage
+# The peers and the plots have an environment of their own: they are no part of the project.
+$(BENCH)/.ready: requirements.lock load_tests/requirements.txt
+	@echo "Setting up $(BENCH) ..."
+	$(PYTHON) -m venv --clear $(BENCH)
+	$(BENCH)/bin/python -m pip install --quiet --require-hashes --requirement requirements.lock
+	$(BENCH)/bin/python -m pip install --quiet --requirement load_tests/requirements.txt
+	$(BENCH)/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+bench: $(BENCH)/.ready
+	@command -v wrk >/dev/null || { echo "Installing wrk ..."; \
+	  $(SUDO) apt-get update -qq && $(SUDO) apt-get install -qq --yes --no-install-recommends wrk; } || \
+	  { echo "wrk could not be installed; put it on the PATH"; exit 1; }
+	@$(BENCH)/bin/python -m load_tests $(ONLY)
 
 check: $(READY)
 	$(BIN)/ruff format --check .
@@ -56,4 +71,4 @@ lock: $(READY)
 	  --no-header --no-annotate --upgrade --all-extras pyproject.toml --output-file requirements.lock
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(BENCH) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

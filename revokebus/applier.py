@@ -9,10 +9,11 @@ from revokebus.errors import WireError
 from revokebus.wire import decode_payload
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from revokebus.denylist import Denylist
     from revokebus.repair import Repair
+    from revokebus.revocation import Revocation
     from revokebus.troubles import Troubles
 
     Source = Literal["message", "row", "record"]
@@ -41,24 +42,39 @@ class Applier:
             source: Where it comes from. A message of the channel is no proof that Redis has it.
             payload: The bytes; None for a record that is no string.
         """
+        revocations = self._decode(source, payload)
+        self._take(source, revocations, listed=False)
+        return len(revocations)
+
+    async def apply_all(
+        self, source: Source, payloads: Iterable[bytes | None], *, listed: bool = False
+    ) -> None:
+        """Apply many, letting requests through in between.
+
+        Args:
+            source: As for `apply`.
+            payloads: Likewise.
+            listed: Whether they are part of a listing, with which the copy will be compared.
+        """
+        some: list[Revocation] = []
+        for payload in payloads:
+            some += self._decode(source, payload)
+            if len(some) >= _APPLIED_AT_ONCE:
+                self._take(source, some, listed=listed)
+                some = []
+                await asyncio.sleep(0)
+        self._take(source, some, listed=listed)
+
+    def _decode(self, source: Source, payload: bytes | None) -> Sequence[Revocation]:
         try:
-            revocations = decode_payload(payload if payload is not None else b"")
+            return decode_payload(payload if payload is not None else b"")
         except WireError as error:
             self._troubles.ignore(source, error.kind)
-            return 0
-        for revocation in revocations:
-            self._denylist.add(revocation)
-        if source == "record":
+            return ()
+
+    def _take(self, source: Source, revocations: Sequence[Revocation], *, listed: bool) -> None:
+        self._denylist.add_all(revocations)
+        if listed:
             self._repair.listed(revocations)
         if source != "message":
             self._repair.has(revocations)
-        return len(revocations)
-
-    async def apply_all(self, source: Source, payloads: Iterable[bytes | None]) -> None:
-        """Apply many, letting requests through in between."""
-        applied = 0
-        for payload in payloads:
-            applied += self.apply(source, payload)
-            if applied >= _APPLIED_AT_ONCE:
-                applied = 0
-                await asyncio.sleep(0)

@@ -154,6 +154,8 @@ def _commands(keys: Keys) -> list[list[str]]:
         ["XADD", keys.log, "*", "r", "x"],
         ["XRANGE", keys.log, "-", "+"],
         ["XREVRANGE", keys.log, "+", "-"],
+        ["XLEN", keys.log],
+        ["DBSIZE"],
         ["PTTL", record],
         ["GET", record],
         ["MGET", record],

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-from revokebus.claims import AccessToken, RefreshToken, began
+from revokebus.claims import AccessToken, AnyToken, RefreshToken, began
+from revokebus.denylist import Probe
 from revokebus.errors import (
     InvalidTokenError,
     RevokedTokenError,
@@ -22,11 +23,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from revokebus.core import Core
+    from revokebus.predicates import Predicate
     from revokebus.settings import OnStale
+    from revokebus.verified import Verified
 
 logger = logging.getLogger("revokebus")
-
-AnyToken = TypeVar("AnyToken", bound=AccessToken | RefreshToken)
 
 _SAY_AGAIN_SECONDS = 10.0
 _MOST_TARGETS = 1000
@@ -64,6 +65,32 @@ class Checker:
         except InvalidTokenError:
             since = 0.0  # not known, so every cut-off counts
         return self._denylist.matches(claims, issuer=issuer, since=since)
+
+    def is_clear(self, known: Verified) -> bool:
+        """Return whether nothing stands against a token until the copy's next revision."""
+        denylist, token = self._denylist, known.token
+        revision = denylist.revision
+        if self._lifecycle.phase != "running" or self.predicates or not denylist.complete:
+            return False
+        if self._clock.wall() < known.valid_from:
+            return False
+        if self.is_checked(token):
+            probe: Probe | None = known.probe
+            if probe is None:
+                probe = known.probe = self._probe(token)
+            if probe.refuses():
+                return False
+        self._verifier.verified.touch(known)
+        known.clear_at = revision
+        return True
+
+    def add_predicate(self, predicate: Predicate) -> None:
+        """Ask `predicate` about every token from now on."""
+        self.predicates.add(predicate)
+        self._denylist.changed()
+
+    def _probe(self, token: AccessToken | RefreshToken) -> Probe:
+        return Probe(self._denylist, token.verified_claims, token.issuer, token.since)
 
     async def authenticate(
         self, encoded: str, token_type: type[AnyToken], on_stale: OnStale | None
@@ -136,7 +163,7 @@ class Checker:
 
     def is_known_revoked(self, token: AccessToken | RefreshToken) -> bool:
         """Return whether the copy refuses `token`."""
-        return self._denylist.matches(token.verified_claims, issuer=token.issuer, since=token.since)
+        return self._probe(token).refuses()
 
     async def is_spent(self, token: AccessToken | RefreshToken) -> bool:
         """Return whether `token` was exchanged; see `Engine.is_spent`."""

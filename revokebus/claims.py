@@ -6,7 +6,7 @@ import json
 import re
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, TypeGuard
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, TypeGuard, TypeVar
 
 from revokebus.errors import InvalidTokenError
 from revokebus.wire import MAX_EXPIRES_AT
@@ -96,6 +96,8 @@ class RefreshToken(Token):
     __slots__ = ()
     type = "refresh"
 
+
+AnyToken = TypeVar("AnyToken", bound=AccessToken | RefreshToken)
 
 _TYPES: dict[object, type[AccessToken | RefreshToken]] = {
     cls.type: cls for cls in (AccessToken, RefreshToken)

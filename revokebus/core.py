@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from revokebus.denylist import Denylist
     from revokebus.lifecycle import Lifecycle
     from revokebus.settings import Settings
-    from revokebus.upstream import Upstream
+    from revokebus.upstream import Freshness, Upstream
     from revokebus.verifier import Verifier
 
 
@@ -27,6 +27,7 @@ class Core:
         lifecycle: Whether the bus runs, and where.
         verifier: Says whether a token is genuine.
         denylist: The copy.
+        freshness: When the copy was proven complete.
         upstream: Keeps the copy fresh, and revocations durable.
     """
 
@@ -37,4 +38,5 @@ class Core:
     lifecycle: Lifecycle
     verifier: Verifier
     denylist: Denylist
+    freshness: Freshness
     upstream: Upstream

@@ -8,22 +8,52 @@ left out, and the copy says that it is incomplete for as long as that may matter
 
 from __future__ import annotations
 
-import heapq
 import math
-from typing import TYPE_CHECKING
+from collections import deque
+from typing import TYPE_CHECKING, NamedTuple
 
-from revokebus.revocation import EVERYTHING, Revocation, is_refused, values_of
+from revokebus.packing import Shape, pack, unpack
+from revokebus.revocation import (
+    EVERYTHING,
+    Revocation,
+    is_refused,
+    kind_and_text,
+    value_of,
+    values_of,
+)
+from revokebus.table import COVERED, LAST_WHOLE, NEW, CutOffTable, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from revokebus.clock import ExpiryClock
 
-_SWEPT_PER_ADD = 2
+_ADDS_PER_SWEEP = 16
 _ROOM = 0.9
+_SWEPT_FOR_ROOM = 100
 
-_Group = tuple[str, str, str]
-"""A `Target` without its text."""
+
+class _About(NamedTuple):
+    """What the entries of a table have in common."""
+
+    issuer: str
+    claim: str
+    kind: str
+    shape: Shape
+    key_size: int
+
+
+class _Tables:
+    """The entries that refuse all tokens, and those that refuse the ones before a cut-off."""
+
+    __slots__ = ("cut_offs", "plain")
+
+    def __init__(self) -> None:
+        self.plain: Table | None = None
+        self.cut_offs: CutOffTable | None = None
+
+    def __iter__(self) -> Iterator[Table]:
+        return (table for table in (self.plain, self.cut_offs) if table is not None)
 
 
 class Denylist:
@@ -37,6 +67,8 @@ class Denylist:
     Attributes:
         complete: Whether every live revocation that was to be added is held.
         left_out: How many were left out, ever.
+        revision: Another number after whatever may have one more token refused.
+        tables_made: How many tables were ever made.
     """
 
     def __init__(
@@ -48,15 +80,22 @@ class Denylist:
         self._clock = clock
         self._most = math.inf if max_entries is None else max_entries
         self._on_add = on_add
-        self._held: dict[_Group, dict[str, Revocation]] = {}
-        self._queue: list[tuple[float, _Group, str]] = []
+        self._tables: dict[_About, _Tables] = {}
+        self._rota: deque[tuple[_About, Table]] = deque()
         self._size = 0
+        self._adds = 0
         self._left_out_until = 0.0
         self.complete = True
         self.left_out = 0
+        self.revision = 0
+        self.tables_made = 0
 
     def __len__(self) -> int:
         return self._size
+
+    def another(self) -> Denylist:
+        """Return an empty one that goes by the same clock, without a limit."""
+        return Denylist(self._clock)
 
     @property
     def has_room(self) -> bool:
@@ -73,34 +112,75 @@ class Denylist:
         Returns:
             Whether the copy changed.
         """
-        if revocation.expires_at <= self._clock.now():
-            return False
-        # Two for one: the copy shrinks faster than it grows, without ever a long pause.
-        self.sweep(_SWEPT_PER_ADD)
-        *names, text = revocation.target
-        group = (names[0], names[1], names[2])
-        known = self._held.get(group, {}).get(text)
-        if known is not None and known.covers(revocation):
-            return False
-        if known is None and self._size >= self._most and not always:
-            self._leave_out(revocation)
-            return False
-        self._held.setdefault(group, {})[text] = revocation.merged(known)
-        if known is None:
-            self._size += 1
-            heapq.heappush(self._queue, (revocation.expires_at, group, text))
-        self._tell(revocation)
-        return True
+        return self.add_all((revocation,), always=always) == 1
 
-    def _tell(self, revocation: Revocation) -> None:
-        if self._on_add is not None:
-            self._on_add(revocation)
+    def add_all(self, revocations: Iterable[Revocation], *, always: bool = False) -> int:
+        """Hold `revocations`, as `add` does, and return how many have changed the copy."""
+        now, on_add = self._clock.now(), self._on_add
+        changed = 0
+        for revocation in revocations:
+            if revocation.expires_at <= now:
+                continue
+            left_out = self.left_out
+            if self._put(revocation, always=always):
+                changed += 1
+                self.revision += 1  # after it is there: see `Probe`
+            elif self.left_out == left_out:
+                continue
+            if on_add is not None:
+                on_add(revocation)
+        self._adds += changed
+        while self._adds >= _ADDS_PER_SWEEP:
+            # More is looked at than is added: the copy shrinks faster than it grows.
+            self._adds -= _ADDS_PER_SWEEP
+            self._sweep_bucket(now)
+        return changed
+
+    def _put(self, revocation: Revocation, *, always: bool) -> bool:
+        claim, value, expires_at, issued_before, issuer = revocation
+        kind, text = ("string", value) if type(value) is str else kind_and_text(value) or ("", "")
+        shape, key = pack(text)
+        cut_off = math.inf if issued_before is None else issued_before
+        is_plain = issued_before is None and expires_at <= LAST_WHOLE
+        tables = self._tables.get((issuer, claim, kind, shape, len(key)))  # type: ignore[call-overload]  # compares like an _About, which takes longer to make
+        if tables is None:
+            table = other = None
+        else:
+            table, other = tables.plain, tables.cut_offs
+            if not is_plain:
+                table, other = other, table
+        if other is not None and _covers(other.find(key), expires_at, cut_off):
+            return False
+        if self._size >= self._most and not always and (table is None or not table.find(key)):
+            self.sweep(_SWEPT_FOR_ROOM)
+            if self._size >= self._most:
+                self._leave_out(revocation)
+                return False
+        if table is None:
+            table = self._make_table(_About(issuer, claim, kind, shape, len(key)), is_plain)
+        change = table.put(key, expires_at, cut_off)
+        self._size += change is NEW
+        return change is not COVERED
+
+    def _make_table(self, about: _About, is_plain: bool) -> Table:  # noqa: FBT001 - private
+        tables = self._tables.setdefault(about, _Tables())
+        if is_plain:
+            made = tables.plain = Table(about.key_size)
+        else:
+            made = tables.cut_offs = CutOffTable(about.key_size)
+        self._rota.appendleft((about, made))
+        self.tables_made += 1
+        return made
+
+    def changed(self) -> None:
+        """Have whoever remembers a revision ask anew."""
+        self.revision += 1
 
     def _leave_out(self, revocation: Revocation) -> None:
         self.left_out += 1
         self.complete = False
+        self.changed()
         self._left_out_until = max(self._left_out_until, revocation.expires_at)
-        self._tell(revocation)
 
     def completed(self) -> None:
         """Note that everything was listed anew and nothing was left out."""
@@ -114,40 +194,129 @@ class Denylist:
             issuer: Whose token it is, as in `Target`.
             since: The moment that cut-offs are compared with.
         """
-        return any(is_refused(since, each.cut_off) for each in self._matching(claims, issuer))
+        return Probe(self, claims, issuer, since).refuses()
 
-    def _matching(self, claims: Mapping[str, object], issuer: str) -> Iterator[Revocation]:
-        for (of, claim, kind), held in list(self._held.items()):  # a thread may ask, too
+    def tables_about(
+        self, claims: Mapping[str, object], issuer: str
+    ) -> Iterator[tuple[Table, bytes]]:
+        """Yield where to look, and for what, to know whether a token is refused."""
+        abouts = list(self._tables)  # a thread may ask, too
+        for of, claim in {(about.issuer, about.claim) for about in abouts}:
             if of == issuer or claim == EVERYTHING:
-                for found, text in values_of(claims, claim):
-                    if found == kind and (each := held.get(text)) is not None:
-                        yield each
+                for kind, text in values_of(claims, claim):
+                    shape, key = pack(text)
+                    for table in self._tables.get(_About(of, claim, kind, shape, len(key)), ()):
+                        yield table, key
+
+    def _found(self, revocation: Revocation) -> Iterator[tuple[float, float]]:
+        issuer, claim, kind, text = revocation.target
+        shape, key = pack(text)
+        for table in self._tables.get(_About(issuer, claim, kind, shape, len(key)), ()):
+            if (found := table.find(key)) is not None:
+                yield found
 
     def holds(self, revocation: Revocation) -> bool:
         """Return whether there is an entry for the target of `revocation`."""
-        issuer, claim, kind, text = revocation.target
-        return text in self._held.get((issuer, claim, kind), ())
+        return any(True for _ in self._found(revocation))
+
+    def covers(self, revocation: Revocation) -> bool:
+        """Return whether an entry refuses whatever `revocation` does, for as long."""
+        return any(
+            _covers(found, revocation.expires_at, revocation.cut_off)
+            for found in self._found(revocation)
+        )
 
     def live(self) -> Iterator[Revocation]:
-        """Yield every entry that has not expired; the copy may change meanwhile."""
+        """Yield every entry that has not expired; the copy may change meanwhile.
+
+        Without a cut-off its expiry is the next whole second.
+        """
         now = self._clock.now()
-        for held in list(self._held.values()):
-            yield from [each for each in held.values() if each.expires_at > now]
+        for about, table in list(self._rota):
+            for key, expires_at, cut_off in table.items():
+                if expires_at > now:
+                    yield Revocation(
+                        about.claim,
+                        value_of(about.kind, unpack(about.shape, key)),
+                        expires_at,
+                        None if cut_off == math.inf else cut_off,
+                        about.issuer,
+                    )
 
     def sweep(self, limit: int) -> int:
-        """Drop up to `limit` expired entries and return how many were dropped."""
-        dropped = 0
+        """Look at some `limit` entries and return how many have expired, and are dropped."""
         now = self._clock.now()
-        for _ in range(limit):
-            if not self._queue or self._queue[0][0] > now:
+        dropped, looked_at = 0, 0
+        for _ in range(sum(table.buckets for _, table in self._rota)):
+            if looked_at >= limit:
                 break
-            _, group, text = heapq.heappop(self._queue)
-            if (expires_at := self._held[group][text].expires_at) > now:  # lengthened since
-                heapq.heappush(self._queue, (expires_at, group, text))
-            else:
-                del self._held[group][text]
-                dropped += 1
-        self._size -= dropped
+            seen, gone = self._sweep_bucket(now)
+            looked_at += max(1, seen)
+            dropped += gone
         if not self.complete and self._left_out_until <= now:
             self.completed()  # whatever was left out has expired
         return dropped
+
+    def _sweep_bucket(self, now: float) -> tuple[int, int]:
+        if not self._rota:
+            return 0, 0
+        about, table = self._rota[-1]
+        seen, gone = table.sweep(now)
+        self._size -= gone
+        if table.is_swept:
+            self._rota.pop()
+            if len(table):
+                self._rota.appendleft((about, table))
+            else:
+                self._discard(about, table)
+        return seen, gone
+
+    def _discard(self, about: _About, table: Table) -> None:
+        tables = self._tables[about]
+        if tables.plain is table:
+            tables.plain = None
+        else:
+            tables.cut_offs = None
+        if tables.plain is tables.cut_offs:
+            del self._tables[about]
+
+
+def _covers(found: tuple[float, float] | None, expires_at: float, cut_off: float) -> bool:
+    return found is not None and found[0] >= expires_at and found[1] >= cut_off
+
+
+class Probe:
+    """Asks the copy about one token, again and again.
+
+    Whoever remembers that it was not refused reads `Denylist.revision` before he asks: in a
+    thread something may be added meanwhile.
+
+    Args:
+        denylist: The copy.
+        claims: The verified claims.
+        issuer: Whose token it is, as in `Target`.
+        since: The moment that cut-offs are compared with.
+    """
+
+    __slots__ = ("_claims", "_denylist", "_issuer", "_look_ups", "_since", "_tables_made")
+
+    def __init__(
+        self, denylist: Denylist, claims: Mapping[str, object], issuer: str, since: float
+    ) -> None:
+        self._denylist = denylist
+        self._claims = claims
+        self._issuer = issuer
+        self._since = since
+        self._tables_made = -1
+        self._look_ups: list[tuple[Table, bytes]] = []
+
+    def refuses(self) -> bool:
+        """Return whether a revocation refuses the token."""
+        if self._tables_made != self._denylist.tables_made:
+            self._tables_made = self._denylist.tables_made
+            self._look_ups = list(self._denylist.tables_about(self._claims, self._issuer))
+        for table, key in self._look_ups:
+            cut_off = table.cut_off(key)
+            if cut_off is not None and is_refused(self._since, cut_off):
+                return True
+        return False

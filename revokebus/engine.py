@@ -9,8 +9,8 @@ import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from revokebus.checker import AnyToken, Checker
-from revokebus.claims import AccessToken, RefreshToken
+from revokebus.checker import Checker
+from revokebus.claims import AccessToken, AnyToken, RefreshToken
 from revokebus.clock import ExpiryClock, SystemClock
 from revokebus.core import Core
 from revokebus.cut_offs import CutOffs
@@ -20,12 +20,14 @@ from revokebus.issuer import Issuer
 from revokebus.lifecycle import Lifecycle
 from revokebus.memory import MemoryUpstream
 from revokebus.open_guards import Guard, Item, OpenGuards, until_ended
+from revokebus.recall import Recall
 from revokebus.replica import Replica
 from revokebus.report import BusStatus
 from revokebus.revoker import Revoker
 from revokebus.rotation import Rotation
 from revokebus.settings import Settings, unknown_variables
 from revokebus.store import Store
+from revokebus.upstream import Freshness
 from revokebus.verifier import Verifier
 
 if TYPE_CHECKING:
@@ -53,6 +55,10 @@ class Engine:
         settings: By default read from ``REVOKEBUS_*`` environment variables.
         clock: The machine's clocks by default; tests bring their own.
 
+    Attributes:
+        settings: What was set.
+        recall: The quick way to the token of a request, if it was verified before.
+
     Raises:
         pydantic.ValidationError: A setting is missing or wrong; the message names it.
     """
@@ -72,7 +78,8 @@ class Engine:
             self._guards.revoked(revocation)
 
         self._denylist = Denylist(expiry_clock, limit, on_add)
-        self._upstream = self._make_upstream(clock, expiry_clock)
+        freshness = Freshness()
+        self._upstream = self._make_upstream(clock, expiry_clock, freshness)
         self._verifier = Verifier(settings, clock)
         core = Core(
             settings=settings,
@@ -82,9 +89,11 @@ class Engine:
             lifecycle=self._lifecycle,
             verifier=self._verifier,
             denylist=self._denylist,
+            freshness=freshness,
             upstream=self._upstream,
         )
         self._checker = Checker(core)
+        self.recall = Recall(core, self._checker.is_clear).token
         self._revoker = Revoker(core)
         self._issuer = Issuer(settings, clock, cut_offs)
         self._rotation = Rotation(core, self._issuer, self._checker, self._revoker)
@@ -92,13 +101,17 @@ class Engine:
     def _age(self) -> float | None:
         return self._upstream.age()
 
-    def _make_upstream(self, clock: Clock, expiry_clock: ExpiryClock) -> Upstream:
-        settings = self.settings
+    def _make_upstream(
+        self, clock: Clock, expiry_clock: ExpiryClock, freshness: Freshness
+    ) -> Upstream:
+        settings, denylist = self.settings, self._denylist
         if not settings.uses_redis or not settings.denylist_enabled:
-            return MemoryUpstream(self._denylist, clock)
-        return Replica(
-            settings, self._denylist, clock, expiry_clock, lambda: Store(settings, clock)
-        )
+            return MemoryUpstream(denylist, clock, freshness)
+
+        def connect() -> Store:
+            return Store(settings, clock)
+
+        return Replica(settings, denylist, clock, expiry_clock, freshness, connect)
 
     # Life
 
@@ -163,6 +176,7 @@ class Engine:
             return
         self._lifecycle.require_own_loop("bus.close")
         self._lifecycle.phase = "closing"
+        self._denylist.changed()
         self._guards.close()
         try:
             await self._stop()
@@ -451,7 +465,7 @@ class Engine:
                 refuse it. If it raises, or returns anything but a bool, the request is refused
                 with `PredicateError`. A sync one must not block: it runs on the event loop.
         """
-        self._checker.predicates.add(predicate)
+        self._checker.add_predicate(predicate)
         return predicate
 
     async def authenticate(

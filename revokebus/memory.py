@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from revokebus.revocation import Spending, Spent
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from revokebus.denylist import Denylist
     from revokebus.report import Finding
     from revokebus.revocation import Revocation, Target
-    from revokebus.upstream import Terms
+    from revokebus.upstream import Freshness, Terms
 
 
 class MemoryUpstream:
@@ -23,9 +24,11 @@ class MemoryUpstream:
     Args:
         denylist: The copy to write to.
         clock: Tells how long a note is kept.
+        freshness: Is told that the copy is the original.
     """
 
-    def __init__(self, denylist: Denylist, clock: Clock) -> None:
+    def __init__(self, denylist: Denylist, clock: Clock, freshness: Freshness) -> None:
+        freshness.proven_at = math.inf
         self._denylist = denylist
         self._clock = clock
         self._notes: dict[str, tuple[float, bytes]] = {}

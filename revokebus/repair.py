@@ -35,17 +35,25 @@ class Repair:
     def __init__(self, denylist: Denylist) -> None:
         self._denylist = denylist
         self._lacking: dict[Target, Revocation] = {}
-        self._listed: dict[Target, Revocation] = {}
+        self._listed: Denylist | None = None
 
     def __len__(self) -> int:
         return len(self._lacking)
 
-    def begin(self) -> None:
-        """Forget what Redis had; a listing follows."""
-        self._listed.clear()
+    def begin(self, *, may_lack: bool = False) -> None:
+        """Note what a listing brings, from now on.
+
+        A copy that is empty has nothing to compare, unless Redis may lack what the log will show.
+
+        Args:
+            may_lack: Whether it may, because it evicts records.
+        """
+        self._listed = self._denylist.another() if may_lack or len(self._denylist) else None
 
     def has(self, revocations: Iterable[Revocation]) -> None:
         """Note that Redis has these."""
+        if not self._lacking:
+            return
         for revocation in revocations:
             target = revocation.target
             lacking = self._lacking.get(target)
@@ -54,9 +62,8 @@ class Repair:
 
     def listed(self, revocations: Iterable[Revocation]) -> None:
         """Note that the listing has brought these, as far as the copy has room for them."""
-        for revocation in revocations:
-            if self._denylist.holds(revocation):
-                self._listed[revocation.target] = revocation
+        if self._listed is not None:
+            self._listed.add_all(each for each in revocations if self._denylist.holds(each))
 
     def lost(self, revocations: Iterable[Revocation]) -> None:
         """Note that Redis has acknowledged these and lost them."""
@@ -66,15 +73,13 @@ class Repair:
 
     async def compare(self) -> None:
         """Put down every live entry of the copy that the listing did not bring."""
+        listed, self._listed = self._listed, None
+        if listed is None:
+            return
         held = iter(self._denylist.live())
         while some := list(islice(held, _COMPARED_AT_ONCE)):
-            self.lost(each for each in some if not self._was_listed(each))
+            self.lost(each for each in some if not listed.covers(each))
             await asyncio.sleep(0)  # let requests through
-        self._listed.clear()
-
-    def _was_listed(self, revocation: Revocation) -> bool:
-        listed = self._listed.get(revocation.target)
-        return listed is not None and listed.covers(revocation)
 
     async def write_back(self, store: Store, epoch: str) -> None:
         """Write what Redis lacks, in the data set `epoch`, if it is this instance's turn."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from revokebus.revocation import Revocation, Target
     from revokebus.settings import Settings
     from revokebus.store import Store, Written
-    from revokebus.upstream import Terms
+    from revokebus.upstream import Freshness, Terms
 
 logger = logging.getLogger("revokebus")
 
@@ -51,6 +52,7 @@ class Replica:
         denylist: The copy to keep fresh.
         clock: Tells the age of the copy.
         expiry_clock: The one that the copy goes by.
+        freshness: Is told of each proof.
         connect: Makes the `Store`, at each start, for the event loop that then runs.
     """
 
@@ -60,12 +62,14 @@ class Replica:
         denylist: Denylist,
         clock: Clock,
         expiry_clock: ExpiryClock,
+        freshness: Freshness,
         connect: Callable[[], Store],
     ) -> None:
         self._settings = settings
         self._denylist = denylist
         self._clock = clock
         self._expiry_clock = expiry_clock
+        self._freshness = freshness
         self._connect = connect
         self._unsaved = Unsaved()
         self._repair = Repair(denylist)
@@ -118,6 +122,7 @@ class Replica:
             expiry_clock=self._expiry_clock,
             troubles=troubles,
             wake=wake,
+            freshness=self._freshness,
         )
         return _Run(subscriber, ticker)
 
@@ -130,6 +135,7 @@ class Replica:
             return
         self._last = self.health()
         run, self._run = self._run, None
+        self._freshness.proven_at = -math.inf
         await finish(self._end(run))
 
     async def _end(self, run: _Run) -> None:
@@ -236,7 +242,8 @@ class Replica:
 
     def age(self) -> float | None:
         """Return seconds since the copy was last proven complete, None if it never was."""
-        return None if self._run is None else self._run.ticker.age()
+        proven_at = self._freshness.proven_at
+        return None if proven_at == -math.inf else self._clock.elapsed() - proven_at
 
     def health(self) -> Health:
         """Return what is known."""

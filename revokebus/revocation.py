@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -80,6 +81,14 @@ def plain(value: object) -> Value:
     raise TypeError("not a text, a number, or true or false")
 
 
+def value_of(kind: str, text: str) -> Value:
+    """Return the value that `kind_and_text` has made `kind` and `text` of."""
+    if kind == "string":
+        return text
+    value: Value = json.loads(text)
+    return value
+
+
 def values_of(claims: Mapping[str, object], claim: str) -> Iterator[tuple[str, str]]:
     """Yield what the token with these claims can be revoked by under the name `claim`.
 
@@ -132,8 +141,7 @@ def is_refused(since: float, issued_before: float) -> bool:
     return since < issued_before or (since == issued_before and since == math.floor(since))
 
 
-@dataclass(frozen=True, slots=True)
-class Revocation:
+class Revocation(NamedTuple):
     """Every token whose `claim` equals `value`, or has it in its list, is refused.
 
     Attributes:
@@ -181,8 +189,7 @@ class Revocation:
         if other is None or self.covers(other):
             return self
         cut_off = max(self.cut_off, other.cut_off)
-        return replace(
-            self,
+        return self._replace(
             expires_at=max(self.expires_at, other.expires_at),
             issued_before=None if cut_off == math.inf else cut_off,
         )

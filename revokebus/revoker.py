@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -56,7 +57,7 @@ class Revoker:
     def of_token(self, token: AccessToken | RefreshToken) -> Revocation:
         """Return the revocation of one token."""
         # A clock that is behind by the leeway gives it that much more again.
-        expires_at = min(token.expires_at + 2 * self._settings.leeway, MAX_EXPIRES_AT)
+        expires_at = min(math.ceil(token.expires_at + 2 * self._settings.leeway), MAX_EXPIRES_AT)
         return Revocation("jti", token.jti, expires_at, issuer=token.issuer)
 
     def of_session(
@@ -96,7 +97,7 @@ class Revoker:
 
     def _last(self) -> float:
         """Return until when a token can live that has been issued by now."""
-        return self._clock.wall() + self._settings.longest_life
+        return float(math.ceil(self._clock.wall() + self._settings.longest_life))
 
     def _issuer(self, issuer: str | None) -> str:
         if issuer is None:
@@ -138,7 +139,7 @@ class Revoker:
         return len(
             {
                 (token.issuer, token.session_id or token.jti)
-                for token in self._verifier.seen()
+                for token in self._verifier.verified.tokens()
                 if token.expires_at > now
                 and not self._denylist.matches(
                     token.verified_claims, issuer=token.issuer, since=token.since

@@ -6,7 +6,6 @@ import hashlib
 import hmac
 import json
 import secrets
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from revokebus.claims import RefreshToken
@@ -63,7 +62,7 @@ class Rotation:
         pair = self._pair(token, next_)  # before the token is used up
         names = (*ALWAYS, *self._settings.revocable_claims)
         spent = await self._upstream.spend(
-            replace(self._revoker.of_token(token), claim=SPENT),
+            self._revoker.of_token(token)._replace(claim=SPENT),
             targets_of(token.verified_claims, token.issuer, names),
             Terms(token.since, grace, _note(token, client, next_) if grace else b""),
         )
@@ -102,7 +101,7 @@ class Rotation:
         session = self._revoker.of_session(token.session_id, None, token.issuer)
         lasting = max(session.expires_at, self._revoker.of_token(token).expires_at)
         try:
-            await self._revoker.revoke([replace(session, expires_at=lasting)])
+            await self._revoker.revoke([session._replace(expires_at=lasting)])
         except NotDurableError as error:  # refused here, and said in the status
             raise ReplayedTokenError from error
 

@@ -233,6 +233,16 @@ return {named, rows, alive, left, repairing}
 """
 )
 
+# How many seconds ago the log's first row was written, how many rows it has, and how many names
+# this database; the latter two -1 where the user may not ask.
+COVERAGE = _script("""
+local time, first = redis.call('TIME'), redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
+local rows, names = redis.pcall('XLEN', KEYS[1]), redis.pcall('DBSIZE')
+local function known(number) return type(number) == 'number' and number or -1 end
+local age = first and time[1] - string.match(first[1], '^%d+') / 1000 or 0
+return {string.format('%.3f', age), known(rows), known(names)}
+""")
+
 # Which of some commands the user may use, each given as its number of words and the words.
 RIGHTS = _script("""
 if not redis.acl_check_cmd then return {} end

@@ -6,6 +6,7 @@ import json
 
 # Wide types for the caller, who may write a list or a set; pydantic reads them at run time.
 from collections.abc import Mapping, Sequence, Set  # noqa: TC003
+from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
@@ -158,6 +159,21 @@ class Settings(BaseSettings):
     header_scheme: str = Field(default="Bearer", pattern=rf"^$|{_TOKEN}")
     query_parameter: str = Field(default="access_token", pattern=r"^[A-Za-z0-9._~-]{1,128}$")
     cookies: CookieSettings = CookieSettings()
+
+    @cached_property
+    def header(self) -> tuple[bytes, bytes]:
+        """The header that a token comes in, and its scheme, both in lower case, for ASGI."""
+        return self.header_name.lower().encode(), self.header_scheme.lower().encode()
+
+    @property
+    def header_beginning(self) -> bytes:
+        """What most clients put before the token in that header."""
+        return f"{self.header_scheme} ".encode() if self.header_scheme else b""
+
+    @property
+    def is_header_only(self) -> bool:
+        """Whether a token may come in that header only."""
+        return tuple(self.token_sources) == ("header",)
 
     @property
     def longest_life(self) -> float:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import math
 import secrets
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from redis.exceptions import LockError, RedisError, ResponseError
+from redis.exceptions import LockError
 
 from revokebus import scripts
 from revokebus.acknowledged import Acknowledged
 from revokebus.continuity import Position, Row
-from revokebus.errors import OtherDataSetError, RefusedError, StoreError, UnsettledError, WireError
+from revokebus.errors import OtherDataSetError, StoreError, UnsettledError, WireError
 from revokebus.keys import Keys
-from revokebus.primary import Primary
+from revokebus.listing import PAGE_ROWS, Listing, payload_of
+from revokebus.primary_client import Answer, PrimaryClient
 from revokebus.revocation import Spending, Spent, is_refused
 from revokebus.subscription import Subscription
 from revokebus.wire import (
@@ -32,7 +32,6 @@ from revokebus.wire import (
 
 if TYPE_CHECKING:
     from collections.abc import (
-        AsyncGenerator,
         AsyncIterator,
         Awaitable,
         Callable,
@@ -41,30 +40,26 @@ if TYPE_CHECKING:
     )
 
     from redis.asyncio import Redis
-    from redis.asyncio.connection import AbstractConnection
 
     from revokebus.clock import Clock
-    from revokebus.primary import Server
     from revokebus.revocation import Revocation, Target
     from revokebus.scripts import Argument
     from revokebus.settings import Settings
     from revokebus.upstream import Terms
 
-Answer = TypeVar("Answer")
-
-PAGE_ROWS = 1000
 LONGEST_PAUSE = 1.1
 """The longest time between the starts of two ticks, in intervals."""
 
 _BATCH_ROWS = 500
 # A character takes 12 bytes at most (two escaped surrogates), a row's syntax less than 96.
 _BATCH_BYTES, _CHARACTER_BYTES, _ROW_BYTES = MAX_BYTES // 2, 12, 96
-_SCAN_COUNT = 1000
 _TURN_MILLISECONDS = 10_000
 _TICK_DEADLINE = 0.5
 _HEARTBEAT_TICKS = 20
 _HEARTBEAT_LEAST = 10.0
 _WAIT_SHARE = 0.5
+_CLOCKS_APART = 60.0
+_KEPT = 1.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,13 +106,16 @@ class Store:
 
     Attributes:
         acknowledged: What was written here and the log has yet to show.
+        listing: Reads everything that is recorded.
     """
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self._settings = settings
         self._clock = clock
         self._keys = Keys(settings.namespace)
-        self._primary = Primary(settings, clock)
+        self._client = PrimaryClient(settings, clock)
+        self._primary = self._client.primary
+
         self.acknowledged = Acknowledged()
         self._heartbeat_life = math.ceil(
             max(_HEARTBEAT_LEAST, _HEARTBEAT_TICKS * settings.tick_interval)
@@ -129,12 +127,15 @@ class Store:
         self._settling = math.ceil(
             1000 * (LONGEST_PAUSE * settings.tick_interval + self._tick_deadline)
         )
-        self._retention = settings.log_retention or settings.longest_life
+        covered = settings.longest_life + _CLOCKS_APART
+        # A little longer, so that there is a row by which whoever starts can tell.
+        self._retention = settings.log_retention or _KEPT * covered
+        self.listing = Listing(self._client, self._keys, covered)
 
     async def close(self) -> None:
         """Withdraw the heartbeat and end every connection, whatever state they are in."""
         with contextlib.suppress(StoreError):  # the heartbeat expires by itself
-            await self._ask(lambda redis: redis.delete(self._keys.heartbeat))
+            await self._client.ask(lambda redis: redis.delete(self._keys.heartbeat))
         await self._primary.close()
 
     async def write(
@@ -170,7 +171,7 @@ class Store:
     async def _write_batch(self, batch: Sequence[Revocation], epoch: str, min_replicas: int) -> Any:
         keys, args = self._write_arguments(batch, epoch)
         if not min_replicas:
-            return await self._ask(
+            return await self._client.ask(
                 lambda redis: scripts.WRITE.run(redis, keys, args), again=True
             ), None
         milliseconds = math.ceil(_WAIT_SHARE * self._settings.redis_timeout * 1000)
@@ -182,7 +183,7 @@ class Store:
                 pipe.wait(min_replicas, milliseconds)
                 return await pipe.execute()
 
-        return await self._ask(write_and_wait, again=True)
+        return await self._client.ask(write_and_wait, again=True)
 
     async def spend(
         self, spent: Revocation, unless: Sequence[Target], epoch: str, terms: Terms
@@ -206,7 +207,7 @@ class Store:
         keys += [self._keys.record(target) for target in unless]
         whole = "1" if terms.since == math.floor(terms.since) else "0"
         args += [terms.since, whole, math.ceil(1000 * terms.grace), terms.note, _TURN_MILLISECONDS]
-        answer = await self._ask(lambda redis: scripts.SPEND.run(redis, keys, args))
+        answer = await self._client.ask(lambda redis: scripts.SPEND.run(redis, keys, args))
         row, outcome, _, *rest = answer
         if outcome == b"unsettled" and (unsettled := _unsettled(*rest)):
             raise unsettled
@@ -215,7 +216,7 @@ class Store:
 
     async def spent_note(self, jti: str) -> bytes | None:
         """Return what the one who spent the token `jti` has left, as long as that is kept."""
-        note = await self._ask(lambda redis: redis.get(self._keys.grace(jti)))
+        note = await self._client.ask(lambda redis: redis.get(self._keys.grace(jti)))
         return cast("bytes | None", note)
 
     async def push(self, epoch: str, revocations: Sequence[Revocation]) -> None:
@@ -226,7 +227,7 @@ class Store:
             await self._publish(message)
 
     async def _publish(self, message: bytes) -> None:
-        await self._ask(lambda redis: redis.publish(self._keys.channel, message))
+        await self._client.ask(lambda redis: redis.publish(self._keys.channel, message))
 
     def _write_arguments(
         self, revocations: Sequence[Revocation], epoch: str
@@ -253,68 +254,15 @@ class Store:
     async def position(self) -> Position:
         """Return the end of the log; make a data set where there is none."""
         keys, args = self._keys.data_set, self._data_set_arguments()
-        epoch, last = await self._ask(lambda redis: scripts.OPEN.run(redis, keys, args))
+        epoch, last = await self._client.ask(lambda redis: scripts.OPEN.run(redis, keys, args))
         return Position(epoch.decode(), _row(*last))
 
     async def hold(self, seconds: float) -> None:
         """Let nobody take his copy for proven for that long: there is something to write back."""
         milliseconds = math.ceil(1000 * seconds)
-        await self._ask(lambda redis: scripts.HOLD.run(redis, [self._keys.hold], [milliseconds]))
-
-    async def records(self) -> AsyncGenerator[list[bytes | None]]:
-        """Yield the records' payloads, some at a time; None for a key that holds no string.
-
-        The walk stays on the connection that it began on, because another server, or the same one
-        after a restart, would understand its cursor otherwise. It ends with an error if the
-        server might not have had every record from its beginning to its end.
-        """
-        async with self._deadline():
-            server = await self._primary.server()
-            await self._primary.check_whole(server)
-        connection = server.redis.connection_pool.make_connection()  # type: ignore[no-untyped-call]  # redis-py has no annotation here
-        try:
-            async with self._deadline():
-                await connection.connect()
-            cursor: bytes | None = None
-            while cursor != b"0":
-                async with self._deadline():
-                    cursor, payloads = await self._some_records(connection, cursor or b"0")
-                self._check_current(server)
-                yield payloads
-        finally:
-            await connection.disconnect(nowait=True)
-        async with self._deadline():
-            await self._primary.check_whole(server)
-        self._check_current(server)
-
-    async def _some_records(
-        self, connection: AbstractConnection, cursor: bytes
-    ) -> tuple[bytes, list[bytes | None]]:
-        words = ("SCAN", cursor, "MATCH", self._keys.records, "COUNT", _SCAN_COUNT)
-        await connection.send_command(*words)
-        after, keys = await connection.read_response(disable_decoding=True)
-        if not keys:
-            return after, []
-        await connection.send_command("MGET", *keys)
-        return after, await connection.read_response(disable_decoding=True)
-
-    async def history(self, until: Position) -> AsyncIterator[list[Row]]:
-        """Yield the rows of the log, from its beginning to `until`, some at a time."""
-        after, end = "-", encode_row_id(until.row.id)
-
-        async def page(redis: Redis) -> Any:
-            return await redis.xrange(self._keys.log, after, end, count=PAGE_ROWS)
-
-        while True:
-            entries = await self._ask(page)
-            yield [Row(decode_row_id(row), fields.get(b"r", b"")) for row, fields in entries]
-            if len(entries) < PAGE_ROWS:
-                return
-            after = f"({entries[-1][0].decode()}"
-
-    def _check_current(self, server: Server) -> None:
-        if not self._primary.is_current(server):
-            raise StoreError("the primary has changed while the revocations were listed")
+        await self._client.ask(
+            lambda redis: scripts.HOLD.run(redis, [self._keys.hold], [milliseconds])
+        )
 
     def confirmed(self, sent: float) -> float:
         """Return the moment for which an answer to a request of the moment `sent` proves anything.
@@ -330,7 +278,7 @@ class Store:
         keys = [names.meta, names.log, names.heartbeat, names.hold, names.repair]
         args: list[Argument] = [encode_row_id(after.row.id), PAGE_ROWS, self._heartbeat_life]
         args += [self._settling, _TURN_MILLISECONDS]
-        (epoch, version), entries, alive, left, repairing = await self._ask(
+        (epoch, version), entries, alive, left, repairing = await self._client.ask(
             lambda redis: scripts.READ.run(redis, keys, args), deadline=self._tick_deadline
         )
         if epoch and version != b"%d" % FORMAT_VERSION:
@@ -343,7 +291,7 @@ class Store:
 
     async def _begin_heartbeat(self) -> None:
         with contextlib.suppress(StoreError):  # presence is a help to operators, not a proof
-            await self._ask(
+            await self._client.ask(
                 lambda redis: redis.set(self._keys.heartbeat, "1", ex=self._heartbeat_life)
             )
 
@@ -365,7 +313,9 @@ class Store:
         keys: list[bytes | str] = [names.meta, names.hold, names.repair]
         keys += [names.record(target) for target in targets]
         args: list[Argument] = [self._settling, _TURN_MILLISECONDS, epoch]
-        found, data_set, *rest = await self._ask(lambda redis: scripts.HAS.run(redis, keys, args))
+        found, data_set, *rest = await self._client.ask(
+            lambda redis: scripts.HAS.run(redis, keys, args)
+        )
         for payload, target in zip(found, targets, strict=True):
             if payload is not None:
                 held = _read_record(payload, target)
@@ -382,7 +332,9 @@ class Store:
         if not revocations:
             return []
         keys = [self._keys.record(each.target) for each in revocations]
-        payloads = cast("list[bytes | None]", await self._ask(lambda redis: redis.mget(keys)))
+        payloads = cast(
+            "list[bytes | None]", await self._client.ask(lambda redis: redis.mget(keys))
+        )
         return [
             each
             for each, payload in zip(revocations, payloads, strict=True)
@@ -395,7 +347,7 @@ class Store:
 
         No other instance has it meanwhile, as long as it is asked at least every 10 seconds.
         """
-        async with self._deadline():
+        async with self._client.deadline():
             server = await self._primary.server()
             lock = server.redis.lock(self._keys.repair, timeout=_TURN_MILLISECONDS / 1000)
             granted = await lock.acquire(blocking=False)
@@ -403,7 +355,7 @@ class Store:
         async def is_ours() -> bool:
             if not granted:
                 return False
-            async with self._deadline():
+            async with self._client.deadline():
                 try:
                     return bool(await lock.reacquire())
                 except LockError:
@@ -415,7 +367,7 @@ class Store:
             if granted:
                 # It may have run out; another one's turn is not to be ended.
                 with contextlib.suppress(LockError, StoreError):
-                    async with self._deadline():
+                    async with self._client.deadline():
                         await lock.release()
 
     @contextlib.asynccontextmanager
@@ -424,7 +376,7 @@ class Store:
 
         It ends with an error when another server becomes the primary.
         """
-        async with self._deadline():
+        async with self._client.deadline():
             server = await self._primary.server()
         async with Subscription(
             server.redis.connection_pool,
@@ -436,7 +388,7 @@ class Store:
 
     async def subscribers(self) -> int:
         """Return how many processes are subscribed to the channel."""
-        ((_, count),) = await self._ask(
+        ((_, count),) = await self._client.ask(
             lambda redis: cast("Awaitable[Any]", redis.pubsub_numsub(self._keys.channel))
         )
         return int(count)
@@ -447,35 +399,11 @@ class Store:
 
     async def ask(self, question: Callable[[Redis], Awaitable[Answer]]) -> Answer:
         """Return what the primary answers to a `question` that changes nothing."""
-        return await self._ask(question)
-
-    async def _ask(
-        self,
-        work: Callable[[Redis], Awaitable[Answer]],
-        *,
-        again: bool = False,
-        deadline: float | None = None,
-    ) -> Answer:
-        async with self._deadline(deadline):
-            return await self._primary.run(work, again=again)
-
-    @contextlib.asynccontextmanager
-    async def _deadline(self, seconds: float | None = None) -> AsyncIterator[None]:
-        seconds = self._settings.redis_timeout if seconds is None else seconds
-        try:
-            async with asyncio.timeout(seconds):
-                yield
-        except TimeoutError:
-            raise StoreError(f"Redis did not answer within {seconds:g} s") from None
-        except ResponseError as error:
-            raise RefusedError(f"Redis: {error}".rstrip(".")) from error
-        except (RedisError, OSError) as error:
-            raise StoreError(f"Redis: {error}".rstrip(".")) from error
+        return await self._client.ask(question)
 
 
 def _row(row_id: bytes, fields: Sequence[bytes]) -> Row:
-    pairs = dict(zip(fields[::2], fields[1::2], strict=True))
-    return Row(decode_row_id(row_id), pairs.get(b"r", b""))
+    return Row(decode_row_id(row_id), payload_of(fields))
 
 
 def _unsettled(left: int, repairing: int) -> UnsettledError | None:

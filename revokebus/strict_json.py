@@ -21,7 +21,7 @@ def loads(data: bytes) -> dict[str, Any]:
         RecursionError: It is nested deeper than Python can follow.
     """
     text = data.decode("utf-8")
-    value = json.loads(text, object_pairs_hook=_unique, parse_float=_finite, parse_constant=_refuse)
+    value = _DECODER.decode(text)
     if not isinstance(value, dict):
         raise ValueError("not an object")  # noqa: TRY004 - a value of the bytes, not a type
     # Only an escape can write what UTF-8 cannot; only many brackets can be deep.
@@ -46,6 +46,9 @@ def _finite(text: str) -> float:
 
 def _refuse(_name: str) -> NoReturn:
     raise ValueError("not a number")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_float=_finite, parse_constant=_refuse)
 
 
 def _check(value: object) -> None:

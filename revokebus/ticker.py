@@ -31,12 +31,15 @@ if TYPE_CHECKING:
     from revokebus.store import Page, Store
     from revokebus.troubles import Troubles
     from revokebus.unsaved import Unsaved
+    from revokebus.upstream import Freshness
 
 logger = logging.getLogger("revokebus")
 
 _SHORTEST_INTERVAL = 0.9
 _SHORTEST_PAUSE = 0.02
 _SWEPT_PER_TICK = 1000
+_TICKS_PER_SWEEP = 100
+_MOST_SWEPT_PER_TICK = 20_000
 _RESYNCS_PER_TICK = 3
 _HOLD_SECONDS = 0.5
 _LONGEST_HOLD_SECONDS = 30.0
@@ -61,7 +64,7 @@ class Ticker:
         expiry_clock: The one that the copy goes by.
         troubles: Is told what is wrong.
         wake: Set by others where the log should be read at once.
-        proven_at: The moment for which the copy was last proven complete, in elapsed seconds.
+        freshness: Is told of each proof.
         decided: Set once the copy was proven, or Redis refused.
         read: Set when the log was read to its end, whether that proves the copy or not, and then
             replaced.
@@ -79,7 +82,7 @@ class Ticker:
     expiry_clock: ExpiryClock
     troubles: Troubles
     wake: asyncio.Event
-    proven_at: float | None = field(default=None, init=False)
+    freshness: Freshness
     decided: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     read: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     refusal: str = field(default="", init=False)
@@ -117,12 +120,13 @@ class Ticker:
             else:
                 self._owing_since = None
             self._say_if_stale()
-            self.denylist.sweep(_SWEPT_PER_TICK)
+            swept = max(_SWEPT_PER_TICK, len(self.denylist) // _TICKS_PER_SWEEP)
+            self.denylist.sweep(min(swept, _MOST_SWEPT_PER_TICK))
             self._say_if_incomplete()
             await self._pause(began + rest - self.clock.elapsed())
 
     async def _prove(self) -> None:
-        self.proven_at = await self._tick()
+        self.freshness.proven_at = await self._tick()
         self.decided.set()
 
     async def _write_back(self) -> None:
@@ -219,18 +223,16 @@ class Ticker:
         began, left_out = self.clock.elapsed(), self.denylist.left_out
         # The position first: what comes after it is read from the log.
         position = await self.store.position()
-        self.repair.begin()
-        held_at = -math.inf
-        async with contextlib.aclosing(self.store.records()) as pages:
-            async for payloads in pages:
-                await self.applier.apply_all("record", payloads)
-                if reason in _LOSSES and self.clock.elapsed() - held_at > _HOLD_SECONDS / 2:
-                    held_at = self.clock.elapsed()
-                    await self._hold()
-        if self._may_evict:
+        self.repair.begin(may_lack=self._may_evict)
+        listing = self.store.listing
+        from_log = reason is Break.NOT_LISTED and await listing.log_is_better()
+        if not from_log or self._may_evict:
+            await self._apply_records(reason)
+        if from_log or self._may_evict:
             # The log, which cannot be evicted, has what records may have been dropped of.
-            async for rows in self.store.history(position):
-                await self.applier.apply_all("row", [row.payload for row in rows])
+            async with contextlib.aclosing(listing.history(position)) as pages:
+                async for payloads in pages:
+                    await self.applier.apply_all("row", payloads, listed=not self._may_evict)
         await self.repair.compare()
         self.store.acknowledged.compared(began, position.row.id)
         self.continuity.restart(position)
@@ -241,6 +243,15 @@ class Ticker:
                 "revokebus: Redis has lost data, and this copy had no room for all of it; what "
                 "no other instance holds is lost: raise max_entries (REVOKEBUS_MAX_ENTRIES)"
             )
+
+    async def _apply_records(self, reason: Break) -> None:
+        held_at = -math.inf
+        async with contextlib.aclosing(self.store.listing.records()) as pages:
+            async for payloads in pages:
+                await self.applier.apply_all("record", payloads, listed=True)
+                if reason in _LOSSES and self.clock.elapsed() - held_at > _HOLD_SECONDS / 2:
+                    held_at = self.clock.elapsed()
+                    await self._hold()
 
     async def _save(self) -> None:
         if written := await self.unsaved.save(self.store, self.continuity.epoch):
@@ -253,13 +264,9 @@ class Ticker:
         except Exception as error:  # noqa: BLE001 - a silent end would be a silent gap
             self.troubles.note(part, error)
 
-    def age(self) -> float | None:
-        """Return seconds since the moment of the last proof, None without one."""
-        return None if self.proven_at is None else self.clock.elapsed() - self.proven_at
-
     def _say_if_stale(self) -> None:
-        age = self.age()
-        if age is None:
+        age = self.clock.elapsed() - self.freshness.proven_at
+        if age == math.inf:
             return
         if age > self.settings.max_staleness:
             self.troubles.note("copy", f"stale, no proof within {self.settings.max_staleness:g} s")

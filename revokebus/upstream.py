@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -44,6 +45,18 @@ class Health:
     last_error: str | None = None
     ignored: Mapping[str, int] = field(default_factory=dict)
     unsaved: int = 0
+
+
+@dataclass(eq=False, slots=True)
+class Freshness:
+    """When the copy was proven complete; whoever checks tokens reads it in each request.
+
+    Attributes:
+        proven_at: The moment for which it was, in elapsed seconds; -infinity before the first
+            time, infinity where the copy is the original.
+    """
+
+    proven_at: float = -math.inf
 
 
 @dataclass(frozen=True, slots=True)

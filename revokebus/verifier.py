@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import logging
-import math
 import re
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_args
 
-import jwt
-from cachetools import LRUCache, TLRUCache
+from cachetools import LRUCache
 
 from revokebus import strict_json
 from revokebus.algorithms import Algorithm
@@ -20,6 +17,7 @@ from revokebus.claims import MAX_TOKEN_LENGTH
 from revokebus.errors import ExpiredTokenError, InvalidTokenError
 from revokebus.jwks import RemoteKeyring, UnknownKeyError
 from revokebus.trust import trusted_issuers
+from revokebus.verified import Verified, VerifiedCache
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,44 +55,32 @@ class _Header:
 class Verifier:
     """Checks encoded tokens with PyJWT and remembers those that passed.
 
-    The cache is a saving only: it is bounded, an evicted token is verified again, and a token
-    that failed never enters it, so that bad tokens cannot displace good ones. It holds a digest
-    of the token, not the token. Time is checked on every call, cached or not.
+    Time is checked on every call, cached or not.
 
     Args:
         settings: Keys, algorithms, issuers, audiences, leeway and the size of the cache.
         clock: Tells the wall time.
+
+    Attributes:
+        verified: The tokens that have passed.
     """
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self._leeway = settings.leeway
         self._longest = settings.token_life
         self._clock = clock
-        self._jws = jwt.PyJWS()
         self._lock = threading.Lock()  # a route in a thread may authenticate, too
         self._headers: LRUCache[str, _Header] = LRUCache(_HEADERS_KEPT)
-        self._verified: TLRUCache[bytes, AccessToken | RefreshToken] = TLRUCache(
-            settings.verified_cache_size,
-            ttu=lambda _digest, token, _now: token.expires_at + settings.leeway,
-            timer=clock.wall,
+        self.verified = VerifiedCache(
+            settings.verified_cache_size, settings.header_beginning, clock
         )
-        self._home, *others = trusted_issuers(settings, clock, self.forget)
+        self._home, *others = trusted_issuers(settings, clock, self.verified.clear)
         self._others = {trust.issuer: trust for trust in others}
         self.issuers = frozenset(trust.issuer or "" for trust in (self._home, *others))
         keyrings = [trust.keyring for trust in (self._home, *others)]
         self.remote_keyrings: Sequence[RemoteKeyring] = [
             keyring for keyring in keyrings if isinstance(keyring, RemoteKeyring)
         ]
-
-    def forget(self) -> None:
-        """Verify every token anew: the keys are others than before."""
-        with self._lock:
-            self._verified.clear()
-
-    def seen(self) -> list[AccessToken | RefreshToken]:
-        """Return the tokens that were verified lately and may still be used."""
-        with self._lock:
-            return list(self._verified.values())
 
     def verify(self, encoded: str) -> AccessToken | RefreshToken:
         """Return the token that `encoded` is.
@@ -115,14 +101,10 @@ class Verifier:
             ExpiredTokenError: Its ``exp`` has passed, leeway included.
             InvalidTokenError: Its ``nbf`` or ``iat`` has not come yet.
         """
-        now = self._clock.wall()
-        if token.expires_at + self._leeway <= now:
+        now, known = self._clock.wall(), Verified(token, b"", self._leeway)
+        if known.valid_until <= now:
             raise ExpiredTokenError
-        # Whole seconds, as PyJWT compares: another instance's clock may be a moment ahead.
-        if math.floor(max(token.issued_at, token.not_before)) > now + self._leeway:
-            raise InvalidTokenError("Token is not yet valid")
-        # Later than any sign-in is put, see `after_cut_offs`: no cut-off would reach the token.
-        if token.auth_time is not None and token.auth_time > now + 3 * self._leeway + 2:
+        if now < known.valid_from:
             raise InvalidTokenError("Token is not yet valid")
 
     def verify_signature(self, encoded: str) -> AccessToken | RefreshToken:
@@ -134,14 +116,12 @@ class Verifier:
         """
         if len(encoded) > MAX_TOKEN_LENGTH or not encoded.isascii():
             raise InvalidTokenError
-        digest = hashlib.sha256(encoded.encode("ascii")).digest()
-        with self._lock:
-            token = self._verified.get(digest)
-        if token is None:
-            token = self._decode(encoded)
-            if self._verified.maxsize:
-                with self._lock:
-                    self._verified[digest] = token
+        digest = self.verified.digest_of(encoded.encode("ascii"))
+        if (known := self.verified.by_digest.get(digest)) is not None:
+            return known.token
+        times_cleared = self.verified.times_cleared
+        token = self._decode(encoded)
+        self.verified.add(Verified(token, digest, self._leeway), times_cleared)
         return token
 
     def _decode(self, encoded: str) -> AccessToken | RefreshToken:
@@ -157,17 +137,18 @@ class Verifier:
     def _read(self, encoded: str) -> AccessToken | RefreshToken:
         if not _COMPACT.fullmatch(encoded):
             raise InvalidTokenError("not three parts of base64url (RFC 7515 §7.1)")
-        signed, _, signature = encoded.rpartition(".")
+        signed, _, last = encoded.rpartition(".")
         head, _, payload = signed.partition(".")
         header = self._header(head)
-        _check_canonical(signature)
+        signature = _decoded(last)
         # Read, and not believed, before the signature is checked: it says whose keys to take.
         claims = strict_json.loads(_decoded(payload))
         trust = self._trust_in(claims)
         if header.algorithm not in trust.algorithms:
             raise InvalidTokenError("its algorithm is not accepted: see algorithms")
-        self._check_signature(encoded, header, trust)
-        token = trust.read(claims, typ=header.typ, signed=signed.encode("ascii"))
+        as_bytes = signed.encode("ascii")
+        self._check_signature(as_bytes, signature, header, trust)
+        token = trust.read(claims, typ=header.typ, signed=as_bytes)
         if token.expires_at - token.issued_at > self._longest + 1:
             # Its revocation might be forgotten before it expires.
             raise InvalidTokenError("it lives longer than max_token_life")
@@ -177,13 +158,14 @@ class Verifier:
         issuer = claims.get("iss")
         return self._others.get(issuer, self._home) if isinstance(issuer, str) else self._home
 
-    def _check_signature(self, encoded: str, header: _Header, trust: Trust) -> None:
+    def _check_signature(
+        self, signed: bytes, signature: bytes, header: _Header, trust: Trust
+    ) -> None:
+        # By PyJWT's algorithm itself: its JWS reader, which would read the header and the payload
+        # once more, takes longer than all of this.
         for key in trust.keyring.find(header.kid, header.algorithm):
-            try:
-                self._jws.decode_complete(encoded, key, algorithms=[header.algorithm])
-            except jwt.InvalidSignatureError:
-                continue
-            return
+            if key.Algorithm.verify(signed, key.key, signature):
+                return
         if header.kid is None and isinstance(trust.keyring, RemoteKeyring):
             raise UnknownKeyError(trust.keyring)  # his only key may have been replaced
         raise InvalidTokenError("no key verifies its signature")
@@ -218,11 +200,7 @@ def _parse_header(header: dict[str, Any]) -> _Header:
 
 
 def _decoded(segment: str) -> bytes:
-    _check_canonical(segment)
-    return base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4))
-
-
-def _check_canonical(segment: str) -> None:
     last = _LAST_CHARACTERS[len(segment) % 4]  # a KeyError where no bytes are so long
     if last is not None and segment[-1] not in last:
         raise InvalidTokenError
+    return base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4))

@@ -37,6 +37,13 @@ _MAX_CLAIM = 256
 _MAX_ISSUER = 2048
 _MAX_VALUE = 8192
 _PREFIX = b"%d " % FORMAT_VERSION
+# What most payloads are: one token or session, whole seconds, no cut-off, no character that JSON
+# writes in two ways. It says the same as what follows it, in a tenth of the time.
+_PLAIN = re.compile(
+    _PREFIX + rb'\[\["([ !#-\[\]-~]{0,%d})","([ !#-\[\]-~]{1,%d})","([ !#-\[\]-~]{1,%d})",'
+    rb"([1-9]\d{0,10})\.0,null\]\]" % (_MAX_ISSUER, _MAX_CLAIM, _MAX_VALUE),
+    re.ASCII,
+)
 _ROW_ID = re.compile(rb"(\d{1,20})-(\d{1,20})", re.ASCII)
 _EPOCH = re.compile(rb"[0-9a-f]{32}", re.ASCII)
 
@@ -66,6 +73,10 @@ def decode_payload(payload: bytes) -> list[Revocation]:
     Raises:
         WireError: `payload` is too long, of another version, or not what we write.
     """
+    if plain_row := _PLAIN.fullmatch(payload):
+        issuer, claim, value, expires_at = plain_row.groups()
+        row = Revocation(claim.decode(), value.decode(), float(expires_at), None, issuer.decode())
+        return [row]
     if len(payload) > MAX_BYTES:
         raise WireError("too_large")
     if not payload.startswith(_PREFIX):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Generic, Literal, Never, NoReturn, overload
+from functools import lru_cache
+from typing import TYPE_CHECKING, Annotated, Generic, Literal, Never, NoReturn, TypeVar, overload
 
 from fastapi.openapi.models import HTTPBearer
 from fastapi.security.base import SecurityBase
@@ -12,8 +13,7 @@ from fastapi.security.base import SecurityBase
 from fastapi.security.oauth2 import SecurityScopes  # noqa: TC002
 from starlette.requests import HTTPConnection  # noqa: TC002
 
-from revokebus.checker import AnyToken
-from revokebus.claims import AccessToken, RefreshToken, check_scopes
+from revokebus.claims import AccessToken, AnyToken, RefreshToken, check_scopes
 from revokebus.engine import Engine
 from revokebus.errors import (
     ConfigurationError,
@@ -29,14 +29,15 @@ from revokebus.web.sources import find_token
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fastapi import HTTPException, WebSocketException
-
     from revokebus.web.refusals import HttpError
     from revokebus.web.sources import Source
+
+Otherwise = TypeVar("Otherwise")
 
 STATE_NAME = "revokebus"
 """The attribute of ``app.state`` that is the bus."""
 
+_GUARDS_KEPT = 10_000
 _SOURCES = ("header", "cookie", "query")
 
 
@@ -59,11 +60,11 @@ class Demands:
     sources: tuple[Source, ...] | None = None
 
 
-class Guard(SecurityBase, Generic[AnyToken]):
+class Guard(SecurityBase, Generic[AnyToken, Otherwise]):
     """What guards have in common.
 
-    As a security scheme it also shows in OpenAPI. Two guards that demand the same are equal, so
-    that FastAPI asks only once in a request.
+    As a security scheme it also shows in OpenAPI. What `require_access` and `require_refresh`
+    return for the same demands is one guard, so that FastAPI asks only once in a request.
 
     Args:
         token_type: The type of token that opens the route.
@@ -77,49 +78,12 @@ class Guard(SecurityBase, Generic[AnyToken]):
         self.scheme_name = f"{token_type.type.capitalize()}Token"
         self.demands = demands
         self._token_type = token_type
+        self._has_sources = demands.sources is not None
+        self._is_demanding = bool(demands.scopes or demands.fresh or demands.max_age)
 
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Guard):
-            return NotImplemented
-        return self._identity() == other._identity()
-
-    def __hash__(self) -> int:
-        return hash(self._identity())
-
-    def _identity(self) -> tuple[object, ...]:
-        return self._token_type, self.demands, self.is_optional
-
-    async def authenticate(self, connection: HTTPConnection, scopes: Sequence[str]) -> AnyToken:
-        """Return the request's token.
-
-        Args:
-            connection: The request.
-            scopes: Further scopes, of a ``Security(guard, scopes=[...])`` around this one.
-
-        Raises:
-            HttpError: It may not pass.
-            ConfigurationError: No bus is attached.
-        """
-        bus, demands = bus_of(connection), self.demands
-        sources = demands.sources or bus.settings.token_sources
-        found = find_token(connection, bus.settings, sources, self._token_type)
-        token = await bus.authenticate(found.encoded, self._token_type, on_stale=demands.on_stale)
-        if found.source == "cookie":
-            check_same_site(connection, token, bus.settings.cookies)
-        required = (*demands.scopes, *scopes)
-        if not token.scopes.issuperset(required):
-            raise InsufficientScopeError(required)
-        if demands.fresh and not token.fresh:
-            raise StaleSignInError
-        if demands.max_age is not None and bus.sign_in_age(token) > demands.max_age:
-            raise StaleSignInError(demands.max_age)
-        return token
-
-
-class TokenGuard(Guard[AnyToken]):
-    """A FastAPI dependency whose value is the verified token."""
-
-    async def __call__(self, connection: HTTPConnection, route: SecurityScopes) -> AnyToken:
+    async def __call__(
+        self, connection: HTTPConnection, route: SecurityScopes
+    ) -> AnyToken | Otherwise:
         """Return the request's token.
 
         Args:
@@ -131,30 +95,67 @@ class TokenGuard(Guard[AnyToken]):
             fastapi.WebSocketException: On a WebSocket, see `websocket_error`.
             ConfigurationError: No bus is attached.
         """
+        scope = connection.scope
         try:
-            return await self.authenticate(connection, route.scopes)
+            bus: Engine = scope["app"].state[STATE_NAME]
+        except KeyError:
+            bus = bus_of(connection)  # says what is missing
+        token = bus.recall(scope["headers"], self._token_type)
+        try:
+            if token is None or self._has_sources:
+                token = await self._authenticate(connection)
+            if self._is_demanding or route.scopes:
+                self._check_demands(connection, token, route.scopes)
         except HTTP_ERRORS as error:
-            raise _refusal(connection, error) from error
+            return self._refuse(connection, error)
+        return token
+
+    def _refuse(self, connection: HTTPConnection, error: HttpError) -> Otherwise:
+        raise NotImplementedError
+
+    async def _authenticate(self, connection: HTTPConnection) -> AnyToken:
+        bus, demands = bus_of(connection), self.demands
+        sources = demands.sources or bus.settings.token_sources
+        found = find_token(connection, bus.settings, sources, self._token_type)
+        token = await bus.authenticate(found.encoded, self._token_type, on_stale=demands.on_stale)
+        if found.source == "cookie":
+            check_same_site(connection, token, bus.settings.cookies)
+        return token
+
+    def _check_demands(
+        self, connection: HTTPConnection, token: AnyToken, scopes: Sequence[str]
+    ) -> None:
+        demands = self.demands
+        required = (*demands.scopes, *scopes)
+        if not token.scopes.issuperset(required):
+            raise InsufficientScopeError(required)
+        if demands.fresh and not token.fresh:
+            raise StaleSignInError
+        age = bus_of(connection).sign_in_age(token)
+        if demands.max_age is not None and age > demands.max_age:
+            raise StaleSignInError(demands.max_age)
 
 
-class OptionalTokenGuard(Guard[AnyToken]):
+class TokenGuard(Guard[AnyToken, Never]):
+    """A FastAPI dependency whose value is the verified token."""
+
+    def _refuse(self, connection: HTTPConnection, error: HttpError) -> Never:
+        _answer(connection, error)
+
+
+class OptionalTokenGuard(Guard[AnyToken, None]):
     """A FastAPI dependency whose value is the verified token, or None where there is none."""
 
     is_optional = True
 
-    async def __call__(self, connection: HTTPConnection, route: SecurityScopes) -> AnyToken | None:
-        """Return the request's token, or None; for the rest see `TokenGuard`."""
-        try:
-            return await self.authenticate(connection, route.scopes)
-        except MissingTokenError:
-            return None
-        except HTTP_ERRORS as error:
-            raise _refusal(connection, error) from error
+    def _refuse(self, connection: HTTPConnection, error: HttpError) -> None:
+        if not isinstance(error, MissingTokenError):
+            _answer(connection, error)
 
 
-def _refusal(connection: HTTPConnection, error: HttpError) -> HTTPException | WebSocketException:
+def _answer(connection: HTTPConnection, error: HttpError) -> Never:
     is_websocket = connection.scope["type"] == "websocket"
-    return websocket_error(error) if is_websocket else http_error(error)
+    raise (websocket_error if is_websocket else http_error)(error) from error
 
 
 def bus_of(connection: HTTPConnection) -> Engine:
@@ -163,7 +164,10 @@ def bus_of(connection: HTTPConnection) -> Engine:
     Raises:
         ConfigurationError: It has none.
     """
-    bus = getattr(connection.app.state, STATE_NAME, None)
+    try:
+        bus = connection.scope["app"].state[STATE_NAME]
+    except KeyError:
+        bus = None
     if not isinstance(bus, Engine):
         raise ConfigurationError(
             "this application has no RevokeBus: call RevokeBus.attach(app) on it, or "
@@ -240,7 +244,7 @@ def require_access(
     if max_age is not None and not max_age > 0:
         raise ValueError("max_age must be more than 0 seconds")
     demands = Demands(scopes, on_stale, fresh, max_age, _sources(sources))
-    return (OptionalTokenGuard if optional else TokenGuard)(AccessToken, demands)
+    return _optional_guard(demands) if optional else _guard(AccessToken, demands)
 
 
 def require_refresh(
@@ -249,7 +253,18 @@ def require_refresh(
     sources: Sequence[Source] | None = None,
 ) -> TokenGuard[RefreshToken]:
     """Return a dependency that demands a refresh token; see `require_access` for the rest."""
-    return TokenGuard(RefreshToken, Demands(on_stale=on_stale, sources=_sources(sources)))
+    return _guard(RefreshToken, Demands(on_stale=on_stale, sources=_sources(sources)))
+
+
+# Equal guards are one object, because FastAPI hashes and compares them in every request.
+@lru_cache(_GUARDS_KEPT)
+def _guard(token_type: type[AnyToken], demands: Demands) -> TokenGuard[AnyToken]:
+    return TokenGuard(token_type, demands)
+
+
+@lru_cache(_GUARDS_KEPT)
+def _optional_guard(demands: Demands) -> OptionalTokenGuard[AccessToken]:
+    return OptionalTokenGuard(AccessToken, demands)
 
 
 def _sources(sources: Sequence[Source] | None) -> tuple[Source, ...] | None:

@@ -47,7 +47,7 @@ def _describe(app: FastAPI, document: dict[str, Any]) -> None:
                     _describe_operation(path[method], guards)
 
 
-def _guards(dependant: Dependant | None) -> Iterator[Guard[Any]]:
+def _guards(dependant: Dependant | None) -> Iterator[Guard[Any, Any]]:
     for each in dependant.dependencies if dependant else ():
         call: object = each.call
         if isinstance(call, Guard):
@@ -55,7 +55,7 @@ def _guards(dependant: Dependant | None) -> Iterator[Guard[Any]]:
         yield from _guards(each)
 
 
-def _describe_operation(operation: dict[str, Any], guards: list[Guard[Any]]) -> None:
+def _describe_operation(operation: dict[str, Any], guards: list[Guard[Any, Any]]) -> None:
     """Put the schemes of all guards into one requirement, which asks for all of them."""
     names = {guard.scheme_name for guard in guards}
     together: dict[str, list[str]] = {name: [] for name in sorted(names)}

@@ -59,10 +59,8 @@ def find_token(
     found: list[Found] = []
     for source in sources:
         if source == "header":
-            name = settings.header_name.lower().encode()
-            tokens = header_tokens(
-                connection.scope["headers"], name, settings.header_scheme.lower().encode()
-            )
+            name, scheme = settings.header
+            tokens = header_tokens(connection.scope["headers"], name, scheme)
         elif source == "cookie":
             cookies = settings.cookies
             is_access = issubclass(token_type, AccessToken)

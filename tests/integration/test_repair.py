@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 async def revoke_some(engine: Engine, count: int, life: float = 600) -> list[Revocation]:
-    now = time.time()
+    now = time.time() // 1
     some = [Revocation("jti", str(number), now + life) for number in range(count)]
     await engine._revoker.revoke(some)
     return some
@@ -65,7 +65,7 @@ async def test_an_old_data_set_is_repaired(
         ):
             old = await revoke_some(one, 10)
             client.save()
-            new = [Revocation("sid", str(number), time.time() + 600) for number in range(10)]
+            new = [Revocation("sid", str(number), time.time() // 1 + 600) for number in range(10)]
             await one._revoker.revoke(new)
             await eventually(lambda: all_know([one, two], old + new))
             await eventually(lambda: one.status().position == two.status().position)
@@ -131,7 +131,7 @@ async def test_fifty_instances_repair_once(
     async with AsyncExitStack() as stack:
         fleet = [await stack.enter_async_context(Engine(settings)) for _ in range(50)]
         for engine in fleet[1:]:  # as if each had heard of them; the log stays short
-            for each in (Revocation("jti", str(n), time.time() + 600) for n in range(count)):
+            for each in (Revocation("jti", str(n), time.time() // 1 + 600) for n in range(count)):
                 engine._denylist.add(each)
             await asyncio.sleep(0)
         await revoke_some(fleet[0], count)

@@ -10,8 +10,9 @@ import pytest
 from revokebus.clock import SystemClock
 from revokebus.continuity import Row
 from revokebus.errors import OtherDataSetError, StoreError, UnsettledError
+from revokebus.listing import PAGE_ROWS
 from revokebus.revocation import SPENT, Revocation, Spending
-from revokebus.store import PAGE_ROWS, Store, _batches
+from revokebus.store import Store, _batches
 from revokebus.testing import ManualClock, RedisServer
 from revokebus.upstream import Terms
 from revokebus.wire import MAX_BYTES, decode_message, decode_payload, decode_row_id, encode_payload
@@ -50,7 +51,7 @@ def revocation(value: str = "a", *, life: float = 60, claim: str = "jti") -> Rev
 
 
 async def everything(store: Store) -> list[bytes | None]:
-    return await rest_of(store.records())
+    return await rest_of(store.listing.records())
 
 
 async def rest_of(walk: AsyncIterator[list[bytes | None]]) -> list[bytes | None]:
@@ -382,7 +383,7 @@ async def test_a_walk_ends_with_the_server_that_it_began_on(
     with RedisServer(redis_binary, {"appendonly": "yes", "appendfsync": "always"}) as server:
         async with opened(make_settings(server.url)) as store:
             await store.write([revocation(str(number)) for number in range(5000)], ANY)
-            walk = store.records()
+            walk = store.listing.records()
             await anext(walk)
             server.kill()
             server.start()
@@ -506,9 +507,9 @@ async def test_the_history_is_the_whole_log(store: Store) -> None:
         await store.write(many, ANY)
     position = await store.position()
     await store.write(many, ANY)
-    pages = [page async for page in store.history(position)]
+    pages = [page async for page in store.listing.history(position)]
     assert sum(map(len, pages)) == 401  # and the first row, which says nothing
-    assert pages[-1][-1] == position.row
+    assert pages[-1][-1] == position.row.payload
 
 
 async def test_nothing_is_connected_after_the_end(

@@ -21,6 +21,7 @@ from revokebus.errors import (
 )
 from revokebus.memory import MemoryUpstream
 from revokebus.testing import ManualClock
+from revokebus.upstream import Freshness
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine
@@ -223,7 +224,7 @@ class SlowUpstream(MemoryUpstream):
     """Takes its time to start, until it is told."""
 
     def __init__(self, denylist: Denylist, clock: ManualClock) -> None:
-        super().__init__(denylist, clock)
+        super().__init__(denylist, clock, Freshness())
         self.go_on, self.stopped = asyncio.Event(), False
 
     async def start(self) -> None:

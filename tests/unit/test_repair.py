@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, cast
 
@@ -45,7 +46,7 @@ def denylist(clock: ManualClock) -> Denylist:
 
 
 def some(clock: ManualClock, *values: str, life: float = 60) -> list[Revocation]:
-    return [Revocation("jti", value, clock.wall() + life) for value in values]
+    return [Revocation("jti", value, math.ceil(clock.wall() + life)) for value in values]
 
 
 async def prepared(denylist: Denylist, clock: ManualClock) -> Repair:
@@ -63,7 +64,7 @@ async def test_what_was_not_listed_is_written_back(denylist: Denylist, clock: Ma
     """A record that Redis lost would be lost for every instance that starts from now on."""
     repair, store = await prepared(denylist, clock), FakeStore()
     await repair.write_back(cast("Store", store), "")
-    assert store.written == some(clock, "a", "c")
+    assert set(store.written) == set(some(clock, "a", "c"))
     assert len(repair) == 0
 
 
@@ -105,8 +106,9 @@ async def test_the_expired_is_not_missed(denylist: Denylist, clock: ManualClock)
     """Redis, which drops what has expired, would be repaired without end."""
     for each in some(clock, "a", "b"):
         denylist.add(each)
-    clock.advance(60)
+    clock.advance(61)
     repair = Repair(denylist)
+    repair.begin()
     await repair.compare()
     assert len(repair) == 0
 
@@ -119,4 +121,4 @@ async def test_of_two_losses_the_longer_one_is_written_back(
     repair.lost(some(clock, "a", life=500))
     repair.lost(some(clock, "a", life=50))
     await repair.write_back(cast("Store", store), "")
-    assert [each.expires_at for each in store.written] == [clock.wall() + 500]
+    assert store.written == some(clock, "a", life=500)

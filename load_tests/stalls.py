@@ -1,0 +1,122 @@
+"""For how long the event loop does nothing else: while the copy grows, is swept, is written to."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from load_tests.measure import absolute, progress, tell
+from load_tests.revocations import revocations
+from revokebus.clock import ExpiryClock
+from revokebus.denylist import Denylist
+from revokebus.engine import Engine
+from revokebus.settings import Settings
+from revokebus.testing import ManualClock, RedisServer
+from revokebus.testing.process import ChildProcess
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+COUNT = 1_000_000
+A_SECOND = 10_000
+SECONDS = 10
+BAR_MS = 10.0
+_LOOKED_AT_EVERY = 0.0005
+_AT_ONCE = 500
+_SWEPT_AT_ONCE = 10_000
+
+
+@dataclass
+class Stall:
+    """The longest time that the event loop was held up, in seconds."""
+
+    longest: float = 0.0
+
+
+@contextlib.asynccontextmanager
+async def longest_stall() -> AsyncIterator[Stall]:
+    """Note by how much a task that sleeps for half a millisecond is late."""
+    stall = Stall()
+
+    async def look() -> None:
+        while True:
+            before = time.perf_counter()
+            await asyncio.sleep(_LOOKED_AT_EVERY)
+            late = time.perf_counter() - before - _LOOKED_AT_EVERY
+            stall.longest = max(stall.longest, late)
+
+    task = asyncio.create_task(look())
+    try:
+        await asyncio.sleep(0.05)
+        stall.longest = 0.0
+        yield stall
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def grow_and_sweep() -> tuple[float, float]:
+    """Return the longest stall while the copy grows by chunks, and while it is swept away."""
+    clock = ManualClock()
+    denylist = Denylist(ExpiryClock(clock))
+    made = revocations(COUNT)
+    async with longest_stall() as growing:
+        while some := [each for each, _ in zip(made, range(_AT_ONCE), strict=False)]:
+            denylist.add_all(some)
+            await asyncio.sleep(0)
+    clock.advance(86_400)
+    async with longest_stall() as sweeping:
+        while len(denylist):
+            denylist.sweep(_SWEPT_AT_ONCE)
+            await asyncio.sleep(0)
+    return growing.longest, sweeping.longest
+
+
+class Writer(ChildProcess):
+    """A process that revokes so many tokens a second."""
+
+    def __init__(self, url: str, a_second: int) -> None:
+        self._arguments = url, str(a_second)
+
+    def start(self) -> None:
+        """Start it."""
+        command = [sys.executable, "-m", "load_tests.writer", *self._arguments]
+        with tempfile.TemporaryFile() as log:
+            self._spawn(command, log=log)
+
+
+async def apply() -> float:
+    """Return the longest stall of an instance while others revoke ten thousand tokens a second."""
+    with RedisServer() as server:
+        settings = Settings(secret_key=secrets.token_urlsafe(64), redis_url=server.url)
+        async with Engine(settings) as engine:
+            with Writer(server.url, A_SECOND):
+                while engine.status().entries < A_SECOND:  # noqa: ASYNC110 - there is no event
+                    await asyncio.sleep(0.01)
+                before, began = engine.status().entries, time.perf_counter()
+                async with longest_stall() as stall:
+                    await asyncio.sleep(SECONDS)
+                rate = (engine.status().entries - before) / (time.perf_counter() - began)
+    assert rate > 0.9 * A_SECOND, rate
+    return stall.longest
+
+
+def main() -> None:
+    """Measure all three."""
+    growing, sweeping = asyncio.run(grow_and_sweep())
+    tell(absolute(f"longest stall while growing to {COUNT:,}", growing * 1000, "ms", BAR_MS))
+    tell(absolute(f"longest stall while sweeping {COUNT:,}", sweeping * 1000, "ms", BAR_MS))
+    progress(0.5)
+    what = f"longest stall while applying {A_SECOND:,} a second"
+    tell(absolute(what, asyncio.run(apply()) * 1000, "ms", BAR_MS))
+
+
+if __name__ == "__main__":
+    main()

@@ -10,6 +10,7 @@ import secrets
 import subprocess
 import sys
 import time
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +52,7 @@ def write_log(client: redis.Redis) -> None:
     made = revocations(COUNT)
     for done in range(0, COUNT, _AT_ONCE):
         pipe = client.pipeline(transaction=False)
-        for revocation, _ in zip(made, range(_AT_ONCE), strict=False):
+        for revocation in islice(made, _AT_ONCE):
             payload = encode_payload([revocation])
             pipe.xadd(_LOG, {"r": payload})
             pipe.set(f"{{revokebus}}:r:{revocation.claim}:{revocation.value}", payload)

@@ -105,7 +105,7 @@ async def fleet_of(count: int, url: str) -> tuple[float, float]:
         fleet = [await started.enter_async_context(Engine(settings)) for _ in range(count)]
         author = await started.enter_async_context(Engine(settings))
         for each in fleet:
-            each._denylist._on_add = refused  # noqa: SLF001 - the moment of the delivery
+            each._denylist.on_add = refused  # noqa: SLF001 - the moment of the delivery
         took = 0.0
         began_at = time.process_time()
         for _ in range(REVOCATIONS):

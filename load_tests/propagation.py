@@ -44,7 +44,7 @@ async def hear(url: str) -> None:
     redis = Redis.from_url(url)
     async with Engine(settings) as engine, redis.pubsub() as pubsub:
         await pubsub.subscribe(_CHANNEL)
-        engine._denylist._on_add = refused  # noqa: SLF001 - the moment from which it is refused
+        engine._denylist.on_add = refused  # noqa: SLF001 - the moment from which it is refused
 
         async def listen() -> None:
             async for message in pubsub.listen():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from revokebus.revocation import Revocation
@@ -32,5 +33,5 @@ def revocations(count: int) -> Iterator[Revocation]:
 def fill(engine: Engine, count: int) -> None:
     """Put that many into the copy of `engine`, as an applier does."""
     made = revocations(count)
-    while some := [each for each, _ in zip(made, range(_AT_ONCE), strict=False)]:
+    while some := list(islice(made, _AT_ONCE)):
         engine._denylist.add_all(some)  # noqa: SLF001 - there is no public way to do it at once

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from load_tests.measure import absolute, progress, tell
@@ -41,15 +42,19 @@ class Stall:
 
 @contextlib.asynccontextmanager
 async def longest_stall() -> AsyncIterator[Stall]:
-    """Note by how much a task that sleeps for half a millisecond is late."""
+    """Note for how long a task that sleeps for half a millisecond is kept waiting.
+
+    In processor time of this thread: what others do on the machine meanwhile is no stall of ours.
+    """
     stall = Stall()
 
     async def look() -> None:
+        before = time.thread_time()
         while True:
-            before = time.perf_counter()
             await asyncio.sleep(_LOOKED_AT_EVERY)
-            late = time.perf_counter() - before - _LOOKED_AT_EVERY
-            stall.longest = max(stall.longest, late)
+            now = time.thread_time()
+            stall.longest = max(stall.longest, now - before)
+            before = now
 
     task = asyncio.create_task(look())
     try:
@@ -68,7 +73,7 @@ async def grow_and_sweep() -> tuple[float, float]:
     denylist = Denylist(ExpiryClock(clock))
     made = revocations(COUNT)
     async with longest_stall() as growing:
-        while some := [each for each, _ in zip(made, range(_AT_ONCE), strict=False)]:
+        while some := list(islice(made, _AT_ONCE)):
             denylist.add_all(some)
             await asyncio.sleep(0)
     clock.advance(86_400)

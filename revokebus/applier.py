@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import islice
 from typing import TYPE_CHECKING, Literal
 
 from revokebus.errors import WireError
-from revokebus.wire import decode_payload
+from revokebus.wire import decode_payload, plain_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
     Source = Literal["message", "row", "record"]
 
-_APPLIED_AT_ONCE = 500
+# Few enough not to have Python's collector look at everything that the application has.
+_APPLIED_AT_ONCE = 200
 
 
 class Applier:
@@ -56,14 +58,23 @@ class Applier:
             payloads: Likewise.
             listed: Whether they are part of a listing, with which the copy will be compared.
         """
-        some: list[Revocation] = []
-        for payload in payloads:
-            some += self._decode(source, payload)
-            if len(some) >= _APPLIED_AT_ONCE:
-                self._take(source, some, listed=listed)
-                some = []
-                await asyncio.sleep(0)
-        self._take(source, some, listed=listed)
+        iterator = iter(payloads)
+        while some := list(islice(iterator, _APPLIED_AT_ONCE)):
+            others = some if self._repair.is_interested else self._apply_plain(some)
+            decoded: list[Revocation] = []
+            for payload in others:
+                decoded += self._decode(source, payload)
+                if len(decoded) >= _APPLIED_AT_ONCE:
+                    self._take(source, decoded, listed=listed)
+                    decoded = []
+                    await asyncio.sleep(0)
+            self._take(source, decoded, listed=listed)
+            await asyncio.sleep(0)
+
+    def _apply_plain(self, payloads: Sequence[bytes | None]) -> Sequence[bytes | None]:
+        """Apply what can be applied in the quick way, and return the others."""
+        rows, others = plain_rows(payloads)
+        return others if self._denylist.add_plain(rows) else payloads
 
     def _decode(self, source: Source, payload: bytes | None) -> Sequence[Revocation]:
         try:

@@ -19,9 +19,8 @@ from revokebus.report import Finding
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
-    from redis.asyncio import Redis
-
     from revokebus.clock import Clock
+    from revokebus.connection import Client
     from revokebus.redis_url import Kind
     from revokebus.settings import Settings
     from revokebus.store import Store
@@ -94,7 +93,7 @@ def _kind(settings: Settings) -> Kind:
     return parse_redis_url(settings.redis_url).kind
 
 
-async def _allowed(store: Store, question: Callable[[Redis], Awaitable[Answer]]) -> Answer | None:
+async def _allowed(store: Store, question: Callable[[Client], Awaitable[Answer]]) -> Answer | None:
     """Return the answer; None where the user may not ask, or the server has no such command."""
     try:
         return await store.ask(question)

@@ -72,8 +72,6 @@ class Checker:
         revision = denylist.revision
         if self._lifecycle.phase != "running" or self.predicates or not denylist.complete:
             return False
-        if self._clock.wall() < known.valid_from:
-            return False
         if self.is_checked(token):
             probe: Probe | None = known.probe
             if probe is None:

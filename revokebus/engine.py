@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from revokebus.issuer import TokenPair
     from revokebus.predicates import Predicate
     from revokebus.report import Finding, Receipt, State
-    from revokebus.revocation import Revocation, Value
+    from revokebus.revocation import Value
     from revokebus.settings import OnStale
     from revokebus.upstream import Upstream
 
@@ -68,16 +68,11 @@ class Engine:
         self._clock = clock = clock or SystemClock()
         expiry_clock = ExpiryClock(clock)
         self._lifecycle = Lifecycle()
-        self._guards = OpenGuards(settings, clock, self._age)
         # Without a Redis that could be asked instead, the copy has no limit.
         limit = settings.max_entries if settings.uses_redis else None
         cut_offs = CutOffs(clock, settings.leeway)
-
-        def on_add(revocation: Revocation) -> None:
-            cut_offs.note(revocation)
-            self._guards.revoked(revocation)
-
-        self._denylist = Denylist(expiry_clock, limit, on_add)
+        self._denylist = Denylist(expiry_clock, limit, on_cut_off=cut_offs.note)
+        self._guards = OpenGuards(settings, clock, self._denylist, self._age)
         freshness = Freshness()
         self._upstream = self._make_upstream(clock, expiry_clock, freshness)
         self._verifier = Verifier(settings, clock)

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from revokebus.primary import Server
     from revokebus.primary_client import PrimaryClient
 
-PAGE_ROWS = 1000
-_SCAN_COUNT = 1000
-_ONE_FIELD = 2
+# Few enough not to have Python's collector look at everything that the application has.
+PAGE_ROWS = 200
+_SCAN_COUNT = 500
 
 
 class Listing:
-    """Walks over what Redis has, a thousand at a time.
+    """Walks over what Redis has, some hundreds at a time.
 
     A walk stays on the connection that it began on, because another server, or the same one after
     a restart, would understand its cursor otherwise. Each ends with a `StoreError` if the server
@@ -97,7 +97,7 @@ class Listing:
                 after = b"(" + rows[-1][0] if len(rows) == PAGE_ROWS else b""
                 if after:  # Redis reads on while these are applied
                     await self._ask_for_rows(connection, after, end)
-                yield [payload_of(fields) for _, fields in rows]
+                yield [fields[1] if fields[0] == b"r" else payload_of(fields) for _, fields in rows]
 
     async def _ask_for_rows(self, connection: AbstractConnection, after: bytes, end: str) -> None:
         async with self._client.deadline():
@@ -120,6 +120,4 @@ class Listing:
 
 def payload_of(fields: Sequence[bytes]) -> bytes:
     """Return the payload of a row, whose fields are names and values in turn."""
-    if len(fields) == _ONE_FIELD and fields[0] == b"r":
-        return fields[1]
     return dict(zip(fields[::2], fields[1::2], strict=True)).get(b"r", b"")

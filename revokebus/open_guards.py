@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from revokebus.checker import Checker
     from revokebus.claims import AccessToken, RefreshToken
     from revokebus.clock import Clock
+    from revokebus.denylist import Denylist
     from revokebus.revocation import Revocation, Target
     from revokebus.settings import OnStale, Settings
 
@@ -46,14 +47,22 @@ class OpenGuards:
     Args:
         settings: What tokens can be revoked by, and the bound on the age of the copy.
         clock: Tells when a token expires.
+        denylist: Tells of revocations, as long as there is a guard to be told.
         age: Returns the age of the copy in seconds; None without one.
     """
 
-    def __init__(self, settings: Settings, clock: Clock, age: Callable[[], float | None]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock,
+        denylist: Denylist,
+        age: Callable[[], float | None],
+    ) -> None:
         self._names = (*ALWAYS, *settings.revocable_claims)
         self._max_staleness = settings.max_staleness
         self._leeway = settings.leeway
         self._clock = clock
+        self._denylist = denylist
         self._age = age
         self._open: dict[Guard, list[Target]] = {}
         self._about: defaultdict[Target, set[Guard]] = defaultdict(set)
@@ -72,6 +81,7 @@ class OpenGuards:
         self._open[guard] = targets
         for target in targets:
             self._about[target].add(guard)
+        self._denylist.on_add = self.revoked
         if self._timer is None:
             self._look_at_age_later()
 
@@ -82,14 +92,14 @@ class OpenGuards:
             guards.discard(guard)
             if not guards:
                 del self._about[target]
+        if not self._open:
+            self._denylist.on_add = None
         if not self._open and self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def revoked(self, revocation: Revocation) -> None:
         """End the guards whose token `revocation` refuses."""
-        if not self._open:
-            return
         found: Iterable[Guard] = self._open
         if revocation.claim == SPENT:
             return

@@ -18,6 +18,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import MovedError, ReadOnlyError, RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from revokebus.connection import client
 from revokebus.discovery import make_discovery
@@ -27,9 +28,8 @@ from revokebus.tasks import end
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from redis.asyncio import Redis
-
     from revokebus.clock import Clock
+    from revokebus.connection import Client
     from revokebus.redis_url import Address
     from revokebus.settings import Settings
 
@@ -53,7 +53,7 @@ class Server:
     """
 
     address: Address | None
-    redis: Redis
+    redis: Client
 
     async def close(self) -> None:
         """End every connection."""
@@ -115,7 +115,7 @@ class Primary:
         return server is self._server
 
     async def run(
-        self, work: Callable[[Redis], Awaitable[Answer]], *, again: bool = False
+        self, work: Callable[[Client], Awaitable[Answer]], *, again: bool = False
     ) -> Answer:
         """Return what `work` returns; where another server has to be asked, do it there.
 
@@ -139,10 +139,15 @@ class Primary:
         async def failed(_: Exception) -> None:
             pass
 
+        try:
+            return await attempt()
+        except (RedisConnectionError, RedisTimeoutError):
+            if not again:
+                raise
         backoff = ExponentialWithJitterBackoff(base=0.01, cap=0.1)
-        return await Retry(backoff, _TRIED_AGAIN if again else 0).call_with_retry(attempt, failed)
+        return await Retry(backoff, _TRIED_AGAIN).call_with_retry(attempt, failed)
 
-    async def _run_once(self, work: Callable[[Redis], Awaitable[Answer]]) -> Answer:
+    async def _run_once(self, work: Callable[[Client], Awaitable[Answer]]) -> Answer:
         try:
             return await self._answer(work)
         except MovedError as error:
@@ -152,7 +157,7 @@ class Primary:
             self.doubt()
         return await self._answer(work)
 
-    async def _answer(self, work: Callable[[Redis], Awaitable[Answer]]) -> Answer:
+    async def _answer(self, work: Callable[[Client], Awaitable[Answer]]) -> Answer:
         server = await self.server()
         began = self._clock.elapsed()
         answer = await work(server.redis)

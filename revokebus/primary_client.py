@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import TYPE_CHECKING, TypeVar
 
 from redis.exceptions import RedisError, ResponseError
@@ -12,11 +11,11 @@ from revokebus.errors import RefusedError, StoreError
 from revokebus.primary import Primary
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
-
-    from redis.asyncio import Redis
+    from collections.abc import Awaitable, Callable
+    from types import TracebackType
 
     from revokebus.clock import Clock
+    from revokebus.connection import Client
     from revokebus.settings import Settings
 
 Answer = TypeVar("Answer")
@@ -39,7 +38,7 @@ class PrimaryClient:
 
     async def ask(
         self,
-        work: Callable[[Redis], Awaitable[Answer]],
+        work: Callable[[Client], Awaitable[Answer]],
         *,
         again: bool = False,
         deadline: float | None = None,
@@ -58,21 +57,41 @@ class PrimaryClient:
         async with self.deadline(deadline):
             return await self.primary.run(work, again=again)
 
-    @contextlib.asynccontextmanager
-    async def deadline(self, seconds: float | None = None) -> AsyncIterator[None]:
-        """End the body after ``redis_timeout``, or after `seconds`.
+    def deadline(self, seconds: float | None = None) -> Deadline:
+        """Return what ends its body after ``redis_timeout``, or after `seconds`."""
+        return Deadline(self._seconds if seconds is None else seconds)
 
-        Raises:
-            RefusedError: For an error that Redis has answered with.
-            StoreError: For any other of its errors, and when the time is up.
-        """
-        seconds = self._seconds if seconds is None else seconds
+
+class Deadline:
+    """An async context manager for what is asked of Redis.
+
+    It raises `RefusedError` for an error that Redis has answered with, and `StoreError` for any
+    other of its errors, and when the time is up.
+
+    Args:
+        seconds: When to end the body.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._timeout = asyncio.timeout(seconds)
+
+    async def __aenter__(self) -> None:
+        await self._timeout.__aenter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         try:
-            async with asyncio.timeout(seconds):
-                yield
-        except TimeoutError:
-            raise StoreError(f"Redis did not answer within {seconds:g} s") from None
-        except ResponseError as error:
+            await self._timeout.__aexit__(kind, error, traceback)
+        except TimeoutError as late:
+            error = late
+        if isinstance(error, TimeoutError):
+            raise StoreError(f"Redis did not answer within {self._seconds:g} s") from None
+        if isinstance(error, ResponseError):
             raise RefusedError(f"Redis: {error}".rstrip(".")) from error
-        except (RedisError, OSError) as error:
+        if isinstance(error, RedisError | OSError):
             raise StoreError(f"Redis: {error}".rstrip(".")) from error

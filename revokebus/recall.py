@@ -34,9 +34,9 @@ class Recall:
     )
 
     def __init__(self, core: Core, is_clear: Callable[[Verified], bool]) -> None:
-        # Where a token may come otherwise, no header has this name, and nothing is found.
         settings = core.settings
-        self._name = settings.header[0] if settings.is_header_only else b""
+        # Where a token may come otherwise, nothing is found.
+        self._name = settings.header[0] if settings.is_header_only else None
         self._verified = core.verifier.verified.by_digest
         self._denylist = core.denylist
         self._freshness = core.freshness
@@ -62,7 +62,7 @@ class Recall:
         if found is None:
             return None
         known = self._verified.get(blake2b(found).digest())  # as in `digest_of`
-        if known is None or self._wall() >= known.valid_until:
+        if known is None or not known.valid_from <= self._wall() < known.valid_until:
             return None
         if known.clear_at != self._denylist.revision and not self._is_clear(known):
             return None

@@ -40,6 +40,11 @@ class Repair:
     def __len__(self) -> int:
         return len(self._lacking)
 
+    @property
+    def is_interested(self) -> bool:
+        """Whether it needs to be told what Redis has."""
+        return bool(self._lacking) or self._listed is not None
+
     def begin(self, *, may_lack: bool = False) -> None:
         """Note what a listing brings, from now on.
 

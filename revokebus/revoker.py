@@ -57,8 +57,8 @@ class Revoker:
     def of_token(self, token: AccessToken | RefreshToken) -> Revocation:
         """Return the revocation of one token."""
         # A clock that is behind by the leeway gives it that much more again.
-        expires_at = min(math.ceil(token.expires_at + 2 * self._settings.leeway), MAX_EXPIRES_AT)
-        return Revocation("jti", token.jti, expires_at, issuer=token.issuer)
+        expires_at = float(math.ceil(token.expires_at + 2 * self._settings.leeway))
+        return Revocation("jti", token.jti, min(expires_at, MAX_EXPIRES_AT), issuer=token.issuer)
 
     def of_session(
         self, session_id: str, issued_before: float | datetime | None, issuer: str | None

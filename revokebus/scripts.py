@@ -11,7 +11,7 @@ from redis.exceptions import NoScriptError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from redis.asyncio import Redis
+    from revokebus.connection import Client
 
     Argument = bytes | str | float
 
@@ -28,16 +28,18 @@ class Script:
     text: str
     sha: str
 
-    async def run(self, redis: Redis, keys: Sequence[bytes | str], args: Sequence[Argument]) -> Any:
+    async def run(
+        self, redis: Client, keys: Sequence[bytes | str], args: Sequence[Argument]
+    ) -> Any:
         """Run the script on a server, whether it has seen it before or not.
 
         Raises:
             redis.RedisError: The server refuses, or is away.
         """
         try:
-            return await redis.evalsha(self.sha, len(keys), *keys, *args)
+            return await redis.call(("EVALSHA", self.sha, len(keys), *keys, *args))
         except NoScriptError:
-            return await redis.eval(self.text, len(keys), *keys, *args)
+            return await redis.call(("EVAL", self.text, len(keys), *keys, *args))
 
 
 def _script(text: str) -> Script:
@@ -62,20 +64,25 @@ _DATA_SET = (
     _HOLD
     + """
 local meta, log = KEYS[1], KEYS[2]
+local epoch, format = unpack(redis.call('HMGET', meta, 'epoch', 'format'))
+if ARGV[5] ~= '' and epoch ~= ARGV[5] then return {'', 'other', ''} end
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
-if redis.call('HEXISTS', meta, 'epoch') == 0 then
+if not epoch then
+  epoch, format = ARGV[1], ARGV[2]
   local began = string.format('%.3f', now)
-  redis.call('HSET', meta, 'epoch', ARGV[1], 'format', ARGV[2], 'began', began)
+  redis.call('HSET', meta, 'epoch', epoch, 'format', format, 'began', began)
   hold(KEYS[3], ARGV[4])
 end
-local epoch, format = unpack(redis.call('HMGET', meta, 'epoch', 'format'))
 if format ~= ARGV[2] then
   return redis.error_reply('REVOKEBUS the data has format ' .. tostring(format))
 end
 local function last_row() return redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1] end
-if not last_row() then redis.call('XADD', log, '*', 'r', ARGV[3]) end
 local last = last_row()
+if not last then
+  redis.call('XADD', log, '*', 'r', ARGV[3])
+  last = last_row()
+end
 """
 )
 
@@ -133,12 +140,7 @@ return {found, 'same', unsettled(KEYS[1], KEYS[2], KEYS[3], ARGV[1], ARGV[2])}
 # that knows a data set does not make, or take, another: it would be acknowledged by a server that
 # has lost everything, or by a former primary that has come back empty.
 _WRITE = (
-    """
-if ARGV[5] ~= '' and redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[5] then
-  return {'', 'other', ''}
-end
-"""
-    + _DATA_SET
+    _DATA_SET
     + """
 local channel, retention, payload = ARGV[6], ARGV[7], ARGV[8]
 local function stored(key)
@@ -161,7 +163,11 @@ local function log_row()
   return redis.call('XADD', log, 'MINID', '~', oldest, '*', 'r', payload)
 end
 local function record(key, value, expires_at, remaining)
+  if value == '' then value = payload end
   local life = math.ceil(math.max(expires_at - now, remaining))
+  if life > 0 and redis.call('SET', key, value, 'NX', 'EX', string.format('%.0f', life)) then
+    return
+  end
   local held, old = redis.call('PTTL', key), stored(key)
   value = merged(old, value)
   if old ~= value or (held >= 0 and held < (life - 1) * 1000) then

@@ -39,9 +39,8 @@ if TYPE_CHECKING:
         Sequence,
     )
 
-    from redis.asyncio import Redis
-
     from revokebus.clock import Clock
+    from revokebus.connection import Client
     from revokebus.revocation import Revocation, Target
     from revokebus.scripts import Argument
     from revokebus.settings import Settings
@@ -60,6 +59,7 @@ _HEARTBEAT_LEAST = 10.0
 _WAIT_SHARE = 0.5
 _CLOCKS_APART = 60.0
 _KEPT = 1.1
+_NOTHING = encode_payload([])
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,29 +154,34 @@ class Store:
         """
         written = Written("", "")
         for batch in _batches(revocations):
-            (row, outcome, unheard), replicas = await self._write_batch(batch, epoch, min_replicas)
-            self._remember(row, outcome, batch)
+            keys, args, payload = self._write_arguments(batch, epoch)
+            answer, replicas = await self._run_write(keys, args, min_replicas)
+            row, outcome, unheard = answer
+            self._remember(row, outcome, batch, payload)
             if written.replicas is not None:
                 replicas = min(written.replicas, replicas)
             written = Written(row.decode(), unheard.decode(), replicas)
         return written
 
-    def _remember(self, row: bytes, outcome: bytes, revocations: Sequence[Revocation]) -> None:
+    def _remember(
+        self, row: bytes, outcome: bytes, revocations: Sequence[Revocation], payload: bytes
+    ) -> None:
         if outcome == b"other":
             raise OtherDataSetError
         if outcome == b"granted":
-            written = Row(decode_row_id(row), encode_payload(revocations))
+            written = Row(decode_row_id(row), payload)
             self.acknowledged.remember(written, self._clock.elapsed(), revocations)
 
-    async def _write_batch(self, batch: Sequence[Revocation], epoch: str, min_replicas: int) -> Any:
-        keys, args = self._write_arguments(batch, epoch)
+    async def _run_write(
+        self, keys: list[bytes | str], args: list[Argument], min_replicas: int
+    ) -> Any:
         if not min_replicas:
             return await self._client.ask(
                 lambda redis: scripts.WRITE.run(redis, keys, args), again=True
             ), None
         milliseconds = math.ceil(_WAIT_SHARE * self._settings.redis_timeout * 1000)
 
-        async def write_and_wait(redis: Redis) -> Any:
+        async def write_and_wait(redis: Client) -> Any:
             # WAIT speaks of the connection that it comes on, so both go in one pipeline.
             async with redis.pipeline(transaction=False) as pipe:
                 pipe.eval(scripts.WRITE.text, len(keys), *keys, *args)
@@ -202,7 +207,7 @@ class Store:
             OtherDataSetError: As for `write`.
             UnsettledError: Redis may have lost what says that it was used before.
         """
-        keys, args = self._write_arguments([spent], epoch)
+        keys, args, payload = self._write_arguments([spent], epoch)
         keys += [self._keys.grace(str(spent.value)), self._keys.repair]
         keys += [self._keys.record(target) for target in unless]
         whole = "1" if terms.since == math.floor(terms.since) else "0"
@@ -211,7 +216,7 @@ class Store:
         row, outcome, _, *rest = answer
         if outcome == b"unsettled" and (unsettled := _unsettled(*rest)):
             raise unsettled
-        self._remember(row, outcome, [spent])
+        self._remember(row, outcome, [spent], payload)
         return Spent(Spending(outcome.decode()), rest[0] if rest else None)
 
     async def spent_note(self, jti: str) -> bytes | None:
@@ -231,29 +236,29 @@ class Store:
 
     def _write_arguments(
         self, revocations: Sequence[Revocation], epoch: str
-    ) -> tuple[list[bytes | str], list[Argument]]:
-        now = self._clock.wall()
+    ) -> tuple[list[bytes | str], list[Argument], bytes]:
+        now, payload = self._clock.wall(), encode_payload(revocations)
         keys: list[bytes | str] = [*self._keys.data_set]
         args: list[Argument] = [
             *self._data_set_arguments(),
             epoch,
             self._keys.channel,
             self._retention,
-            encode_payload(revocations),
+            payload,
         ]
         for revocation in revocations:
             keys.append(self._keys.record(revocation.target))
-            args += [encode_payload([revocation]), revocation.expires_at]
-            args.append(revocation.expires_at - now)
-        return keys, args
+            # Where there is one, its record is what the log has.
+            args.append(encode_payload([revocation]) if len(revocations) > 1 else b"")
+            args += [revocation.expires_at, revocation.expires_at - now]
+        return keys, args, payload
 
     def _data_set_arguments(self) -> list[Argument]:
-        epoch = secrets.token_hex(16)
-        return [epoch, str(FORMAT_VERSION), encode_payload([]), self._settling]
+        return [secrets.token_hex(16), str(FORMAT_VERSION), _NOTHING, self._settling]
 
     async def position(self) -> Position:
         """Return the end of the log; make a data set where there is none."""
-        keys, args = self._keys.data_set, self._data_set_arguments()
+        keys, args = self._keys.data_set, [*self._data_set_arguments(), ""]
         epoch, last = await self._client.ask(lambda redis: scripts.OPEN.run(redis, keys, args))
         return Position(epoch.decode(), _row(*last))
 
@@ -397,7 +402,7 @@ class Store:
         """Ask who is primary before the next request."""
         self._primary.doubt()
 
-    async def ask(self, question: Callable[[Redis], Awaitable[Answer]]) -> Answer:
+    async def ask(self, question: Callable[[Client], Awaitable[Answer]]) -> Answer:
         """Return what the primary answers to a `question` that changes nothing."""
         return await self._client.ask(question)
 

@@ -17,7 +17,7 @@ import struct
 from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 _BUCKET_BYTES = 1024
 _LEAST_RECORDS = 8
@@ -34,6 +34,10 @@ LAST_WHOLE = 2**32 - 1
 """The last moment that a `Table` can hold, in seconds since the epoch."""
 
 
+_END = struct.Struct("<I")
+pack_end = _END.pack
+
+
 class Table:
     """Keys that refuse every token, each until a whole second.
 
@@ -41,7 +45,7 @@ class Table:
         key_size: The length of each key, in bytes.
     """
 
-    _VALUE = struct.Struct("<I")
+    _VALUE = _END
     _ENDS = "<%dxI"
 
     def __init__(self, key_size: int) -> None:
@@ -97,25 +101,43 @@ class Table:
             expires_at: Seconds since the epoch, up to which it is held at least.
             cut_off: Likewise; infinity where there is none.
         """
+        return self.put_value(key, self._pack(expires_at, cut_off))
+
+    def put_value(self, key: bytes, value: bytes) -> Change:
+        """Hold `key` as `put` does; for a `Table`, `value` is what `pack_end` returns."""
         directory = self._directory
         bucket = directory[hash(key) & (len(directory) - 1)]
         at = bucket.find(key)
         if at > 0 and at % self._size:
             at = self._find(bucket, key)
         if at >= 0:
-            return self._lengthen(bucket, at, expires_at, cut_off)
+            return self._lengthen(bucket, at + self._key_size, value)
         if len(bucket) >= self._full:
             bucket = self._with_room(key)
-        bucket += key + self._pack(expires_at, cut_off)
+        bucket += key + value
         self._count += 1
         return NEW
 
-    def _lengthen(self, bucket: bytearray, at: int, expires_at: float, cut_off: float) -> Change:
-        value = slice(at + self._key_size, at + self._size)
-        known_end, known_cut_off = self._unpack(bucket[value])
-        if known_end >= expires_at and known_cut_off >= cut_off:
+    def put_values(self, entries: Iterable[tuple[bytes, bytes]]) -> int:
+        """Hold many as `put_value` does and return how many of them are new."""
+        before, full = self._count, self._full
+        for key, value in entries:
+            directory = self._directory
+            bucket = directory[hash(key) & (len(directory) - 1)]
+            if bucket.find(key) < 0 and len(bucket) < full:  # as most are
+                bucket += key + value
+                self._count += 1
+            else:
+                self.put_value(key, value)
+        return self._count - before
+
+    def _lengthen(self, bucket: bytearray, at: int, value: bytes) -> Change:
+        held = slice(at, at + len(value))
+        known_end, known_cut_off = self._unpack(bucket[held])
+        end, cut_off = self._unpack(value)
+        if known_end >= end and known_cut_off >= cut_off:
             return COVERED
-        bucket[value] = self._pack(max(expires_at, known_end), max(cut_off, known_cut_off))
+        bucket[held] = self._pack(max(end, known_end), max(cut_off, known_cut_off))
         return LENGTHENED
 
     def _with_room(self, key: bytes) -> bytearray:
@@ -126,7 +148,7 @@ class Table:
                 return bucket
 
     def _pack(self, expires_at: float, _cut_off: float) -> bytes:
-        return self._VALUE.pack(math.ceil(expires_at))
+        return pack_end(math.ceil(expires_at))
 
     def _unpack(self, value: bytes | bytearray) -> tuple[float, float]:
         return float(self._VALUE.unpack(value)[0]), math.inf
@@ -170,11 +192,12 @@ class Table:
         self._swept_to = (slot + 1) % len(self._directory)
         bucket, size = self._directory[slot], self._size
         looked_at = len(bucket) // size
+        if not looked_at or min(self._ends.iter_unpack(bucket))[0] > now:
+            return looked_at, 0
         live = [at * size for at, (end,) in enumerate(self._ends.iter_unpack(bucket)) if end > now]
-        if len(live) < looked_at:
-            kept = bytearray(b"".join([bucket[at : at + size] for at in live]))
-            self._replace(slot, self._own_bits(slot), kept)
-            self._count -= looked_at - len(live)
+        kept = bytearray(b"".join([bucket[at : at + size] for at in live]))
+        self._replace(slot, self._own_bits(slot), kept)
+        self._count -= looked_at - len(live)
         return looked_at, looked_at - len(live)
 
     def items(self) -> Iterator[tuple[bytes, float, float]]:

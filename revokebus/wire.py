@@ -22,7 +22,7 @@ from revokebus.errors import WireError
 from revokebus.revocation import Revocation, plain
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 FORMAT_VERSION = 2
 """The version of payloads and messages; a reader ignores every other."""
@@ -38,14 +38,23 @@ _MAX_ISSUER = 2048
 _MAX_VALUE = 8192
 _PREFIX = b"%d " % FORMAT_VERSION
 # What most payloads are: one token or session, whole seconds, no cut-off, no character that JSON
-# writes in two ways. It says the same as what follows it, in a tenth of the time.
+# writes in two ways. It says the same as the code after it, in a tenth of the time. 128 bits of
+# base64url stand apart from other texts, because `packing` makes them shorter.
 _PLAIN = re.compile(
-    _PREFIX + rb'\[\["([ !#-\[\]-~]{0,%d})","([ !#-\[\]-~]{1,%d})","([ !#-\[\]-~]{1,%d})",'
-    rb"([1-9]\d{0,10})\.0,null\]\]" % (_MAX_ISSUER, _MAX_CLAIM, _MAX_VALUE),
-    re.ASCII,
+    _PREFIX + rb'\[\["([ !#-\[\]-~]{0,%d})","([ !#-\[\]-~]{1,%d})",'
+    rb'"(?:([A-Za-z0-9_-]{21}[AQgw])|([ !#-\[\]-~]{1,%d}))",'
+    rb"([1-9]\d{0,10})\.0,null\]\]" % (_MAX_ISSUER, _MAX_CLAIM, _MAX_VALUE)
 )
+_PLAIN_LINE = re.compile(b"^%s$" % _PLAIN.pattern, re.MULTILINE)
+_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 _ROW_ID = re.compile(rb"(\d{1,20})-(\d{1,20})", re.ASCII)
-_EPOCH = re.compile(rb"[0-9a-f]{32}", re.ASCII)
+_HEAD = re.compile(rb"RB ([0-9a-f]{32}) (\d{1,20})-(\d{1,20}) (\d{1,20})-(\d{1,20}) ", re.ASCII)
+
+PlainRow = tuple[bytes, bytes, bytes, bytes, bytes]
+"""A revocation of all tokens with a claim, in ASCII: issuer, claim, text, and expiry.
+
+The text is in the third place where it is 128 bits of base64url, and in the fourth otherwise.
+"""
 
 RowId = tuple[int, int]
 """A stream entry's id: milliseconds and sequence number, ordered as Redis orders them."""
@@ -64,7 +73,7 @@ class Message:
 def encode_payload(revocations: Iterable[Revocation]) -> bytes:
     """Return the payload that carries `revocations`."""
     rows = [[r.issuer, r.claim, r.value, r.expires_at, r.issued_before] for r in revocations]
-    return _PREFIX + json.dumps(rows, separators=(",", ":"), allow_nan=False).encode("ascii")
+    return _PREFIX + _ENCODER.encode(rows).encode("ascii")
 
 
 def decode_payload(payload: bytes) -> list[Revocation]:
@@ -74,7 +83,8 @@ def decode_payload(payload: bytes) -> list[Revocation]:
         WireError: `payload` is too long, of another version, or not what we write.
     """
     if plain_row := _PLAIN.fullmatch(payload):
-        issuer, claim, value, expires_at = plain_row.groups()
+        issuer, claim, short, other, expires_at = plain_row.groups(b"")
+        value = short or other
         row = Revocation(claim.decode(), value.decode(), float(expires_at), None, issuer.decode())
         return [row]
     if len(payload) > MAX_BYTES:
@@ -88,6 +98,19 @@ def decode_payload(payload: bytes) -> list[Revocation]:
     if not isinstance(rows, list):
         raise WireError("type")
     return [_decode_row(row) for row in rows]
+
+
+def plain_rows(
+    payloads: Sequence[bytes | None],
+) -> tuple[list[PlainRow], Sequence[bytes | None]]:
+    """Return those that are plain, and all others. Hundreds are read in one pass."""
+    text = b"\n".join([payload or b"" for payload in payloads])
+    if text.count(b"\n") != len(payloads) - 1:
+        return [], payloads
+    rows = _PLAIN_LINE.findall(text)
+    if len(rows) == len(payloads):
+        return rows, ()
+    return rows, [payload for payload in payloads if not _PLAIN.fullmatch(payload or b"")]
 
 
 def _decode_row(row: object) -> Revocation:
@@ -125,13 +148,12 @@ def decode_message(message: bytes) -> Message:
     """
     if len(message) > MAX_BYTES:
         raise WireError("too_large")
-    parts = message.split(b" ", 4)
-    if len(parts) != 5 or parts[0] != b"RB":  # noqa: PLR2004 - see the module's docstring
+    head = _HEAD.match(message)
+    if head is None:
         raise WireError("foreign")
-    _, epoch, previous, row, payload = parts
-    if not _EPOCH.fullmatch(epoch):
-        raise WireError("foreign")
-    return Message(epoch.decode(), decode_row_id(previous), decode_row_id(row), payload)
+    epoch, *ids = head.groups()
+    previous, row = (int(ids[0]), int(ids[1])), (int(ids[2]), int(ids[3]))
+    return Message(epoch.decode(), previous, row, message[head.end() :])
 
 
 def encode_message(message: Message) -> bytes:

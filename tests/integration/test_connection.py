@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from redis.asyncio.connection import parse_url
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
 
 from revokebus.connection import SafeParser, client
 from revokebus.engine import Engine
@@ -14,7 +15,7 @@ from revokebus.redis_url import parse_redis_url
 
 if TYPE_CHECKING:
     from revokebus.testing import RedisServer
-    from tests.support import MakeSettings
+    from tests.support import Eventually, MakeSettings
 
 
 async def test_a_kernel_timeout_is_a_lost_connection(redis_server: RedisServer) -> None:
@@ -41,8 +42,51 @@ async def test_the_url_cannot_change_what_the_protocol_relies_on(redis_server: R
     connection = redis.connection_pool.make_connection()  # type: ignore[no-untyped-call]  # redis-py has no annotation
     assert isinstance(connection._parser, SafeParser)
     assert connection.protocol == 2
-    assert connection.socket_timeout == 0.5
+    assert connection.socket_timeout is None  # whoever asks has the deadline
     assert not connection.encoder.decode_responses
+
+
+async def test_the_short_way_leaves_no_answer_behind(redis_server: RedisServer) -> None:
+    """A tick would be given the answer of a write that was given up, and prove the wrong thing."""
+    async with client(parse_url(redis_server.url), None, 0.5) as redis:
+        for number in range(200):
+            task = asyncio.create_task(redis.call(("ECHO", "cancelled")))
+            for _ in range(number % 7):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait([task])
+            assert await redis.call(("ECHO", str(number))) == str(number).encode()
+        together = await asyncio.gather(*(redis.call(("ECHO", str(n))) for n in range(20)))
+        assert together == [str(n).encode() for n in range(20)]
+
+
+async def test_the_short_way_survives_a_connection_that_was_closed(
+    redis_server: RedisServer, eventually: Eventually
+) -> None:
+    """After a quiet hour each instance would answer its first refresh with 503."""
+    async with client(parse_url(redis_server.url), None, 0.5) as redis:
+        number = await redis.call(("CLIENT", "ID"))
+        with redis_server.client() as other:
+            other.client_kill_filter(_id=number)
+        (idle,) = redis._idle
+        await eventually(lambda: idle._reader is None or idle._reader.at_eof())
+        assert await redis.call(("ECHO", "here")) == b"here"
+        with pytest.raises(ResponseError):
+            await redis.call(("NONSENSE",))
+        assert await redis.call(("ECHO", "here")) == b"here"
+
+
+async def test_nothing_stays_open_after_the_end(
+    redis_server: RedisServer, eventually: Eventually
+) -> None:
+    """Each deployment would leave connections behind in the old process."""
+    redis = client(parse_url(redis_server.url), None, 0.5)
+    task = asyncio.create_task(redis.call(("BLPOP", "nothing", "1")))
+    await redis.call(("PING",))
+    await redis.aclose()
+    await asyncio.wait([task])
+    with redis_server.client() as other:
+        await eventually(lambda: len(other.client_list(_type="normal")) == 1)
 
 
 async def test_cve_2023_28858_cve_2023_28859_a_cancelled_command_leaves_no_answer_behind(

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import time
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
@@ -111,6 +112,28 @@ async def test_the_records_alone_suffice_for_a_cold_start(
     client.delete("{revokebus}:log")
     async with Engine(make_settings(redis_server.url)) as late:
         assert knows(late, token)
+
+
+async def test_a_log_that_is_old_enough_suffices_for_a_cold_start(
+    redis_server: RedisServer, make_settings: MakeSettings, client: redis.Redis
+) -> None:
+    """Each start would walk over the millions of keys that others have in the same Redis."""
+    settle(redis_server)
+    then = int(time.time() - 366 * 86_400) * 1000
+    client.xadd("{revokebus}:log", {"r": encode_payload([])}, id=f"{then}-0")
+    settings = make_settings(redis_server.url)
+    async with Engine(settings) as engine:
+        tokens = [await access(engine) for _ in range(450)]
+        for token in tokens:
+            await engine.revoke(token)
+        await engine.revoke_subject("bob")
+    client.config_resetstat()
+    async with Engine(settings) as late:
+        assert all(knows(late, token) for token in tokens)
+        assert late.is_revoked({"sub": "bob", "iat": 1})
+        assert not late.is_revoked({"sub": "carol", "iat": 1, "jti": "x"})
+        assert late.status().entries == 451
+    assert "cmdstat_scan" not in client.info("commandstats")
 
 
 async def test_a_lost_subscription_is_renewed_and_its_gap_filled(

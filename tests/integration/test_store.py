@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 CLOCK = SystemClock()
 TERMS = Terms(since=1.5)
 ANY = ""
+LONG_AGO = 366 * 86_400
 
 
 @asynccontextmanager
@@ -522,3 +524,29 @@ async def test_nothing_is_connected_after_the_end(
     with pytest.raises(StoreError, match="closed"):
         await store.position()
     assert len(client.client_list()) == 1
+
+
+@pytest.mark.parametrize(
+    ("first", "is_better"),
+    [(LONG_AGO, True), (0, False), (None, False)],
+    ids=["old", "new", "none"],
+)
+async def test_only_a_log_that_is_old_enough_has_everything(
+    store: Store, client: redis.Redis, first: int | None, *, is_better: bool
+) -> None:
+    """An instance that starts after the log was lost would forget what the records have."""
+    if first is not None:
+        then = int(time.time()) - first
+        client.xadd("{revokebus}:log", {"r": encode_payload([])}, id=f"{then * 1000}-0")
+        await store.write([revocation()], ANY)
+    assert await store.listing.log_is_better() is is_better
+
+
+async def test_a_log_longer_than_the_database_is_not_read(
+    store: Store, client: redis.Redis
+) -> None:
+    """A start would read a month of log-outs to find those of the last quarter of an hour."""
+    then = int(time.time() - LONG_AGO) * 1000
+    for number in range(9):
+        client.xadd("{revokebus}:log", {"r": encode_payload([])}, id=f"{then + number}-0")
+    assert not await store.listing.log_is_better()

@@ -15,6 +15,7 @@ from revokebus.wire import (
     decode_row_id,
     encode_payload,
     encode_row_id,
+    plain_rows,
 )
 
 EPOCH = "0123456789abcdef" * 2
@@ -37,6 +38,40 @@ def test_what_is_written_is_read(batch: list[Revocation]) -> None:
     """A revocation of an unusual identifier would be lost or hit another token."""
     plainly = [each._replace(value=plain(each.value)) for each in batch]
     assert list(map(repr, decode_payload(encode_payload(batch)))) == list(map(repr, plainly))
+
+
+simple = st.builds(
+    Revocation,
+    claim=st.sampled_from(["jti", "sid", "sub"]),
+    value=st.text(min_size=1, max_size=30)
+    | st.text("abcXYZ019-_", min_size=21, max_size=23)
+    | st.text('ab"\\\n,[]', min_size=1),
+    expires_at=st.integers(1, 10**11).map(float) | st.floats(min_value=1, max_value=1e11),
+    issued_before=st.none() | st.just(5.0),
+    issuer=st.sampled_from(["", "https://idp.example"]),
+)
+payloads = st.one_of(
+    simple.map(lambda each: encode_payload([each])),
+    st.lists(simple, max_size=3).map(encode_payload),
+    st.just(b'2 [["","jti","a",1.0,null]]\n2 [["","jti","b",1.0,null]]'),
+    st.just(b'2 [["","jti","a",01.0,null]]'),
+    st.binary(max_size=20),
+    st.none(),
+)
+
+
+@given(st.lists(payloads, max_size=8))
+def test_the_quick_reader_reads_what_the_other_does(some: list[bytes | None]) -> None:
+    """A start from the log would forget revocations, or refuse tokens that nobody has revoked."""
+    rows, others = plain_rows(some)
+    assert len(rows) + len(others) == len(some)
+    quick = [
+        Revocation(claim.decode(), (short or other).decode(), float(end), None, issuer.decode())
+        for issuer, claim, short, other, end in rows
+    ]
+    left = list(others)
+    slow = [decode_payload(each) for each in some if each not in left and each is not None]
+    assert quick == [each for payload in slow for each in payload]
 
 
 @pytest.mark.parametrize(

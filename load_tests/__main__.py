@@ -47,6 +47,7 @@ BENCHMARKS = {
     "growth": "more entries, more instances",
     "outage": "a request while Redis is frozen",
 }
+HEADINGS = ("what", "against", "RevokeBus", "the other", "measured", "bar", "")
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -76,6 +77,7 @@ def main() -> int:
     whole = {"machine": machine(), "rows": [asdict(row) for row in rows]}
     whole["curves"] = [asdict(curve) for curve in curves]
     (RESULTS / name).write_text(json.dumps(whole, indent=1) + "\n")
+    (RESULTS / name).with_suffix(".md").write_text(markdown(rows))
     plot_all(rows, curves, RESULTS)
     missed = [row for row in rows if row.missed]
     for row in missed:
@@ -116,24 +118,32 @@ def run(name: str, progress: Callable[[float], None]) -> tuple[list[Row], list[C
 def table(rows: Sequence[Row]) -> Table:
     """Return the table that is printed."""
     made = Table(title="RevokeBus beside others; medians of rounds that alternate in one run")
-    for heading, justify in (
-        *(("what", "left"), ("against", "left"), ("RevokeBus", "right"), ("the other", "right")),
-        *(("measured", "right"), ("bar", "right"), ("", "left")),
-    ):
-        made.add_column(heading, justify=justify)  # type: ignore[arg-type]  # rich has literals
+    for number, heading in enumerate(HEADINGS):
+        made.add_column(heading, justify="right" if number > 1 else "left")
     for row in rows:
-        sign = "≥" if row.kind == "least" else "≤"
-        is_ratio = row.theirs is not None
-        made.add_row(
-            row.what,
-            row.against,
-            f"{row.ours:,.4g} {row.unit}",
-            "" if row.theirs is None else f"{row.theirs:,.4g} {row.unit}",
-            f"{row.measured:.3g}" + ("" if is_ratio else f" {row.unit}"),
-            "" if row.bar is None else f"{sign} {row.bar:g}",
-            "" if row.bar is None else ("[red]missed[/]" if row.missed else "[green]met[/]"),
-        )
+        style = "red" if row.missed else None
+        made.add_row(*(cell.strip("*") for cell in cells(row)), style=style)
     return made
+
+
+def cells(row: Row) -> tuple[str, ...]:
+    """Return a row of the table as text."""
+    sign = "≥" if row.kind == "least" else "≤"
+    return (
+        row.what,
+        row.against or "-",
+        f"{row.ours:,.4g} {row.unit}",
+        "-" if row.theirs is None else f"{row.theirs:,.4g} {row.unit}",
+        f"{row.measured:.3g}" + ("" if row.theirs is not None else f" {row.unit}"),
+        "-" if row.bar is None else f"{sign} {row.bar:g}",
+        "" if row.bar is None else ("**missed**" if row.missed else "met"),
+    )
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """Return the table as it stands in the documentation."""
+    lines = [HEADINGS, ("---",) * len(HEADINGS), *(cells(row) for row in rows)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def machine() -> str:

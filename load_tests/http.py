@@ -37,6 +37,8 @@ def main() -> None:
                 name: httpx2.post(f"{server.url}/login").raise_for_status().json()["access_token"]
                 for name, server in servers.items()
             }
+            for name in ("bare", "an empty dependency"):  # what they do not read is as long
+                tokens[name] = tokens["RevokeBus"]
             rates = medians(
                 ROUNDS,
                 {

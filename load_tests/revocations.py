@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from revokebus.engine import Engine
 
 LIFE = 3000.0
-_AT_ONCE = 500
+_AT_ONCE = 200
 
 
 def revocations(count: int) -> Iterator[Revocation]:

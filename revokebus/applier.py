@@ -12,15 +12,18 @@ from revokebus.wire import decode_payload, plain_rows
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from revokebus.continuity import Row
     from revokebus.denylist import Denylist
     from revokebus.repair import Repair
     from revokebus.revocation import Revocation
     from revokebus.troubles import Troubles
+    from revokebus.wire import Message, RowId
 
     Source = Literal["message", "row", "record"]
 
 # Few enough not to have Python's collector look at everything that the application has.
 _APPLIED_AT_ONCE = 200
+_MOST_HEARD = 10_000
 
 
 class Applier:
@@ -36,17 +39,24 @@ class Applier:
         self._denylist = denylist
         self._repair = repair
         self._troubles = troubles
+        self._heard: dict[RowId, bytes] = {}
 
-    def apply(self, source: Source, payload: bytes | None) -> int:
-        """Apply one payload and return how many revocations it carries.
+    def hear(self, message: Message) -> None:
+        """Apply a message of the channel, which is no proof that Redis has it."""
+        others = self._apply_plain([message.payload])
+        for payload in others:
+            self._take("message", self._decode("message", payload), listed=False)
+        if len(self._heard) >= _MOST_HEARD:
+            self._heard.clear()
+        self._heard[message.row] = message.payload
 
-        Args:
-            source: Where it comes from. A message of the channel is no proof that Redis has it.
-            payload: The bytes; None for a record that is no string.
-        """
-        revocations = self._decode(source, payload)
-        self._take(source, revocations, listed=False)
-        return len(revocations)
+    async def apply_rows(self, rows: Sequence[Row]) -> None:
+        """Apply rows of the log; what was heard is in the copy, and is not read once more."""
+        heard = self._heard
+        new = [row.payload for row in rows if heard.pop(row.id, None) != row.payload]
+        if self._repair.is_interested:
+            new = [row.payload for row in rows]
+        await self.apply_all("row", new)
 
     async def apply_all(
         self, source: Source, payloads: Iterable[bytes | None], *, listed: bool = False
@@ -54,8 +64,8 @@ class Applier:
         """Apply many, letting requests through in between.
 
         Args:
-            source: As for `apply`.
-            payloads: Likewise.
+            source: Where they come from.
+            payloads: The bytes; None for a record that is no string.
             listed: Whether they are part of a listing, with which the copy will be compared.
         """
         iterator = iter(payloads)

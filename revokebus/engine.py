@@ -299,7 +299,8 @@ class Engine:
             ValueError: `min_replicas` is not a number from 0 to 100.
             ConfigurationError: `min_replicas` on ``memory://``, which has none.
         """
-        return await self.revoke_many([token], min_replicas=min_replicas)
+        revocation = self._revoker.of_token(await self._read(token))
+        return await self._revoker.revoke([revocation], min_replicas)
 
     async def revoke_many(
         self,
@@ -318,14 +319,16 @@ class Engine:
         """
         if isinstance(tokens, str):
             raise TypeError("revoke_many takes several tokens; revoke takes one")
-        listed = list(tokens)
-        if not all(isinstance(token, str | AccessToken | RefreshToken) for token in listed):
-            raise TypeError("revoke takes a token or its encoded form")
-        verified = [
-            await self._checker.read(token) if isinstance(token, str) else token for token in listed
-        ]
+        verified = [await self._read(token) for token in list(tokens)]
         revocations = [self._revoker.of_token(token) for token in verified]
         return await self._revoker.revoke(revocations, min_replicas)
+
+    async def _read(self, token: AccessToken | RefreshToken | str) -> AccessToken | RefreshToken:
+        if isinstance(token, AccessToken | RefreshToken):
+            return token
+        if not isinstance(token, str):
+            raise TypeError("revoke takes a token or its encoded form")
+        return await self._checker.read(token)
 
     async def revoke_session(
         self,

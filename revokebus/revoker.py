@@ -175,8 +175,7 @@ class Revoker:
         needed = self._replicas_needed(min_replicas)
         now = self._expiry_clock.now()  # a step of the wall clock expires nothing
         live = [revocation for revocation in revocations if revocation.expires_at > now]
-        for revocation in live:
-            self._denylist.add(revocation)
+        self._denylist.add_all(live)
         try:
             recorded = await self._upstream.write(live, needed) if live else Recorded()
         except StoreError as error:

@@ -433,6 +433,9 @@ def _read_record(payload: bytes, target: Target) -> Revocation | None:
 
 def _batches(revocations: Sequence[Revocation]) -> Iterator[list[Revocation]]:
     """Cut `revocations` so that no payload is longer than a reader accepts."""
+    if len(revocations) == 1:  # of which none is that long
+        yield list(revocations)
+        return
     batch: list[Revocation] = []
     size = 0
     for revocation in revocations:

@@ -84,6 +84,6 @@ class Subscriber:
             return
         push = self.continuity.hear(message)
         if push is not Push.TICK:
-            self.applier.apply("message", message.payload)
+            self.applier.hear(message)
         if push is not Push.APPLY:
             self.wake.set()

@@ -38,8 +38,8 @@ logger = logging.getLogger("revokebus")
 _SHORTEST_INTERVAL = 0.9
 _SHORTEST_PAUSE = 0.02
 _SWEPT_PER_TICK = 1000
-_TICKS_PER_SWEEP = 100
-_MOST_SWEPT_PER_TICK = 20_000
+_TICKS_PER_SWEEP = 200
+_MOST_SWEPT_PER_TICK = 5_000
 _RESYNCS_PER_TICK = 3
 _HOLD_SECONDS = 0.5
 _LONGEST_HOLD_SECONDS = 30.0
@@ -185,7 +185,7 @@ class Ticker:
                 await self._list(rows)
                 continue
             self.store.acknowledged.seen(rows)
-            await self.applier.apply_all("row", [row.payload for row in rows])
+            await self.applier.apply_rows(rows)
             if page is not None and not page.more:
                 if missed := self.store.acknowledged.missed(sent):
                     logger.warning("revokebus: Redis lost %d acknowledged writes", len(missed))

@@ -40,12 +40,17 @@ _PREFIX = b"%d " % FORMAT_VERSION
 # What most payloads are: one token or session, whole seconds, no cut-off, no character that JSON
 # writes in two ways. It says the same as the code after it, in a tenth of the time. 128 bits of
 # base64url stand apart from other texts, because `packing` makes them shorter.
-_PLAIN = re.compile(
-    _PREFIX + rb'\[\["([ !#-\[\]-~]{0,%d})","([ !#-\[\]-~]{1,%d})",'
+_PLAIN_ROW = (
+    rb'\["([ !#-\[\]-~]{0,%d})","([ !#-\[\]-~]{1,%d})",'
     rb'"(?:([A-Za-z0-9_-]{21}[AQgw])|([ !#-\[\]-~]{1,%d}))",'
-    rb"([1-9]\d{0,10})\.0,null\]\]" % (_MAX_ISSUER, _MAX_CLAIM, _MAX_VALUE)
+    rb"([1-9]\d{0,10})\.0,null\]" % (_MAX_ISSUER, _MAX_CLAIM, _MAX_VALUE)
 )
+_PLAIN = re.compile(_PREFIX + rb"\[%s\]" % _PLAIN_ROW)
 _PLAIN_LINE = re.compile(b"^%s$" % _PLAIN.pattern, re.MULTILINE)
+_PLAIN_MEMBER = re.compile(_PLAIN_ROW)
+_PLAIN_LIST = re.compile(
+    _PREFIX + rb"\[%s(?:,%s)+\]" % ((re.sub(rb"\((?!\?)", b"(?:", _PLAIN_ROW),) * 2)
+)
 _ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 _ROW_ID = re.compile(rb"(\d{1,20})-(\d{1,20})", re.ASCII)
 _HEAD = re.compile(rb"RB ([0-9a-f]{32}) (\d{1,20})-(\d{1,20}) (\d{1,20})-(\d{1,20}) ", re.ASCII)
@@ -103,14 +108,20 @@ def decode_payload(payload: bytes) -> list[Revocation]:
 def plain_rows(
     payloads: Sequence[bytes | None],
 ) -> tuple[list[PlainRow], Sequence[bytes | None]]:
-    """Return those that are plain, and all others. Hundreds are read in one pass."""
+    """Return the rows of those that are plain, and all others. Hundreds are read in one pass."""
     text = b"\n".join([payload or b"" for payload in payloads])
-    if text.count(b"\n") != len(payloads) - 1:
-        return [], payloads
-    rows = _PLAIN_LINE.findall(text)
+    rows = _PLAIN_LINE.findall(text) if text.count(b"\n") == len(payloads) - 1 else []
     if len(rows) == len(payloads):
         return rows, ()
-    return rows, [payload for payload in payloads if not _PLAIN.fullmatch(payload or b"")]
+    rows, others = [], []
+    for payload in payloads:
+        if payload is None or len(payload) > MAX_BYTES:
+            others.append(payload)
+        elif _PLAIN_LIST.fullmatch(payload) or _PLAIN.fullmatch(payload):
+            rows += _PLAIN_MEMBER.findall(payload)
+        else:
+            others.append(payload)
+    return rows, others
 
 
 def _decode_row(row: object) -> Revocation:

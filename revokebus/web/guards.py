@@ -78,8 +78,7 @@ class Guard(SecurityBase, Generic[AnyToken, Otherwise]):
         self.scheme_name = f"{token_type.type.capitalize()}Token"
         self.demands = demands
         self._token_type = token_type
-        self._has_sources = demands.sources is not None
-        self._is_demanding = bool(demands.scopes or demands.fresh or demands.max_age)
+        self._is_plain = demands in (Demands(), Demands(on_stale=demands.on_stale))
 
     async def __call__(
         self, connection: HTTPConnection, route: SecurityScopes
@@ -101,11 +100,12 @@ class Guard(SecurityBase, Generic[AnyToken, Otherwise]):
         except KeyError:
             bus = bus_of(connection)  # says what is missing
         token = bus.recall(scope["headers"], self._token_type)
+        if token is not None and self._is_plain and not route.scopes:
+            return token
         try:
-            if token is None or self._has_sources:
+            if token is None or self.demands.sources is not None:
                 token = await self._authenticate(connection)
-            if self._is_demanding or route.scopes:
-                self._check_demands(connection, token, route.scopes)
+            self._check_demands(connection, token, route.scopes)
         except HTTP_ERRORS as error:
             return self._refuse(connection, error)
         return token
@@ -131,9 +131,9 @@ class Guard(SecurityBase, Generic[AnyToken, Otherwise]):
             raise InsufficientScopeError(required)
         if demands.fresh and not token.fresh:
             raise StaleSignInError
-        age = bus_of(connection).sign_in_age(token)
-        if demands.max_age is not None and age > demands.max_age:
-            raise StaleSignInError(demands.max_age)
+        max_age = demands.max_age
+        if max_age is not None and bus_of(connection).sign_in_age(token) > max_age:
+            raise StaleSignInError(max_age)
 
 
 class TokenGuard(Guard[AnyToken, Never]):

@@ -64,14 +64,28 @@ payloads = st.one_of(
 def test_the_quick_reader_reads_what_the_other_does(some: list[bytes | None]) -> None:
     """A start from the log would forget revocations, or refuse tokens that nobody has revoked."""
     rows, others = plain_rows(some)
-    assert len(rows) + len(others) == len(some)
     quick = [
         Revocation(claim.decode(), (short or other).decode(), float(end), None, issuer.decode())
         for issuer, claim, short, other, end in rows
     ]
     left = list(others)
-    slow = [decode_payload(each) for each in some if each not in left and each is not None]
-    assert quick == [each for payload in slow for each in payload]
+    slow: list[Revocation] = []
+    for payload in some:
+        if payload in left:
+            left.remove(payload)
+        elif payload is not None:
+            slow += decode_payload(payload)
+    assert not left
+    assert quick == slow
+
+
+def test_what_most_payloads_are_is_read_quickly() -> None:
+    """Nobody would notice that each start takes four times as long."""
+    one = Revocation("jti", "A" * 22, 2_000_000_000.0)
+    other = Revocation("sub", "auth0|5f7c8ec7", 2_000_000_000.0, None, "https://idp.example")
+    some = [encode_payload([one]), encode_payload([other]), encode_payload([one, other, one])]
+    rows, others = plain_rows(some)
+    assert (len(rows), list(others)) == (5, [])
 
 
 @pytest.mark.parametrize(

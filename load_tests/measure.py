@@ -6,6 +6,7 @@ Each runs in a process of its own, and tells it as lines of JSON on standard out
 from __future__ import annotations
 
 import json
+import logging
 import random
 import statistics
 import time
@@ -14,6 +15,9 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+
+# What the audit says of these servers, which are thrown away, is no news.
+logging.getLogger("revokebus").setLevel(logging.ERROR)
 
 
 @dataclass(frozen=True, slots=True)

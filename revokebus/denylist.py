@@ -142,15 +142,18 @@ class Denylist:
     def add_plain(self, rows: Sequence[PlainRow]) -> bool:
         """Add what `plain_rows` returns, in half the time, or return that it cannot be done so.
 
-        It can, as long as nobody has to be told and there is room for all of it.
+        It can, as long as nobody has to be told, there is room for all of it, and none of it lives
+        longer than a `Table` can tell.
         """
         if self.on_add is not None or self._size + len(rows) > self._most:
             return False
+        ends = [int(row[-1]) for row in rows]
+        if ends and max(ends) > LAST_WHOLE:
+            return False
         now = self._clock.now()
         groups: dict[tuple[bytes, bytes, Shape, int], list[tuple[bytes, bytes]]] = {}
-        for issuer, claim, short, other, expires_at in rows:
-            end = int(expires_at)
-            if now < end <= LAST_WHOLE:
+        for (issuer, claim, short, other, _), end in zip(rows, ends, strict=True):
+            if end > now:
                 shape: Shape = "base64"
                 if short:
                     key = pack_base64(short)
@@ -170,7 +173,7 @@ class Denylist:
         about = _About(issuer.decode(), claim.decode(), "string", shape, key_size)
         tables = self._tables.get(about)
         known = None if tables is None else tables.plain
-        return known or self._make_table(about, is_plain=True)
+        return self._make_table(about, is_plain=True) if known is None else known
 
     def _sweep_for(self, added: int, now: float) -> None:
         self._adds += added
@@ -319,7 +322,7 @@ class Denylist:
         tables = self._tables[about]
         if tables.plain is table:
             tables.plain = None
-        else:
+        elif tables.cut_offs is table:
             tables.cut_offs = None
         if tables.plain is tables.cut_offs:
             del self._tables[about]

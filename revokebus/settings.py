@@ -93,7 +93,7 @@ class Settings(BaseSettings):
         tick_interval: Seconds between two proofs.
         redis_timeout: Seconds within which Redis must answer a request.
         log_retention: Seconds that the change feed keeps. By default the longest token
-            lifetime plus leeway.
+            lifetime plus leeway, and a tenth more.
         verified_cache_size: Verified tokens whose signature is not checked again; 0 for none.
         min_replicas: For how many replicas of Redis a revocation waits, half of `redis_timeout`
             at most, before it counts as done. ``revoke`` can have its own.

@@ -4,9 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from revokebus.clock import ExpiryClock
-from revokebus.denylist import Denylist
+from revokebus.denylist import Denylist, Probe
 from revokebus.revocation import Revocation
 from revokebus.testing import ManualClock
+from revokebus.wire import encode_payload, plain_rows
 
 
 def test_an_entry_matches_its_claim_and_value_only(clock: ManualClock) -> None:
@@ -201,3 +202,111 @@ def test_no_cut_off_is_forgotten(history: list[Revocation | float], since: float
             assert found or not wanted
             ever = any(each.refuses(claims, issuer=issuer, since=since) for each in added)
             assert ever or not found
+
+
+@given(
+    st.lists(
+        st.builds(
+            Revocation,
+            claim=st.sampled_from(["jti", "sid"]),
+            value=st.text("aZ09-_", min_size=21, max_size=22)
+            | st.uuids().map(str)
+            | st.sampled_from(["a", "auth0|x"]),
+            expires_at=st.integers(-5, 50).map(float) | st.just(2.0**33),
+            issued_before=st.none(),
+            issuer=st.sampled_from(["", "https://idp.example"]),
+        ),
+        max_size=40,
+    ),
+    st.none() | st.integers(0, 5),
+)
+def test_the_quick_way_in_is_the_same_way(some: list[Revocation], limit: int | None) -> None:
+    """A start from the log would forget what a start from the records does not (G2)."""
+    clock = ManualClock()
+    start = clock.wall() // 1
+    some = [each._replace(expires_at=start + each.expires_at) for each in some]
+    quick, slow = (Denylist(ExpiryClock(clock), limit) for _ in range(2))
+    rows, others = plain_rows([encode_payload([each]) for each in some])
+    assert not others
+    if quick.add_plain(rows):
+        slow.add_all(some)
+        assert set(quick.live()) == set(slow.live())
+        assert len(quick) == len(slow)
+        assert all(quick.covers(each) for each in some if each.expires_at > clock.wall())
+    else:
+        is_late = any(each.expires_at > 2.0**32 for each in some)
+        assert is_late or (limit is not None and len(some) > limit)
+        assert len(quick) == 0
+
+
+def test_whoever_wants_to_be_told_is_told(clock: ManualClock) -> None:
+    """A WebSocket would stay open because its revocation came in a batch."""
+    told: list[Revocation] = []
+    denylist = Denylist(ExpiryClock(clock), on_add=told.append)
+    rows, _ = plain_rows([encode_payload([Revocation("jti", "a", clock.wall() // 1 + 60)])])
+    assert not denylist.add_plain(rows)
+    denylist.on_add = None
+    assert denylist.add_plain(rows)
+
+
+def test_what_expires_after_2106_is_held(clock: ManualClock) -> None:
+    """A token that is good for a century could not be revoked."""
+    denylist = Denylist(ExpiryClock(clock))
+    late = Revocation("jti", "a", 2.0**33)
+    assert denylist.add(late)
+    assert not denylist.add(late)
+    assert list(denylist.live()) == [late]
+    assert denylist.matches({"jti": "a"})
+
+
+def test_a_table_that_is_made_anew_is_found(clock: ManualClock) -> None:
+    """A session that is revoked after all others have expired would stay signed in."""
+    denylist = Denylist(ExpiryClock(clock))
+    probe = Probe(denylist, {"jti": "a", "sid": "s"}, "", 1000.0)
+    assert not probe.refuses()
+    denylist.add(Revocation("sid", "x", clock.wall() + 10))
+    assert not probe.refuses()
+    clock.advance(20)
+    denylist.sweep(100)
+    assert len(denylist) == 0
+    denylist.add(Revocation("sid", "s", clock.wall() + 10))
+    assert probe.refuses()
+
+
+def test_a_revision_changes_with_whatever_may_refuse_a_token(clock: ManualClock) -> None:
+    """A token that was asked about before would go on being accepted."""
+    denylist = Denylist(ExpiryClock(clock), 1)
+    seen = [denylist.revision]
+
+    def changed() -> bool:
+        seen.append(denylist.revision)
+        return seen[-1] != seen[-2]
+
+    denylist.add(Revocation("jti", "a", clock.wall() + 10))
+    assert changed()
+    denylist.add(Revocation("jti", "a", clock.wall() + 5))
+    assert not changed()
+    denylist.add(Revocation("jti", "b", clock.wall() + 5))  # for which there is no room
+    assert changed()
+    denylist.add(Revocation("jti", "c", clock.wall() + 5, clock.wall()), always=True)
+    assert changed()
+    later = Revocation("jti", "c", clock.wall() + 5, clock.wall() + 1)
+    denylist.add(later, always=True)
+    assert changed()
+
+
+def test_a_table_that_was_swept_empty_is_used_again(clock: ManualClock) -> None:
+    """Cut-offs of the same claim would be dropped with a table that nobody uses any more (G2)."""
+    denylist = Denylist(ExpiryClock(clock))
+    cut_off = Revocation("sid", "cut", clock.wall() + 1000, clock.wall())
+    denylist.add(Revocation("sid", "old", clock.wall() + 1))
+    denylist.add(cut_off)
+    clock.advance(10)
+    for _, table in denylist._rota:
+        table.sweep(clock.wall())  # as in the middle of a round
+    rows, _ = plain_rows([encode_payload([Revocation("sid", "new", clock.wall() // 1 + 60)])])
+    assert denylist.add_plain(rows)
+    for _ in range(5):
+        denylist.sweep(100)
+    assert denylist.covers(cut_off)
+    assert denylist.matches({"sid": "new"})

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from itertools import islice
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Literal
 
 from revokebus.errors import WireError
 from revokebus.wire import decode_payload, plain_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from revokebus.continuity import Row
     from revokebus.denylist import Denylist
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 # Few enough not to have Python's collector look at everything that the application has.
 _APPLIED_AT_ONCE = 200
+_BYTES_AT_ONCE = 32 * 1024
 _MOST_HEARD = 10_000
 
 
@@ -39,21 +40,24 @@ class Applier:
         self._denylist = denylist
         self._repair = repair
         self._troubles = troubles
-        self._heard: dict[RowId, bytes] = {}
+        self._heard: dict[RowId, bytes] = {}  # the digests of payloads, which may be long
 
     def hear(self, message: Message) -> None:
         """Apply a message of the channel, which is no proof that Redis has it."""
-        others = self._apply_plain([message.payload])
-        for payload in others:
+        denylist = self._denylist
+        not_held = denylist.passed_over, denylist.left_out
+        for payload in self._apply_plain([message.payload]):
             self._take("message", self._decode("message", payload), listed=False)
+        if not_held != (denylist.passed_over, denylist.left_out):
+            return  # by the clock at the time of the tick it may have to be
         if len(self._heard) >= _MOST_HEARD:
             self._heard.clear()
-        self._heard[message.row] = message.payload
+        self._heard[message.row] = _digest(message.payload)
 
     async def apply_rows(self, rows: Sequence[Row]) -> None:
         """Apply rows of the log; what was heard is in the copy, and is not read once more."""
         heard = self._heard
-        new = [row.payload for row in rows if heard.pop(row.id, None) != row.payload]
+        new = [row.payload for row in rows if heard.pop(row.id, None) != _digest(row.payload)]
         if self._repair.is_interested:
             new = [row.payload for row in rows]
         await self.apply_all("row", new)
@@ -68,8 +72,7 @@ class Applier:
             payloads: The bytes; None for a record that is no string.
             listed: Whether they are part of a listing, with which the copy will be compared.
         """
-        iterator = iter(payloads)
-        while some := list(islice(iterator, _APPLIED_AT_ONCE)):
+        for some in _portions(payloads):
             others = some if self._repair.is_interested else self._apply_plain(some)
             decoded: list[Revocation] = []
             for payload in others:
@@ -99,3 +102,21 @@ class Applier:
             self._repair.listed(revocations)
         if source != "message":
             self._repair.has(revocations)
+
+
+def _portions(payloads: Iterable[bytes | None]) -> Iterator[list[bytes | None]]:
+    """Cut `payloads` so that none takes long to apply; each may carry many revocations."""
+    some: list[bytes | None] = []
+    size = 0
+    for payload in payloads:
+        some.append(payload)
+        size += len(payload or b"")
+        if len(some) == _APPLIED_AT_ONCE or size >= _BYTES_AT_ONCE:
+            yield some
+            some, size = [], 0
+    if some:
+        yield some
+
+
+def _digest(payload: bytes) -> bytes:
+    return blake2b(payload, digest_size=16).digest()

@@ -91,6 +91,10 @@ class Continuity:
         self._last_heard = message.row
         return Push.APPLY if in_order else Push.APPLY_AND_TICK
 
+    def forget(self) -> None:
+        """Know no position, so that everything is listed."""
+        self.position = None
+
     def read(self, epoch: str, rows: Sequence[Row]) -> Sequence[Row] | Break:
         """Judge a page of the log that was read from the position inclusive.
 

@@ -70,6 +70,7 @@ class Denylist:
         on_add: As above. Whoever needs it only at times sets it at those times.
         complete: Whether every live revocation that was to be added is held.
         left_out: How many were left out, ever.
+        passed_over: How many had expired when they came, ever.
         revision: Another number after whatever may have one more token refused.
         tables_made: How many tables were ever made.
     """
@@ -92,6 +93,7 @@ class Denylist:
         self._left_out_until = 0.0
         self.complete = True
         self.left_out = 0
+        self.passed_over = 0
         self.revision = 0
         self.tables_made = 0
 
@@ -125,6 +127,7 @@ class Denylist:
         changed = 0
         for revocation in revocations:
             if revocation.expires_at <= now:
+                self.passed_over += 1
                 continue
             left_out = self.left_out
             if self._put(revocation, always=always):
@@ -153,7 +156,9 @@ class Denylist:
         now = self._clock.now()
         groups: dict[tuple[bytes, bytes, Shape, int], list[tuple[bytes, bytes]]] = {}
         for (issuer, claim, short, other, _), end in zip(rows, ends, strict=True):
-            if end > now:
+            if end <= now:
+                self.passed_over += 1
+            else:
                 shape: Shape = "base64"
                 if short:
                     key = pack_base64(short)
@@ -161,12 +166,13 @@ class Denylist:
                     shape, key = pack(other.decode())
                 entries = groups.setdefault((issuer, claim, shape, len(key)), [])
                 entries.append((key, pack_end(end)))
-        added = 0
+        before = self._size
         for of, entries in groups.items():
-            added += self._plain_table(*of).put_values(entries)
-        self._size += added
-        self.changed()
-        self._sweep_for(added, now)
+            added, lengthened = self._plain_table(*of).put_values(entries)
+            self._size += added
+            if added or lengthened:
+                self.changed()
+        self._sweep_for(self._size - before, now)
         return True
 
     def _plain_table(self, issuer: bytes, claim: bytes, shape: Shape, key_size: int) -> Table:
@@ -188,13 +194,10 @@ class Denylist:
         shape, key = pack(text)
         cut_off = math.inf if issued_before is None else issued_before
         is_plain = issued_before is None and expires_at <= LAST_WHOLE
-        tables = self._tables.get((issuer, claim, kind, shape, len(key)))  # type: ignore[call-overload]  # compares like an _About, which takes longer to make
-        if tables is None:
-            table = other = None
-        else:
-            table, other = tables.plain, tables.cut_offs
-            if not is_plain:
-                table, other = other, table
+        if not key:
+            return False  # an empty text is no id
+        about = issuer, claim, kind, shape, len(key)
+        table, other = self._pair(about, is_plain=is_plain)
         if other is not None and _covers(other.find(key), expires_at, cut_off):
             return False
         if self._size >= self._most and not always and (table is None or not table.find(key)):
@@ -202,12 +205,21 @@ class Denylist:
             if self._size >= self._most:
                 self._leave_out(revocation)
                 return False
+            table, _ = self._pair(about, is_plain=is_plain)  # it may have been dropped just now
         if table is None:
-            about = _About(issuer, claim, kind, shape, len(key))
-            table = self._make_table(about, is_plain=is_plain)
+            table = self._make_table(_About(*about), is_plain=is_plain)
         change = table.put(key, expires_at, cut_off)
         self._size += change is NEW
         return change is not COVERED
+
+    def _pair(
+        self, about: tuple[str, str, str, Shape, int], *, is_plain: bool
+    ) -> tuple[Table | None, Table | None]:
+        """Return the table for an entry, and the one that may make it superfluous."""
+        tables = self._tables.get(about)  # type: ignore[call-overload]  # compares like an _About, which takes longer to make
+        if tables is None:
+            return None, None
+        return (tables.plain, tables.cut_offs) if is_plain else (tables.cut_offs, tables.plain)
 
     def _make_table(self, about: _About, *, is_plain: bool) -> Table:
         tables = self._tables.setdefault(about, _Tables())
@@ -345,7 +357,7 @@ class Probe:
         since: The moment that cut-offs are compared with.
     """
 
-    __slots__ = ("_claims", "_denylist", "_issuer", "_look_ups", "_since", "_tables_made")
+    __slots__ = ("_claims", "_denylist", "_issuer", "_known", "_since")
 
     def __init__(
         self, denylist: Denylist, claims: Mapping[str, object], issuer: str, since: float
@@ -354,15 +366,17 @@ class Probe:
         self._claims = claims
         self._issuer = issuer
         self._since = since
-        self._tables_made = -1
-        self._look_ups: list[tuple[Table, bytes]] = []
+        # One attribute, because threads share a probe: the tables, and how many there were then.
+        self._known: tuple[int, list[tuple[Table, bytes]]] = -1, []
 
     def refuses(self) -> bool:
         """Return whether a revocation refuses the token."""
-        if self._tables_made != self._denylist.tables_made:
-            self._tables_made = self._denylist.tables_made
-            self._look_ups = list(self._denylist.tables_about(self._claims, self._issuer))
-        for table, key in self._look_ups:
+        made, look_ups = self._known
+        if made != self._denylist.tables_made:
+            made = self._denylist.tables_made
+            look_ups = list(self._denylist.tables_about(self._claims, self._issuer))
+            self._known = made, look_ups
+        for table, key in look_ups:
             cut_off = table.cut_off(key)
             if cut_off is not None and is_refused(self._since, cut_off):
                 return True

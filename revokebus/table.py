@@ -118,18 +118,18 @@ class Table:
         self._count += 1
         return NEW
 
-    def put_values(self, entries: Iterable[tuple[bytes, bytes]]) -> int:
-        """Hold many as `put_value` does and return how many of them are new."""
-        before, full = self._count, self._full
+    def put_values(self, entries: Iterable[tuple[bytes, bytes]]) -> tuple[int, int]:
+        """Hold many as `put_value` does; return how many are new, and how many live longer."""
+        before, full, lengthened = self._count, self._full, 0
         for key, value in entries:
             directory = self._directory
             bucket = directory[hash(key) & (len(directory) - 1)]
             if bucket.find(key) < 0 and len(bucket) < full:  # as most are
                 bucket += key + value
                 self._count += 1
-            else:
-                self.put_value(key, value)
-        return self._count - before
+            elif self.put_value(key, value) is LENGTHENED:
+                lengthened += 1
+        return self._count - before, lengthened
 
     def _lengthen(self, bucket: bytearray, at: int, value: bytes) -> Change:
         held = slice(at, at + len(value))

@@ -20,11 +20,11 @@ from revokebus.errors import StoreError, UnsettledError
 from revokebus.store import LONGEST_PAUSE
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Sequence
 
     from revokebus.applier import Applier
     from revokebus.clock import Clock, ExpiryClock
-    from revokebus.continuity import Continuity
+    from revokebus.continuity import Continuity, Row
     from revokebus.denylist import Denylist
     from revokebus.repair import Repair
     from revokebus.settings import Settings
@@ -171,8 +171,9 @@ class Ticker:
         """
         breaks = 0
         if reason := self._reason_to_list():
+            seen = self.expiry_clock.times_set_back  # once more while it lists is another reason
             await self._list(reason)
-            self._times_set_back = self.expiry_clock.times_set_back
+            self._times_set_back = seen
         while True:
             sent = self.clock.elapsed()
             page = await self._read()
@@ -185,7 +186,7 @@ class Ticker:
                 await self._list(rows)
                 continue
             self.store.acknowledged.seen(rows)
-            await self.applier.apply_rows(rows)
+            await self._apply(rows)
             if page is not None and not page.more:
                 if missed := self.store.acknowledged.missed(sent):
                     logger.warning("revokebus: Redis lost %d acknowledged writes", len(missed))
@@ -193,6 +194,13 @@ class Ticker:
                 if page.unsettled:
                     raise page.unsettled
                 return self.store.confirmed(sent)
+
+    async def _apply(self, rows: Sequence[Row]) -> None:
+        try:
+            await self.applier.apply_rows(rows)
+        except Exception:
+            self.continuity.forget()  # or the next page would be taken to follow them
+            raise
 
     def _reason_to_list(self) -> Break | None:
         self.expiry_clock.now()  # notices a step

@@ -1,4 +1,7 @@
+from __future__ import annotations
+
 import itertools
+from typing import TYPE_CHECKING
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,6 +11,11 @@ from revokebus.denylist import Denylist, Probe
 from revokebus.revocation import Revocation
 from revokebus.testing import ManualClock
 from revokebus.wire import encode_payload, plain_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from revokebus.table import Table
 
 
 def test_an_entry_matches_its_claim_and_value_only(clock: ManualClock) -> None:
@@ -310,3 +318,41 @@ def test_a_table_that_was_swept_empty_is_used_again(clock: ManualClock) -> None:
         denylist.sweep(100)
     assert denylist.covers(cut_off)
     assert denylist.matches({"sid": "new"})
+
+
+@given(
+    st.lists(
+        st.tuples(st.text("ab", min_size=1, max_size=6), st.integers(1, 30), st.integers(0, 9)),
+        max_size=80,
+    )
+)
+def test_what_is_added_at_the_limit_is_held_or_said_to_be_left_out(
+    history: list[tuple[str, int, int]],
+) -> None:
+    """A revocation would go into a table that was just dropped to make room for it (G2)."""
+    clock = ManualClock()
+    denylist = Denylist(ExpiryClock(clock), 4)
+    for value, life, passed in history:
+        revocation = Revocation("sub", value, clock.wall() // 1 + life + 1)
+        left_out = denylist.left_out
+        denylist.add(revocation)
+        assert denylist.matches({"sub": value}) or denylist.left_out > left_out
+        assert len(denylist) == sum(len(table) for _, table in denylist._rota) <= 4
+        clock.advance(passed)
+
+
+def test_two_threads_share_a_probe(clock: ManualClock) -> None:
+    """A request in a thread would have everybody else accept a token that was just revoked."""
+    denylist = Denylist(ExpiryClock(clock))
+    probe = Probe(denylist, {"jti": "a"}, "", 0.0)
+    assert not probe.refuses()
+    denylist.add(Revocation("jti", "a", clock.wall() + 60))
+    look = denylist.tables_about
+
+    def interrupted(claims: Mapping[str, object], issuer: str) -> Iterator[tuple[Table, bytes]]:
+        denylist.tables_about = look  # type: ignore[method-assign]  # the other thread's turn
+        assert probe.refuses()
+        return look(claims, issuer)
+
+    denylist.tables_about = interrupted  # type: ignore[method-assign]  # likewise
+    assert probe.refuses()

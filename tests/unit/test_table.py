@@ -58,7 +58,7 @@ def test_a_table_is_a_dict(kind: type[Table], history: list[tuple[object, ...]])
                 before = len(model)
                 for key, end in entries:
                     model_put(model, key, end, math.inf)
-                added = table.put_values([(key, pack_end(end)) for key, end in entries])
+                added, _ = table.put_values([(key, pack_end(end)) for key, end in entries])
                 assert added == len(model) - before
             case ("sweep", int(now)):
                 swept = [table.sweep(now) for _ in range(table.buckets)]

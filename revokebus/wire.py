@@ -54,6 +54,7 @@ _PLAIN_LIST = re.compile(
 _ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 _ROW_ID = re.compile(rb"(\d{1,20})-(\d{1,20})", re.ASCII)
 _HEAD = re.compile(rb"RB ([0-9a-f]{32}) (\d{1,20})-(\d{1,20}) (\d{1,20})-(\d{1,20}) ", re.ASCII)
+_HEAD_BEGINS = re.compile(rb"RB [0-9a-f]{32} \S+ \S+ ", re.ASCII)
 
 PlainRow = tuple[bytes, bytes, bytes, bytes, bytes]
 """A revocation of all tokens with a claim, in ASCII: issuer, claim, text, and expiry.
@@ -161,7 +162,7 @@ def decode_message(message: bytes) -> Message:
         raise WireError("too_large")
     head = _HEAD.match(message)
     if head is None:
-        raise WireError("foreign")
+        raise WireError("row_id" if _HEAD_BEGINS.match(message) else "foreign")
     epoch, *ids = head.groups()
     previous, row = (int(ids[0]), int(ids[1])), (int(ids[2]), int(ids[3]))
     return Message(epoch.decode(), previous, row, message[head.end() :])

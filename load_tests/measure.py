@@ -11,6 +11,7 @@ import random
 import statistics
 import time
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -120,7 +121,8 @@ def percentile(figures: Sequence[float], percent: int) -> float:
     return statistics.quantiles(figures, n=100)[percent - 1]
 
 
-def at_least(
+def compared(
+    kind: Literal["least", "most"],
     what: str,
     against: str,
     ours: float,
@@ -129,21 +131,13 @@ def at_least(
     bar: float | None,
     note: str = "",
 ) -> Row:
-    """Return the row of a rate: the more the better."""
-    return Row(what, against, ours, theirs, unit, ours / theirs, bar, "least", note)
+    """Return the row of a figure that is divided by that of another."""
+    return Row(what, against, ours, theirs, unit, ours / theirs, bar, kind, note)
 
 
-def at_most(
-    what: str,
-    against: str,
-    ours: float,
-    theirs: float,
-    unit: str,
-    bar: float | None,
-    note: str = "",
-) -> Row:
-    """Return the row of a cost: the less the better."""
-    return Row(what, against, ours, theirs, unit, ours / theirs, bar, "most", note)
+# Of a rate the more the better, of a cost the less.
+at_least = partial(compared, "least")
+at_most = partial(compared, "most")
 
 
 def absolute(what: str, ours: float, unit: str, bar: float | None, note: str = "") -> Row:

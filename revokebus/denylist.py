@@ -132,7 +132,7 @@ class Denylist:
             left_out = self.left_out
             if self._put(revocation, always=always):
                 changed += 1
-                self.revision += 1  # after it is there: see `Probe`
+                self.changed()  # after it is there: see `Probe`
             elif self.left_out == left_out:
                 continue
             if revocation.issued_before is not None and self._on_cut_off is not None:

@@ -73,12 +73,8 @@ class Table:
 
     def cut_off(self, key: bytes) -> float | None:
         """Return the cut-off of `key`, in seconds since the epoch; None where it is not held."""
-        directory = self._directory
-        bucket = directory[hash(key) & (len(directory) - 1)]
-        at = bucket.find(key)
-        while at > 0 and at % self._size:  # across the border of two records
-            at = bucket.find(key, at + 1)
-        return None if at < 0 else math.inf
+        found = self.find(key)
+        return None if found is None else found[1]
 
     def find(self, key: bytes) -> tuple[float, float] | None:
         """Return when `key` expires, and its cut-off; None where it is not held."""
@@ -89,7 +85,7 @@ class Table:
 
     def _find(self, bucket: bytearray, key: bytes) -> int:
         at = bucket.find(key)
-        while at > 0 and at % self._size:
+        while at > 0 and at % self._size:  # across the border of two records
             at = bucket.find(key, at + 1)
         return at
 
@@ -107,9 +103,7 @@ class Table:
         """Hold `key` as `put` does; for a `Table`, `value` is what `pack_end` returns."""
         directory = self._directory
         bucket = directory[hash(key) & (len(directory) - 1)]
-        at = bucket.find(key)
-        if at > 0 and at % self._size:
-            at = self._find(bucket, key)
+        at = self._find(bucket, key)
         if at >= 0:
             return self._lengthen(bucket, at + self._key_size, value)
         if len(bucket) >= self._full:
@@ -215,11 +209,6 @@ class CutOffTable(Table):
 
     _VALUE = struct.Struct("<dd")
     _ENDS = "<%dxd8x"
-
-    def cut_off(self, key: bytes) -> float | None:
-        """Return the cut-off of `key`, in seconds since the epoch; None where it is not held."""
-        found = self.find(key)
-        return None if found is None else found[1]
 
     def _pack(self, expires_at: float, cut_off: float) -> bytes:
         return self._VALUE.pack(expires_at, cut_off)

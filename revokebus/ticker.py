@@ -170,7 +170,7 @@ class Ticker:
             StoreError: It could not be read.
         """
         breaks = 0
-        if reason := self._reason_to_list():
+        while reason := self._reason_to_list():
             seen = self.expiry_clock.times_set_back  # once more while it lists is another reason
             await self._list(reason)
             self._times_set_back = seen

@@ -22,6 +22,8 @@ from revokebus.wire import encode_payload
 from tests.support import settle
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
     import redis
 
     from tests.support import Eventually, MakeSettings
@@ -251,6 +253,38 @@ async def test_an_instance_started_with_its_clock_ahead_looks_again(
     async with Engine(make_settings(redis_server.url), clock=clock) as ahead:
         assert not knows(ahead, token)
         clock.step(-3600)
+        await eventually(lambda: knows(ahead, token))
+
+
+async def test_a_clock_that_is_set_back_twice_is_noticed_twice(
+    fleet: list[Engine],
+    redis_server: RedisServer,
+    make_settings: MakeSettings,
+    eventually: Eventually,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What was taken for expired while it listed for the first step would be accepted."""
+    token = await access(fleet[0])
+    await fleet[0].revoke(token)
+    clock = ManualClock()
+    clock.step(+7200)
+    async with Engine(make_settings(redis_server.url), clock=clock) as ahead:
+        listing = ahead._upstream._running().store.listing  # type: ignore[attr-defined]  # a Replica
+        records = listing.records
+        walks = 0
+
+        async def stepping() -> AsyncGenerator[list[bytes | None]]:
+            nonlocal walks
+            walks += 1
+            async for page in records():
+                yield page
+            if walks == 1:
+                clock.step(-3600)
+                yield [b"noticed with this page"]
+
+        monkeypatch.setattr(listing, "records", stepping)
+        clock.step(-3600)
+        await eventually(lambda: walks == 2)
         await eventually(lambda: knows(ahead, token))
 
 

@@ -6,7 +6,7 @@ BENCH := .venv-bench
 SUDO := $(shell test "$$(id -u)" = 0 || command -v sudo)
 READY := $(VENV)/.ready
 
-.PHONY: help demo test faults bench check format lock clean
+.PHONY: help demo test faults bench load check format lock clean
 
 help:
 	@echo "make demo    three instances, one revocation, and when each of them refused it"
@@ -17,6 +17,8 @@ help:
 	@echo "             ones, BINARY=redis-server takes another server)"
 	@echo "make bench   what everything costs, beside what people use instead, and which bars are met"
 	@echo "             (ONLY=word chooses)"
+	@echo "make load    users who read, refresh, sign out and in, and whether each is answered as he must"
+	@echo "             (ARGS='--users 200 --run-time 5m' goes to Locust)"
 	@echo "make check   formatting, lint, types, direction of imports"
 	@echo "make format  mend the formatting"
 	@echo "make clean   remove what the others have made"
@@ -54,6 +56,9 @@ bench: $(BENCH)/.ready
 	  $(SUDO) apt-get update -qq && $(SUDO) apt-get install -qq --yes --no-install-recommends wrk; } || \
 	  { echo "wrk could not be installed; put it on the PATH"; exit 1; }
 	@$(BENCH)/bin/python -m load_tests $(ONLY)
+
+load: $(BENCH)/.ready
+	@$(BENCH)/bin/python -m load_tests.load $(ARGS)
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -1,10 +1,10 @@
 """Users of an application: they read, refresh, sign out and in, and now and then everywhere.
 
-Start ``load_tests.application`` in one terminal, and then::
+``make load`` runs it against `load_tests.application`, with a Redis of its own. Against an
+application of yours with the same routes::
 
     locust --locustfile load_tests/locustfile.py --host http://127.0.0.1:8000
 
-With ``--headless --users 100 --spawn-rate 20 --run-time 1m`` it prints its table without a browser.
 Each user knows what he has revoked: a request that passes with a revoked token, or is refused with
 a good one, is counted as a failure.
 """

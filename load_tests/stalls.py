@@ -20,6 +20,7 @@ from revokebus.engine import Engine
 from revokebus.settings import Settings
 from revokebus.testing import ManualClock, RedisServer
 from revokebus.testing.process import ChildProcess
+from revokebus.ticker import MOST_SWEPT_PER_TICK
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -30,7 +31,6 @@ SECONDS = 10
 BAR_MS = 10.0
 _LOOKED_AT_EVERY = 0.0005
 _AT_ONCE = 200
-_SWEPT_AT_ONCE = 5_000
 
 
 @dataclass
@@ -79,7 +79,7 @@ async def grow_and_sweep() -> tuple[float, float]:
     clock.advance(86_400)
     async with longest_stall() as sweeping:
         while len(denylist):
-            denylist.sweep(_SWEPT_AT_ONCE)
+            denylist.sweep(MOST_SWEPT_PER_TICK)
             await asyncio.sleep(0)
     return growing.longest, sweeping.longest
 

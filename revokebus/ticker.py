@@ -39,7 +39,7 @@ _SHORTEST_INTERVAL = 0.9
 _SHORTEST_PAUSE = 0.02
 _SWEPT_PER_TICK = 1000
 _TICKS_PER_SWEEP = 200
-_MOST_SWEPT_PER_TICK = 5_000
+MOST_SWEPT_PER_TICK = 2_500
 _RESYNCS_PER_TICK = 3
 _HOLD_SECONDS = 0.5
 _LONGEST_HOLD_SECONDS = 30.0
@@ -121,7 +121,7 @@ class Ticker:
                 self._owing_since = None
             self._say_if_stale()
             swept = max(_SWEPT_PER_TICK, len(self.denylist) // _TICKS_PER_SWEEP)
-            self.denylist.sweep(min(swept, _MOST_SWEPT_PER_TICK))
+            self.denylist.sweep(min(swept, MOST_SWEPT_PER_TICK))
             self._say_if_incomplete()
             await self._pause(began + rest - self.clock.elapsed())
 

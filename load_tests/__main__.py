@@ -72,17 +72,19 @@ def main() -> int:
             bars.stop_task(task)
     console.print(table(rows))
     console.print(machine())
-    RESULTS.mkdir(exist_ok=True)
-    name = f"{word or 'all'}.json"
+    # A part must not replace the plots of the whole, which the documentation shows.
+    folder = RESULTS / word if word else RESULTS
+    folder.mkdir(parents=True, exist_ok=True)
+    results = folder / "all.json"
     whole = {"machine": machine(), "rows": [asdict(row) for row in rows]}
     whole["curves"] = [asdict(curve) for curve in curves]
-    (RESULTS / name).write_text(json.dumps(whole, indent=1) + "\n")
-    (RESULTS / name).with_suffix(".md").write_text(markdown(rows))
-    plot_all(rows, curves, RESULTS)
+    results.write_text(json.dumps(whole, indent=1) + "\n")
+    results.with_suffix(".md").write_text(markdown(rows))
+    plot_all(rows, curves, folder)
     missed = [row for row in rows if row.missed]
     for row in missed:
         console.print(f"missed: {row.what} ({row.against or 'absolute'})", style="red")
-    console.print(f"Written to {RESULTS / name}, with its plots beside it.")
+    console.print(f"Written to {results}, with its plots beside it.")
     return int(bool(missed))
 
 

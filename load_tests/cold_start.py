@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from redis.asyncio import Redis
 
 from load_tests.measure import absolute, at_most, medians, progress, tell
-from load_tests.revocations import revocations
+from load_tests.revocations import LOG, revocations
 from load_tests.stalls import longest_stall
 from revokebus.engine import Engine
 from revokebus.settings import Settings
@@ -33,7 +33,7 @@ BAR = 1.5
 STALL_BAR_MS = 10.0
 MEMORY_BAR = 32.0
 _AT_ONCE = 1000
-_LOG, _META = "{revokebus}:log", "{revokebus}:meta"
+_META = "{revokebus}:meta"
 _LONG_AGO = 60 * 86_400
 
 
@@ -44,7 +44,7 @@ def write_log(client: redis.Redis) -> None:
     records beside it are not needed for a start from the log, but make the database as large.
     """
     then = int((time.time() - _LONG_AGO) * 1000)
-    client.xadd(_LOG, {"r": encode_payload([])}, id=f"{then}-0")
+    client.xadd(LOG, {"r": encode_payload([])}, id=f"{then}-0")
     server = client.info("server")["run_id"]
     meta = {"epoch": secrets.token_hex(16), "format": "2", "began": "1", "server": server}
     for name, value in meta.items():
@@ -54,7 +54,7 @@ def write_log(client: redis.Redis) -> None:
         pipe = client.pipeline(transaction=False)
         for revocation in islice(made, _AT_ONCE):
             payload = encode_payload([revocation])
-            pipe.xadd(_LOG, {"r": payload})
+            pipe.xadd(LOG, {"r": payload})
             pipe.set(f"{{revokebus}}:r:{revocation.claim}:{revocation.value}", payload)
         pipe.execute()
         progress(0.6 * done / COUNT)
@@ -65,7 +65,7 @@ async def read_and_discard(url: str) -> float:
     client, after = Redis.from_url(url), "-"
     began = time.perf_counter()
     while True:
-        rows: Any = await client.xrange(_LOG, after, "+", count=_AT_ONCE)
+        rows: Any = await client.xrange(LOG, after, "+", count=_AT_ONCE)
         if len(rows) < _AT_ONCE:
             break
         after = f"({rows[-1][0].decode()}"

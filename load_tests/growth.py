@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import secrets
+import statistics
 import time
 from typing import TYPE_CHECKING
 
-from load_tests.measure import Curve, at_most, medians, progress, seconds, tell
+from load_tests.measure import Curve, at_most, medians, seconds, tell
 from load_tests.revocations import fill
 from load_tests.revoke import token
 from revokebus.claims import AccessToken
@@ -23,7 +23,8 @@ ENTRIES = (10, 1_000, 100_000, 1_000_000)
 INSTANCES = (1, 10, 50)
 CALLS = 2_000
 ROUNDS = 40
-REVOCATIONS = 200
+REVOCATIONS = 40
+FLEET_ROUNDS = 12
 FLAT = 1.5
 """How many times as much a request may take with a million entries as with ten."""
 LINEAR = 1.3
@@ -70,16 +71,80 @@ def checking(
     return lambda: seconds(check)
 
 
-async def deliveries() -> None:
-    """Tell what each instance of a fleet takes for a revocation, all of them in this process."""
-    times: list[tuple[float, float]] = []
-    shares: list[tuple[float, float]] = []
+class Fleet:
+    """Instances that hear of revocations, and one that is their author, in a namespace of theirs.
+
+    Args:
+        count: How many instances, beside the author.
+        url: The Redis.
+    """
+
+    def __init__(self, count: int, url: str) -> None:
+        settings = Settings(
+            secret_key=secrets.token_urlsafe(64),
+            redis_url=url,
+            namespace=f"fleet{count}",
+            tick_interval=20,
+            max_staleness=120,
+        )
+        self.author = Engine(settings)
+        self.instances = [Engine(settings) for _ in range(count)]
+        self.latencies: list[float] = []
+        self._heard = asyncio.Event()
+        self._missing = 0
+
+    async def start(self) -> None:
+        """Start them all."""
+        for each in (self.author, *self.instances):
+            await each.start()
+        for each in self.instances:
+            each._denylist.on_add = self._refused  # noqa: SLF001 - the moment of the delivery
+
+    def _refused(self, _: object) -> None:
+        self._missing -= 1
+        if not self._missing:
+            self._heard.set()
+
+    async def revoke(self) -> float:
+        """Revoke some tokens in turn; return the processor time of each, in seconds."""
+        began_at = time.process_time()
+        for _ in range(REVOCATIONS):
+            self._missing = len(self.instances)
+            self._heard.clear()
+            began = time.perf_counter()
+            await self.author.revoke(token())
+            if self.instances:
+                await self._heard.wait()
+            self.latencies.append(time.perf_counter() - began)
+        return (time.process_time() - began_at) / REVOCATIONS
+
+    async def close(self) -> None:
+        """Close them all."""
+        for each in (self.author, *self.instances):
+            await each.close()
+
+
+def deliveries() -> None:
+    """Tell what each instance of a fleet takes for a revocation, all of them in this process.
+
+    What the author takes, who is alone in a fleet of his, is not counted.
+    """
+    loop = asyncio.new_event_loop()
+
+    def revoking(fleet: Fleet) -> Callable[[], float]:
+        return lambda: loop.run_until_complete(fleet.revoke())
+
     with RedisServer() as server:
-        for count in INSTANCES:
-            processor, latency = await fleet_of(count, server.url)
-            times.append((count, latency * 1e3))
-            shares.append((count, processor / count * 1e6))
-            progress(0.5 + 0.5 * count / INSTANCES[-1])
+        fleets = {count: Fleet(count, server.url) for count in (0, *INSTANCES)}
+        for fleet in fleets.values():
+            loop.run_until_complete(fleet.start())
+        contestants = {str(count): revoking(fleet) for count, fleet in fleets.items()}
+        took = medians(FLEET_ROUNDS, contestants)
+        for fleet in fleets.values():
+            loop.run_until_complete(fleet.close())
+    alone = took["0"]
+    shares = [(count, (took[str(count)] - alone) / count * 1e6) for count in INSTANCES]
+    times = [(count, statistics.median(fleets[count].latencies) * 1e3) for count in INSTANCES]
     title = "One revocation, in a fleet"
     tell(Curve("fleet", title, "instances", "ms", {"until all of them refuse it": times}))
     tell(Curve("delivery", title, "instances", "µs of processor each", {"a delivery": shares}))
@@ -87,38 +152,6 @@ async def deliveries() -> None:
     tell(at_most(what, f"{INSTANCES[1]} instances", shares[-1][1], shares[1][1], "µs", LINEAR))
 
 
-async def fleet_of(count: int, url: str) -> tuple[float, float]:
-    """Return the processor time and the time that a revocation takes, in seconds."""
-    settings = Settings(
-        secret_key=secrets.token_urlsafe(64), redis_url=url, tick_interval=20, max_staleness=120
-    )
-    heard = asyncio.Event()
-    missing = 0
-
-    def refused(_: object) -> None:
-        nonlocal missing
-        missing -= 1
-        if not missing:
-            heard.set()
-
-    async with contextlib.AsyncExitStack() as started:
-        fleet = [await started.enter_async_context(Engine(settings)) for _ in range(count)]
-        author = await started.enter_async_context(Engine(settings))
-        for each in fleet:
-            each._denylist.on_add = refused  # noqa: SLF001 - the moment of the delivery
-        took = 0.0
-        began_at = time.process_time()
-        for _ in range(REVOCATIONS):
-            missing = count
-            heard.clear()
-            began = time.perf_counter()
-            await author.revoke(token())
-            await heard.wait()
-            took += time.perf_counter() - began
-        processor = time.process_time() - began_at
-    return processor / REVOCATIONS, took / REVOCATIONS
-
-
 if __name__ == "__main__":
     requests()
-    asyncio.run(deliveries())
+    deliveries()

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from revokebus.engine import Engine
 
+LOG = "{revokebus}:log"
 LIFE = 3000.0
 _AT_ONCE = 200
 

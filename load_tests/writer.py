@@ -11,7 +11,8 @@ from load_tests.revoke import token
 from revokebus.engine import Engine
 from revokebus.settings import Settings
 
-_A_SECOND_IN = 100
+PORTIONS_A_SECOND = 100
+_LATE = 0.1
 _LONGEST = 120.0
 
 
@@ -21,8 +22,9 @@ async def main() -> None:
     async with Engine(Settings(secret_key=secrets.token_urlsafe(64), redis_url=url)) as engine:
         began = due = time.perf_counter()
         while due < began + _LONGEST:
-            await engine.revoke_many([token() for _ in range(a_second // _A_SECOND_IN)])
-            due += 1 / _A_SECOND_IN
+            await engine.revoke_many([token() for _ in range(a_second // PORTIONS_A_SECOND)])
+            # What it was frozen for is not made up.
+            due = max(due, time.perf_counter() - _LATE) + 1 / PORTIONS_A_SECOND
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
 
 

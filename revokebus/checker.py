@@ -18,6 +18,7 @@ from revokebus.errors import (
 from revokebus.jwks import UnknownKeyError
 from revokebus.predicates import Predicates
 from revokebus.revocation import ALWAYS, SPENT, Revocation, targets_of
+from revokebus.settings import check_on_stale
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -94,6 +95,7 @@ class Checker:
         self, encoded: str, token_type: type[AnyToken], on_stale: OnStale | None
     ) -> AnyToken:
         """Return the token that `encoded` is, if it may be used; see `Engine.authenticate`."""
+        check_on_stale(on_stale)
         token = await self.verify(encoded)
         if not isinstance(token, token_type):
             raise WrongTypeError(token_type.type)
@@ -199,7 +201,7 @@ class Checker:
             return
         if age is None:  # nothing is known, so there is no last known good
             raise StaleError("The revocations have not been loaded yet")
-        if policy == "reject":
+        if policy != "accept":
             raise StaleError("The revocations are too old to decide")
         self._say_that_stale_is_accepted(age)
 

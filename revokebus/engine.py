@@ -25,7 +25,7 @@ from revokebus.replica import Replica
 from revokebus.report import BusStatus
 from revokebus.revoker import Revoker
 from revokebus.rotation import Rotation
-from revokebus.settings import Settings, unknown_variables
+from revokebus.settings import Settings, check_on_stale, unknown_variables
 from revokebus.store import Store
 from revokebus.upstream import Freshness
 from revokebus.verifier import Verifier
@@ -484,6 +484,7 @@ class Engine:
             StaleError: It is not known whether it may.
             PredicateError: The application's own check failed.
             KeysUnavailableError: The keys of its issuer were never fetched.
+            ValueError: `on_stale` is none of the three.
         """
         return await self._checker.authenticate(encoded, token_type, on_stale)
 
@@ -533,8 +534,10 @@ class Engine:
             ExpiredTokenError: Likewise.
             StaleError: Likewise.
             NotReadyError: The bus is not running, or is closed meanwhile.
+            ValueError: `on_stale` is none of the three, and no guard is returned.
             ConfigurationError: It is entered on another event loop than the bus's.
         """
+        check_on_stale(on_stale)
         return Guard(self._guards, self._checker, token, on_stale or self.settings.on_stale)
 
     def guarded(
@@ -555,4 +558,5 @@ class Engine:
                 closed at the end.
             on_stale: As for `guard`.
         """
+        check_on_stale(on_stale)
         return until_ended(lambda: self.guard(token, on_stale=on_stale), source)

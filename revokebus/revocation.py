@@ -27,7 +27,6 @@ ALWAYS = ("jti", "sid", "sub")
 """What any token can be revoked by, whatever the settings say."""
 
 _EVERYTHING_TEXT = "*"
-_WHOLE_FLOATS = 2.0**53
 _TICK = 2.0**-20
 
 
@@ -77,7 +76,7 @@ def plain(value: object) -> Value:
         return int.__index__(value)
     if isinstance(value, float) and math.isfinite(value):
         number = float.__float__(value)
-        return int(number) if number.is_integer() and abs(number) < _WHOLE_FLOATS else number
+        return int(number) if number.is_integer() else number
     raise TypeError("not a text, a number, or true or false")
 
 

@@ -7,7 +7,7 @@ import json
 # Wide types for the caller, who may write a list or a set; pydantic reads them at run time.
 from collections.abc import Mapping, Sequence, Set  # noqa: TC003
 from functools import cached_property
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -25,6 +25,18 @@ from revokebus.redis_url import parse_redis_url
 
 TokenType = Literal["access", "refresh"]
 OnStale = Literal["reject", "ask_redis", "accept"]
+
+
+def check_on_stale(on_stale: str | None) -> None:
+    """Check that `on_stale` is None or one of `OnStale`.
+
+    Raises:
+        ValueError: It is not.
+    """
+    if on_stale is not None and on_stale not in get_args(OnStale):
+        raise ValueError(f"on_stale must be one of {', '.join(get_args(OnStale))}")
+
+
 Source = Literal["header", "cookie"]
 
 _KEYS = ("secret_key", "private_key", "public_key", "jwks_url")

@@ -47,7 +47,10 @@ class Verified:
 
 
 class VerifiedCache:
-    """Remembers tokens until they expire, the latest used where there are too many.
+    """Remembers tokens until they expire; where there are too many, the latest that were noted.
+
+    That they are in use is noted when they come in any but the quickest way: in a cookie, or for
+    the first time after a revocation.
 
     It is a saving only: an evicted token is verified again. It holds a digest of the token, not the
     token. What has failed never enters it, so that bad tokens cannot displace good ones.

@@ -118,6 +118,7 @@ class Verifier:
             raise InvalidTokenError
         digest = self.verified.digest_of(encoded.encode("ascii"))
         if (known := self.verified.by_digest.get(digest)) is not None:
+            self.verified.touch(known)
             return known.token
         times_cleared = self.verified.times_cleared
         token = self._decode(encoded)

@@ -102,12 +102,13 @@ class ClientAuthentication:
 
     Args:
         is_client: A function, sync or async, that is given id and secret and returns True where
-            they belong together. Compare secrets with `hmac.compare_digest`. If it raises, or
-            returns anything but True, the client is refused.
+            they belong together. Compare secrets with `hmac.compare_digest`, as bytes: of texts
+            it takes only ASCII. If it raises, or returns anything but True, the client is refused.
     """
 
     def __init__(self, is_client: Callable[[str, str], bool | Awaitable[bool]]) -> None:
         self._is_client = is_client
+        self._failed = False
 
     async def __call__(self, request: Request) -> str:
         """Return the client's id.
@@ -134,8 +135,14 @@ class ClientAuthentication:
             known: object = self._is_client(name, secret)
             if inspect.isawaitable(known):
                 known = await known
-        except Exception:
-            logger.exception("revokebus: the check of an OAuth client raised; it is refused")
+        except Exception as error:
+            # In full once: a stranger must not fill the disk.
+            logger.exception(
+                "revokebus: the check of an OAuth client raised %s; it is refused",
+                type(error).__name__,
+                exc_info=not self._failed,
+            )
+            self._failed = True
             return False
         return known is True
 

@@ -21,7 +21,7 @@ from revokebus.errors import (
     MissingTokenError,
     StaleSignInError,
 )
-from revokebus.settings import OnStale  # noqa: TC001 - FastAPI reads it, see _CallIt
+from revokebus.settings import OnStale, check_on_stale
 from revokebus.web.cookies import check_same_site
 from revokebus.web.refusals import HTTP_ERRORS, http_error, websocket_error
 from revokebus.web.sources import find_token
@@ -58,6 +58,9 @@ class Demands:
     fresh: bool = False
     max_age: float | None = None
     sources: tuple[Source, ...] | None = None
+
+    def __post_init__(self) -> None:
+        check_on_stale(self.on_stale)
 
 
 class Guard(SecurityBase, Generic[AnyToken, Otherwise]):

@@ -67,6 +67,18 @@ def test_only_true_is_yes(
     assert "the-secret" not in caplog.text
 
 
+def test_a_check_that_fails_is_told_in_full_once(
+    make_settings: MakeSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A stranger would fill the disk with tracebacks."""
+    with TestClient(make(make_settings, ClientAuthentication(_raises))) as http:
+        for _ in range(3):
+            http.post("/introspect", data={"token": "x", "client_id": "a", "client_secret": "b"})
+    said = [record for record in caplog.records if "OAuth client" in record.message]
+    assert len(said) == 3
+    assert [bool(record.exc_info) for record in said] == [True, False, False]
+
+
 def test_a_client_without_an_id_owns_nothing(make_settings: MakeSettings) -> None:
     """A dependency that only lets pass would be taken for a client that owns all tokens."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import anyio.from_thread
 import jwt
@@ -98,6 +98,34 @@ def test_no_credentials_get_a_bare_challenge(client: TestClient) -> None:
     answer = client.get("/me")
     assert answer.status_code == 401
     assert answer.headers["WWW-Authenticate"] == "Bearer"
+
+
+async def test_a_policy_that_does_not_exist_is_refused(
+    bus: RevokeBus, subtests: pytest.Subtests
+) -> None:
+    """A slip of the pen would accept revoked tokens while Redis is away."""
+    misspelt: Any = "Reject"
+    token = bus.issue("alice").access_token
+    verified = await bus.verify(token)
+
+    async def ticks() -> AsyncIterator[int]:
+        yield 1
+
+    makers: list[Callable[[], object]] = [
+        lambda: require_access(on_stale=misspelt),
+        lambda: require_access(optional=True, on_stale=misspelt),
+        lambda: require_refresh(on_stale=misspelt),
+        lambda: bus.guard(verified, on_stale=misspelt),
+        lambda: bus.guarded(verified, ticks(), on_stale=misspelt),
+    ]
+    for number, make in enumerate(makers):
+        with (
+            subtests.test(str(number)),
+            pytest.raises(ValueError, match="reject, ask_redis, accept"),
+        ):
+            make()
+    with pytest.raises(ValueError, match="reject, ask_redis, accept"):
+        await bus.authenticate(token, AccessToken, on_stale=misspelt)
 
 
 def bad_tokens(bus: RevokeBus) -> dict[str, str]:

@@ -84,7 +84,9 @@ def test_there_is_a_moment_after_each(moment: float) -> None:
         (1, True, False),
         (True, "true", False),
         (0, False, False),
-        (10**30, 1e30, False),
+        (10**16, 1e16, True),  # an issuer may write a long id so
+        (2**53 + 2, 2.0**53 + 2, True),
+        (10**30, 1e30, False),  # which is 19,884,624,838,656 more
         (-0.0, 0, True),
         ("a", "A", False),
         ("\u00e9", "e\u0301", False),

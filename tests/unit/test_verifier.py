@@ -207,6 +207,19 @@ def test_bad_tokens_do_not_enter_the_cache(
     verifier.verify(good)
 
 
+def test_a_token_in_use_is_kept(
+    make_settings: MakeSettings, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever signs in again and again would have everybody's tokens verified again."""
+    verifier = Verifier(make_settings(verified_cache_size=10), clock)
+    good = sign(claims(clock))
+    for number in range(50):
+        verifier.verify(good)
+        verifier.verify(sign(claims(clock, jti=f"another {number}")))
+    monkeypatch.setattr(verifier, "_decode", lambda _: pytest.fail("verified again"))
+    verifier.verify(good)
+
+
 def test_the_cache_can_be_off(make_settings: MakeSettings, clock: ManualClock) -> None:
     """A setting of zero would end in an exception."""
     verifier = Verifier(make_settings(verified_cache_size=0), clock)

@@ -20,7 +20,7 @@ PEERS = {
     "async-fastapi-jwt-auth 0.6.6": "with_async_fork",
 }
 BARS = {"bare": 0.85, "PyJWT and a set, by hand": 1.8, "PyJWT and a Redis GET, by hand": 3.0}
-ROUNDS = 9
+ROUNDS = 13
 SECONDS = 1.0
 
 

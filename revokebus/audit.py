@@ -141,6 +141,7 @@ async def _missing_rights(store: Store, settings: Settings) -> list[str] | None:
 def _commands(keys: Keys) -> list[list[str]]:
     """Every command that is used, with keys and a channel that it is used on."""
     record, beat = keys.records.replace("*", "jti:x"), keys.heartbeat
+    answers = keys.answers("0" * 16)
     return [
         ["EVAL", "return 1", "0"],
         ["EVALSHA", "0" * 40, "0"],
@@ -162,11 +163,16 @@ def _commands(keys: Keys) -> list[list[str]]:
         ["EXISTS", record],
         ["SCAN", "0"],
         ["EXPIRE", beat, "1"],
+        ["SADD", keys.instances, "x"],
+        ["SREM", keys.instances, "x"],
+        ["SMEMBERS", keys.instances],
         ["PEXPIRE", keys.hold, "1"],
         ["DEL", beat],
         ["SET", keys.repair, "x"],
         ["PUBLISH", keys.channel, "x"],
         ["SUBSCRIBE", keys.channel],
+        ["PUBLISH", answers, "x"],
+        ["SUBSCRIBE", answers],
         ["PUBSUB", "NUMSUB", keys.channel],
         ["PING"],
         ["INFO"],

@@ -69,6 +69,7 @@ class Continuity:
 
     position: Position | None = None
     _last_heard: RowId = (0, 0)
+    _unbroken: bool = False
 
     @property
     def epoch(self) -> str:
@@ -79,6 +80,7 @@ class Continuity:
         """Take `position` as included, because everything up to it was listed."""
         self.position = position
         self._last_heard = position.row.id
+        self._unbroken = True
 
     def hear(self, message: Message) -> Push:
         """Judge a message of the channel."""
@@ -89,7 +91,14 @@ class Continuity:
         in_order = message.previous == self._last_heard
         # The latest message, not the greatest: an invented row far ahead must not end the chain.
         self._last_heard = message.row
+        self._unbroken = self._unbroken and in_order
         return Push.APPLY if in_order else Push.APPLY_AND_TICK
+
+    def covers(self, epoch: str, row: RowId) -> bool:
+        """Return whether everything up to `row` was read, or heard without a gap."""
+        if self.position is None or epoch != self.position.epoch:
+            return False
+        return row <= self.position.row.id or (self._unbroken and row <= self._last_heard)
 
     def forget(self) -> None:
         """Know no position, so that everything is listed."""
@@ -109,4 +118,5 @@ class Continuity:
             return Break.ROW_MISSING
         self.position = Position(epoch, rows[-1])
         self._last_heard = max(self._last_heard, rows[-1].id)
+        self._unbroken = self._unbroken or self._last_heard == rows[-1].id
         return rows[1:]

@@ -7,7 +7,7 @@ import logging
 import math
 import os
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Literal, Self, TypeVar
 
 from revokebus.checker import Checker
 from revokebus.claims import AccessToken, AnyToken, RefreshToken
@@ -23,7 +23,7 @@ from revokebus.open_guards import Guard, Item, OpenGuards, until_ended
 from revokebus.recall import Recall
 from revokebus.replica import Replica
 from revokebus.report import BusStatus
-from revokebus.revoker import Revoker
+from revokebus.revoker import Assurance, Revoker
 from revokebus.rotation import Rotation
 from revokebus.settings import Settings, check_on_stale, unknown_variables
 from revokebus.store import Store
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from revokebus.clock import Clock
     from revokebus.issuer import TokenPair
     from revokebus.predicates import Predicate
-    from revokebus.report import Finding, Receipt, State
+    from revokebus.report import Finding, InstanceStatus, Receipt, State
     from revokebus.revocation import Value
     from revokebus.settings import OnStale
     from revokebus.upstream import Upstream
@@ -207,6 +207,21 @@ class Engine:
             **asdict(health),
         )
 
+    async def fleet(self) -> list[InstanceStatus]:
+        """Return how each instance is, by its last heartbeat.
+
+        Those that have ended are among them for as long as they might still accept tokens, if
+        they did not say that they end.
+
+        Raises:
+            StoreError: Redis could not be asked.
+            NotReadyError: The bus is not running.
+            ConfigurationError: It is called on another event loop than the bus's.
+        """
+        self._lifecycle.require_running()
+        self._lifecycle.require_own_loop("bus.fleet")
+        return list(await self._upstream.fleet())
+
     async def audit(self) -> list[Finding]:
         """Look at Redis and at the settings for what endangers the promises.
 
@@ -283,7 +298,12 @@ class Engine:
     # Revoke
 
     async def revoke(
-        self, token: AccessToken | RefreshToken | str, *, min_replicas: int | None = None
+        self,
+        token: AccessToken | RefreshToken | str,
+        *,
+        min_replicas: int | None = None,
+        confirm: Literal["fleet"] | None = None,
+        timeout: float = 2.0,
     ) -> Receipt:
         """Refuse `token` from now on, here at once and everywhere within milliseconds.
 
@@ -291,28 +311,36 @@ class Engine:
             token: A verified token, or an encoded one. One that has expired is left alone.
             min_replicas: For how many replicas of Redis to wait, half of ``redis_timeout`` at
                 most; the setting by default. The receipt says how many there were.
+            confirm: With ``fleet`` it waits until every instance that lives has answered that it
+                refuses the token; the receipt says which has, how fast, and which has not.
+            timeout: For how many seconds to wait for these answers, 60 at most.
 
         Raises:
             InvalidTokenError: The encoded token is not one of ours.
             NotDurableError: Refused here from now on, but Redis does not hold the record yet.
             NotReplicatedError: Recorded, but by fewer replicas than that.
-            ValueError: `min_replicas` is not a number from 0 to 100.
+            NotConfirmedError: Recorded, but Redis could not say which instances there are.
+            ValueError: `min_replicas` is not a number from 0 to 100, or `timeout` out of range.
             ConfigurationError: `min_replicas` on ``memory://``, which has none.
         """
         revocation = self._revoker.of_token(await self._read(token))
-        return await self._revoker.revoke([revocation], min_replicas)
+        return await self._revoker.revoke([revocation], Assurance(min_replicas, confirm, timeout))
 
     async def revoke_many(
         self,
         tokens: Iterable[AccessToken | RefreshToken | str],
         *,
         min_replicas: int | None = None,
+        confirm: Literal["fleet"] | None = None,
+        timeout: float = 2.0,
     ) -> Receipt:
         """Refuse many tokens, in few requests to Redis.
 
         Args:
             tokens: As for `revoke`. If one of them is not ours, none is revoked.
-            min_replicas: As for `revoke`.
+            min_replicas: As for `revoke`, and so are the last two.
+            confirm: See there.
+            timeout: See there.
 
         Raises:
             Exception: Those of `revoke`.
@@ -321,7 +349,7 @@ class Engine:
             raise TypeError("revoke_many takes several tokens; revoke takes one")
         verified = [await self._read(token) for token in list(tokens)]
         revocations = [self._revoker.of_token(token) for token in verified]
-        return await self._revoker.revoke(revocations, min_replicas)
+        return await self._revoker.revoke(revocations, Assurance(min_replicas, confirm, timeout))
 
     async def _read(self, token: AccessToken | RefreshToken | str) -> AccessToken | RefreshToken:
         if isinstance(token, AccessToken | RefreshToken):
@@ -338,6 +366,8 @@ class Engine:
         issuer: str | None = None,
         dry_run: bool = False,
         min_replicas: int | None = None,
+        confirm: Literal["fleet"] | None = None,
+        timeout: float = 2.0,
     ) -> Receipt:
         """Refuse every token of a session: access and refresh, those not issued yet included.
 
@@ -347,7 +377,9 @@ class Engine:
                 or as a datetime with a time zone.
             issuer: The ``iss`` of the tokens; the application's own by default.
             dry_run: Revoke nothing, and say in the receipt what would be touched.
-            min_replicas: As for `revoke`.
+            min_replicas: As for `revoke`, and so are the last two.
+            confirm: See there.
+            timeout: See there.
 
         Raises:
             ValueError: `session_id` is not a text of 1 to 4096 characters, or another argument
@@ -357,7 +389,9 @@ class Engine:
             ConfigurationError: `min_replicas` on ``memory://``, which has none.
         """
         revocation = self._revoker.of_session(session_id, issued_before, issuer)
-        return await self._revoker.revoke_one(revocation, min_replicas, dry_run=dry_run)
+        return await self._revoker.revoke_one(
+            revocation, Assurance(min_replicas, confirm, timeout), dry_run=dry_run
+        )
 
     async def revoke_subject(
         self,
@@ -367,6 +401,8 @@ class Engine:
         issuer: str | None = None,
         dry_run: bool = False,
         min_replicas: int | None = None,
+        confirm: Literal["fleet"] | None = None,
+        timeout: float = 2.0,
     ) -> Receipt:
         """Sign `subject` out everywhere: refuse every token of sign-ins from before a moment.
 
@@ -377,7 +413,9 @@ class Engine:
             issued_before: The moment; now by default. For the rest see `revoke_session`.
             issuer: The ``iss`` of the tokens; the application's own by default.
             dry_run: Revoke nothing, and say in the receipt what would be touched.
-            min_replicas: As for `revoke`.
+            min_replicas: As for `revoke`, and so are the last two.
+            confirm: See there.
+            timeout: See there.
 
         Raises:
             Exception: Those of `revoke_session`.
@@ -389,6 +427,8 @@ class Engine:
             issuer=issuer,
             dry_run=dry_run,
             min_replicas=min_replicas,
+            confirm=confirm,
+            timeout=timeout,
         )
 
     async def revoke_claim(
@@ -400,6 +440,8 @@ class Engine:
         issuer: str | None = None,
         dry_run: bool = False,
         min_replicas: int | None = None,
+        confirm: Literal["fleet"] | None = None,
+        timeout: float = 2.0,
     ) -> Receipt:
         """Refuse every token with a claim, of sign-ins from before a moment.
 
@@ -412,13 +454,17 @@ class Engine:
             issued_before: The moment; now by default. For the rest see `revoke_session`.
             issuer: The ``iss`` of the tokens; the application's own by default.
             dry_run: Revoke nothing, and say in the receipt what would be touched.
-            min_replicas: As for `revoke`.
+            min_replicas: As for `revoke`, and so are the last two.
+            confirm: See there.
+            timeout: See there.
 
         Raises:
             Exception: Those of `revoke_session`.
         """
         revocation = self._revoker.of_claim(claim, value, issued_before, issuer)
-        return await self._revoker.revoke_one(revocation, min_replicas, dry_run=dry_run)
+        return await self._revoker.revoke_one(
+            revocation, Assurance(min_replicas, confirm, timeout), dry_run=dry_run
+        )
 
     async def revoke_all(
         self,
@@ -426,19 +472,25 @@ class Engine:
         *,
         dry_run: bool = False,
         min_replicas: int | None = None,
+        confirm: Literal["fleet"] | None = None,
+        timeout: float = 2.0,
     ) -> Receipt:
         """Sign everybody out: refuse every token, of every issuer, from before a moment.
 
         Args:
             issued_before: The moment; now by default. For the rest see `revoke_session`.
             dry_run: Revoke nothing, and say in the receipt what would be touched.
-            min_replicas: As for `revoke`.
+            min_replicas: As for `revoke`, and so are the last two.
+            confirm: See there.
+            timeout: See there.
 
         Raises:
             Exception: Those of `revoke_session`.
         """
         revocation = self._revoker.of_everything(issued_before)
-        return await self._revoker.revoke_one(revocation, min_replicas, dry_run=dry_run)
+        return await self._revoker.revoke_one(
+            revocation, Assurance(min_replicas, confirm, timeout), dry_run=dry_run
+        )
 
     # Check
 

@@ -24,7 +24,8 @@
     │       │   └── OtherDataSetError  it has not the data that it had
     │       ├── UnsettledError     Redis may have lost its data a moment ago
     │       └── NotDurableError    revoked here, but Redis does not hold the record yet
-    │           └── NotReplicatedError  Redis holds it, too few of its replicas do
+    │           ├── NotReplicatedError  Redis holds it, too few of its replicas do
+    │           └── NotConfirmedError   Redis holds it, who has applied it is not known
     ├── ConfigurationError         the application is put together wrongly
     └── WireError                  bytes on the channel or under our keys that are not ours
 
@@ -224,6 +225,25 @@ class NotReplicatedError(NotDurableError):
     def public(self) -> str:
         """What a client may be told."""
         return "Revoked: not replicated yet"
+
+
+class NotConfirmedError(NotDurableError):
+    """Revoked and recorded in Redis, which then could not say which instances there are.
+
+    Attributes:
+        receipt: What was achieved.
+    """
+
+    def __init__(self, receipt: Receipt, reason: StoreError) -> None:
+        super().__init__(
+            f"recorded in Redis; which instances have applied it is not known: {reason}"
+        )
+        self.receipt = receipt
+
+    @property
+    def public(self) -> str:
+        """What a client may be told."""
+        return "Revoked: not confirmed yet"
 
 
 class ConfigurationError(RevokeBusError):

@@ -25,7 +25,9 @@ class Keys:
         channel: Where changes are published.
         hold: As long as it lives, nobody takes the copy for proven.
         repair: The lock of whoever writes back what Redis has lost.
-        heartbeat: Shows that this instance lives; a new name for each `Keys`.
+        instance: What this instance is called: another name for each `Keys`.
+        instances: The names of all instances, some of which may have ended.
+        heartbeat: Shows that this instance lives, and how it is.
         records: A pattern that matches every record.
     """
 
@@ -35,7 +37,9 @@ class Keys:
         self.channel = f"{self._tag}:ch"
         self.hold = f"{self._tag}:hold"
         self.repair = f"{self._tag}:repair"
-        self.heartbeat = f"{self._tag}:hb:{secrets.token_hex(8)}"
+        self.instance = secrets.token_hex(8)
+        self.instances = f"{self._tag}:instances"
+        self.heartbeat = self.heartbeat_of(self.instance)
         self.records = f"{self._tag}:r:*"
 
     @property
@@ -55,6 +59,14 @@ class Keys:
         if target.issuer:
             about += f"@{quote(target.issuer, safe='', errors='surrogatepass')}"
         return f"{self._tag}:r:{about}:{target.text}".encode("utf-8", "surrogatepass")
+
+    def heartbeat_of(self, instance: str) -> str:
+        """Return the key of another instance's heartbeat."""
+        return f"{self._tag}:hb:{instance}"
+
+    def answers(self, inquiry: str) -> str:
+        """Return the channel on which the question `inquiry` is answered."""
+        return f"{self._tag}:ack:{inquiry}"
 
     def grace(self, jti: str) -> str:
         """Return the key of what the one who spent a refresh token has left for a moment."""

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
+import socket
 from typing import TYPE_CHECKING
 
+from revokebus.presence import VERSION
+from revokebus.report import Confirmation, InstanceStatus
 from revokebus.revocation import Spending, Spent
 from revokebus.upstream import Health, Recorded
 
@@ -16,6 +20,8 @@ if TYPE_CHECKING:
     from revokebus.report import Finding
     from revokebus.revocation import Revocation, Target
     from revokebus.upstream import Freshness, Terms
+
+_ALONE = "memory"
 
 
 class MemoryUpstream:
@@ -63,6 +69,34 @@ class MemoryUpstream:
     async def instances(self) -> int:
         """Return 1."""
         return 1
+
+    async def fleet(self) -> Sequence[InstanceStatus]:
+        """Return this process."""
+        return [
+            InstanceStatus(
+                instance=_ALONE,
+                host=socket.gethostname(),
+                pid=os.getpid(),
+                version=VERSION,
+                state="fresh",
+                staleness=0.0,
+                position=None,
+                lag=0.0,
+                entries=len(self._denylist),
+                silence=0.0,
+                is_silent=False,
+                is_self=True,
+            )
+        ]
+
+    async def confirm(
+        self,
+        recorded: Recorded,  # noqa: ARG002 - an Upstream's
+        began: float,  # noqa: ARG002
+        timeout: float,  # noqa: ARG002
+    ) -> tuple[Confirmation, ...]:
+        """Return that this process, which is all there is, has applied it."""
+        return (Confirmation(_ALONE, socket.gethostname(), os.getpid(), "applied", 0.0),)
 
     async def audit(self) -> Sequence[Finding]:
         """Return nothing: there is nothing that could be set up wrongly."""

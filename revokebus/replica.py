@@ -14,10 +14,13 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from revokebus.answerer import Answerer
 from revokebus.applier import Applier
 from revokebus.audit import audit
+from revokebus.confirmer import Confirmer
 from revokebus.continuity import Continuity
 from revokebus.errors import ConfigurationError, OtherDataSetError, RefusedError, StoreError
+from revokebus.presence import describe
 from revokebus.repair import Repair
 from revokebus.revocation import Spending, Spent, is_refused
 from revokebus.subscriber import Subscriber
@@ -26,14 +29,14 @@ from revokebus.ticker import Ticker
 from revokebus.troubles import Troubles
 from revokebus.unsaved import Unsaved
 from revokebus.upstream import Health, Recorded
-from revokebus.wire import encode_row_id
+from revokebus.wire import decode_row_id, encode_row_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from revokebus.clock import Clock, ExpiryClock
     from revokebus.denylist import Denylist
-    from revokebus.report import Finding
+    from revokebus.report import Confirmation, Finding, InstanceStatus
     from revokebus.revocation import Revocation, Target
     from revokebus.settings import Settings
     from revokebus.store import Store, Written
@@ -102,10 +105,12 @@ class Replica:
         store, troubles, wake = self._connect(), Troubles(), asyncio.Event()
         continuity = Continuity()
         applier = Applier(self._denylist, self._repair, troubles)
+        answerer = Answerer(store, continuity, troubles, wake)
         subscriber = Subscriber(
             store=store,
             continuity=continuity,
             applier=applier,
+            answerer=answerer,
             clock=self._clock,
             troubles=troubles,
             wake=wake,
@@ -116,6 +121,7 @@ class Replica:
             denylist=self._denylist,
             continuity=continuity,
             applier=applier,
+            answerer=answerer,
             repair=self._repair,
             unsaved=self._unsaved,
             clock=self._clock,
@@ -124,7 +130,7 @@ class Replica:
             wake=wake,
             freshness=self._freshness,
         )
-        return _Run(subscriber, ticker)
+        return _Run(subscriber, ticker, answerer)
 
     async def stop(self) -> None:
         """End both tasks, try once more to write what is unsaved, and close the connections.
@@ -236,6 +242,23 @@ class Replica:
         """Ask Redis how many are subscribed."""
         return await self._running().store.subscribers()
 
+    async def fleet(self) -> Sequence[InstanceStatus]:
+        """Ask Redis how each instance is."""
+        store = self._running().store
+        return describe(await store.presents(), store.instance)
+
+    async def confirm(
+        self, recorded: Recorded, began: float, timeout: float
+    ) -> tuple[Confirmation, ...]:
+        """Ask every instance whether it has what was recorded."""
+        run = self._running()
+        if recorded.position is None:
+            return ()
+        row = decode_row_id(recorded.position.encode())
+        return await Confirmer(run.store, self._clock, run.continuity.epoch, row, began).ask(
+            timeout
+        )
+
     async def audit(self) -> Sequence[Finding]:
         """Look at Redis and at the settings for what endangers the promises."""
         return await audit(self._running().store, self._settings, self._clock)
@@ -248,7 +271,10 @@ class Replica:
     def health(self) -> Health:
         """Return what is known."""
         if self._run is None:
-            return replace(self._last, staleness=None, subscribed=False, unsaved=len(self._unsaved))
+            unsaved = len(self._unsaved)
+            return replace(
+                self._last, staleness=None, subscribed=False, unsaved=unsaved, instance=None
+            )
         position = self._run.continuity.position
         return Health(
             staleness=self.age(),
@@ -257,6 +283,7 @@ class Replica:
             last_error=str(self._run.troubles) or None,
             ignored=dict(self._run.troubles.ignored),
             unsaved=len(self._unsaved),
+            instance=self._run.store.instance,
         )
 
     def _running(self) -> _Run:
@@ -271,9 +298,10 @@ class _Run:
     Args:
         subscriber: Is run until the end.
         ticker: Likewise.
+        answerer: Likewise.
     """
 
-    def __init__(self, subscriber: Subscriber, ticker: Ticker) -> None:
+    def __init__(self, subscriber: Subscriber, ticker: Ticker, answerer: Answerer) -> None:
         self.subscriber = subscriber
         self.ticker = ticker
         self.store = ticker.store
@@ -283,6 +311,7 @@ class _Run:
         self._tasks = [
             asyncio.create_task(subscriber.run(), name="revokebus-subscriber"),
             asyncio.create_task(ticker.run(), name="revokebus-ticker"),
+            asyncio.create_task(answerer.run(), name="revokebus-answerer"),
         ]
 
     async def end(self) -> None:

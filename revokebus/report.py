@@ -11,6 +11,65 @@ State = Literal["starting", "fresh", "stale", "closed"]
 
 
 @dataclass(frozen=True, slots=True)
+class InstanceStatus:
+    """How one instance of the fleet is, as its last heartbeat tells.
+
+    Attributes:
+        instance: What it is called: another name after each start.
+        host: Its machine's name.
+        pid: Its process.
+        version: Of RevokeBus.
+        state: That of its copy, see `BusStatus`. One that has not been heard of for longer than
+            its ``max_staleness`` is ``stale``, because it knows so, if it lives.
+        staleness: Seconds since its copy was last proven complete; None before the first time.
+        position: The last row of the log that its copy includes; pushed ones come before.
+        lag: By how many seconds it is behind the instance that has read furthest, at most.
+        entries: How many revocations its copy holds.
+        silence: Seconds since its last heartbeat, by Redis's clock.
+        is_silent: Whether that is longer than it should be: it has ended without a word, or
+            cannot reach Redis.
+        is_self: Whether it is the one that was asked.
+    """
+
+    instance: str
+    host: str
+    pid: int
+    version: str
+    state: State
+    staleness: float | None
+    position: str | None
+    lag: float
+    entries: int
+    silence: float
+    is_silent: bool
+    is_self: bool
+
+
+Outcome = Literal["applied", "ended", "stale", "silent"]
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """Whether one instance has applied a revocation.
+
+    Attributes:
+        instance: What it is called.
+        host: Its machine's name.
+        pid: Its process.
+        outcome: ``applied``; ``ended``, if it has stopped meanwhile; ``stale``, if it has not been
+            heard of for so long that it trusts its own copy no more, if it lives; ``silent``, if
+            it did not answer: it may go on accepting the token until ``max_staleness`` has passed.
+        seconds: Until its answer was here, from the beginning of the call; None without one.
+    """
+
+    instance: str
+    host: str
+    pid: int
+    outcome: Outcome
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Receipt:
     """What a revocation has achieved.
 
@@ -23,6 +82,8 @@ class Receipt:
             lately that would be ended; there may be others. None otherwise.
         instances: With ``dry_run``: how many processes would be told at once. None otherwise,
             and where Redis could not say.
+        confirmations: With ``confirm="fleet"``: what became of it at each instance that lived,
+            this one included. None otherwise.
     """
 
     revocations: int
@@ -30,6 +91,17 @@ class Receipt:
     replicas: int | None = None
     sessions: int | None = None
     instances: int | None = None
+    confirmations: tuple[Confirmation, ...] | None = None
+
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether it is known that no instance accepts what was revoked."""
+        return self.confirmations is not None and not self.silent
+
+    @property
+    def silent(self) -> tuple[Confirmation, ...]:
+        """The instances that did not answer, and may accept it up to their ``max_staleness``."""
+        return tuple(each for each in self.confirmations or () if each.outcome == "silent")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +139,8 @@ class BusStatus:
         complete: Whether the copy has room for every revocation (``max_entries``). Where it has
             not, Redis is asked about every token that the copy does not refuse.
         left_out: How many revocations the copy had no room for, since it was made.
+        instance: What this process is called in the fleet, since its last start; None on
+            ``memory://``.
     """
 
     state: State
@@ -79,3 +153,4 @@ class BusStatus:
     unsaved: int = 0
     complete: bool = True
     left_out: int = 0
+    instance: str | None = None

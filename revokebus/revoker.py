@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from revokebus.claims import is_identifier
 from revokebus.errors import (
     ConfigurationError,
+    NotConfirmedError,
     NotDurableError,
     NotReplicatedError,
     StoreError,
@@ -33,6 +35,36 @@ if TYPE_CHECKING:
     from revokebus.revocation import Value
 
 _LONGEST_NUMBER = 400
+_LONGEST_WAIT = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Assurance:
+    """What a revocation waits for, beside its record in Redis.
+
+    Attributes:
+        min_replicas: How many replicas must acknowledge it; None for the setting.
+        confirm: ``fleet`` where every instance is to answer that it has applied it.
+        timeout: For how many seconds to wait for these answers.
+    """
+
+    min_replicas: int | None = None
+    confirm: Literal["fleet"] | None = None
+    timeout: float = 2.0
+
+    def check(self) -> None:
+        """Check what has to be checked before anything is done.
+
+        Raises:
+            ValueError: Something is out of range.
+        """
+        if self.confirm not in (None, "fleet"):
+            raise ValueError('confirm must be "fleet", or None')
+        if not 0 < self.timeout <= _LONGEST_WAIT:
+            raise ValueError(f"timeout must be more than 0 and at most {_LONGEST_WAIT:g} seconds")
+
+
+_NO_MORE = Assurance()
 
 
 class Revoker:
@@ -151,12 +183,12 @@ class Revoker:
         )
 
     async def revoke_one(
-        self, revocation: Revocation, min_replicas: int | None, *, dry_run: bool
+        self, revocation: Revocation, assurance: Assurance, *, dry_run: bool
     ) -> Receipt:
         """Refuse what `revocation` refuses, or only say what it would touch."""
         if dry_run:
             return await self._dry_run(revocation)
-        return await self.revoke([revocation], min_replicas)
+        return await self.revoke([revocation], assurance)
 
     async def _dry_run(self, revocation: Revocation) -> Receipt:
         self.require_denylist()
@@ -168,11 +200,12 @@ class Revoker:
         return Receipt(0, None, sessions=self.foresee(revocation), instances=instances)
 
     async def revoke(
-        self, revocations: Sequence[Revocation], min_replicas: int | None = None
+        self, revocations: Sequence[Revocation], assurance: Assurance = _NO_MORE
     ) -> Receipt:
         """Refuse what `revocations` refuse, here at once, and have them recorded."""
         self.require_denylist()
-        needed = self._replicas_needed(min_replicas)
+        assurance.check()
+        needed, began = self._replicas_needed(assurance.min_replicas), self._clock.elapsed()
         now = self._expiry_clock.now()  # a step of the wall clock expires nothing
         live = [revocation for revocation in revocations if revocation.expires_at > now]
         self._denylist.add_all(live)
@@ -186,7 +219,13 @@ class Revoker:
         receipt = Receipt(len(live), recorded.position, recorded.replicas)
         if recorded.replicas is not None and recorded.replicas < needed:
             raise NotReplicatedError(receipt, needed)
-        return receipt
+        if assurance.confirm is None:
+            return receipt
+        try:
+            confirmations = await self._upstream.confirm(recorded, began, assurance.timeout)
+        except StoreError as error:
+            raise NotConfirmedError(receipt, error) from error
+        return replace(receipt, confirmations=confirmations)
 
     def require_denylist(self) -> None:
         """Check that a revocation would have an effect.

@@ -227,17 +227,29 @@ return publish(id)
 
 # A script and not MULTI, which a Redis that is full refuses even for reading. To lengthen the
 # heartbeat is a write, so that a former primary that may no longer accept writes cannot answer;
-# one that is full allows it.
+# one that is full allows it. What the heartbeat says is a help to operators, no condition.
 READ = _script(
     _UNSETTLED
     + """
-local alive = redis.call('EXPIRE', KEYS[3], ARGV[3])
+redis.call('EXPIRE', KEYS[3], ARGV[3])
+redis.pcall('SET', KEYS[3], ARGV[6], 'EX', ARGV[3])
+redis.pcall('SADD', KEYS[6], ARGV[7])
 local left, repairing = unsettled(KEYS[1], KEYS[4], KEYS[5], ARGV[4], ARGV[5])
 local named = redis.call('HMGET', KEYS[1], 'epoch', 'format')
 local rows = redis.call('XRANGE', KEYS[2], ARGV[1], '+', 'COUNT', ARGV[2])
-return {named, rows, alive, left, repairing}
+return {named, rows, left, repairing}
 """
 )
+
+# What heartbeats hold, and for how many milliseconds each is still kept.
+PRESENT = _script("""
+local found = {}
+for i = 1, #KEYS do
+  local beat = redis.pcall('GET', KEYS[i])
+  found[i] = {type(beat) == 'string' and beat or '', redis.call('PTTL', KEYS[i])}
+end
+return found
+""")
 
 # How many seconds ago the log's first row was written, how many rows it has, and how many names
 # this database; the latter two -1 where the user may not ask.

@@ -16,15 +16,18 @@ from revokebus.continuity import Position, Row
 from revokebus.errors import OtherDataSetError, StoreError, UnsettledError, WireError
 from revokebus.keys import Keys
 from revokebus.listing import PAGE_ROWS, Listing, payload_of
+from revokebus.presence import Present, decode_beat
 from revokebus.primary_client import Answer, PrimaryClient
 from revokebus.revocation import Spending, Spent, is_refused
 from revokebus.subscription import Subscription
 from revokebus.wire import (
     FORMAT_VERSION,
     MAX_BYTES,
+    Inquiry,
     Message,
     decode_payload,
     decode_row_id,
+    encode_inquiry,
     encode_message,
     encode_payload,
     encode_row_id,
@@ -106,6 +109,8 @@ class Store:
 
     Attributes:
         acknowledged: What was written here and the log has yet to show.
+        heartbeat_life: For how many seconds a heartbeat is kept.
+        instance: What this instance is called.
         listing: Reads everything that is recorded.
     """
 
@@ -117,8 +122,11 @@ class Store:
         self._primary = self._client.primary
 
         self.acknowledged = Acknowledged()
-        self._heartbeat_life = math.ceil(
-            max(_HEARTBEAT_LEAST, _HEARTBEAT_TICKS * settings.tick_interval)
+        self.instance = self._keys.instance
+        # Whoever is cut off may accept tokens for `max_staleness`; so long it counts as alive.
+        self.heartbeat_life = math.ceil(
+            settings.max_staleness
+            + max(_HEARTBEAT_LEAST, _HEARTBEAT_TICKS * settings.tick_interval)
         )
         self._tick_deadline = min(
             settings.redis_timeout, max(settings.tick_interval, _TICK_DEADLINE)
@@ -136,6 +144,7 @@ class Store:
         """Withdraw the heartbeat and end every connection, whatever state they are in."""
         with contextlib.suppress(StoreError):  # the heartbeat expires by itself
             await self._client.ask(lambda redis: redis.delete(self._keys.heartbeat))
+            await self._forget([self._keys.instance])
         await self._primary.close()
 
     async def write(
@@ -277,28 +286,65 @@ class Store:
         """
         return min(sent, self._primary.confirmed_at)
 
-    async def read(self, after: Position) -> Page:
-        """Return the log from `after`, that row included, and show that this instance lives."""
+    async def read(self, after: Position, beat: bytes) -> Page:
+        """Return the log from `after`, that row included, and show that this instance lives.
+
+        Args:
+            after: The row.
+            beat: What the heartbeat says, see `encode_beat`.
+        """
         names = self._keys
-        keys = [names.meta, names.log, names.heartbeat, names.hold, names.repair]
-        args: list[Argument] = [encode_row_id(after.row.id), PAGE_ROWS, self._heartbeat_life]
-        args += [self._settling, _TURN_MILLISECONDS]
-        (epoch, version), entries, alive, left, repairing = await self._client.ask(
+        keys = [names.meta, names.log, names.heartbeat, names.hold, names.repair, names.instances]
+        args: list[Argument] = [encode_row_id(after.row.id), PAGE_ROWS, self.heartbeat_life]
+        args += [self._settling, _TURN_MILLISECONDS, beat, names.instance]
+        (epoch, version), entries, left, repairing = await self._client.ask(
             lambda redis: scripts.READ.run(redis, keys, args), deadline=self._tick_deadline
         )
         if epoch and version != b"%d" % FORMAT_VERSION:
             raise StoreError(f"the data has format {version!r}, this is format {FORMAT_VERSION}")
-        if not alive:
-            await self._begin_heartbeat()
         rows = [_row(*entry) for entry in entries]
         name, more = epoch.decode() if epoch else "", len(rows) == PAGE_ROWS
         return Page(name, rows, more, _unsettled(left, repairing))
 
-    async def _begin_heartbeat(self) -> None:
-        with contextlib.suppress(StoreError):  # presence is a help to operators, not a proof
-            await self._client.ask(
-                lambda redis: redis.set(self._keys.heartbeat, "1", ex=self._heartbeat_life)
-            )
+    async def presents(self) -> list[Present]:
+        """Return every instance that has a heartbeat, whether it can be read or not."""
+        names = await self._client.ask(
+            lambda redis: cast("Awaitable[Any]", redis.smembers(self._keys.instances))
+        )
+        instances = sorted(name.decode("ascii", "replace") for name in names)
+        keys = [self._keys.heartbeat_of(instance) for instance in instances]
+        if not keys:
+            return []
+        found = await self._client.ask(lambda redis: scripts.PRESENT.run(redis, keys, []))
+        presents, ended = [], []
+        for instance, (text, left) in zip(instances, found, strict=True):
+            if left < 0:
+                ended.append(instance)
+                continue
+            with contextlib.suppress(WireError):
+                beat = decode_beat(text)
+                presents.append(Present(instance, beat, max(0.0, beat.life - left / 1000)))
+        if ended:  # those that live add themselves again with their next tick
+            await self._forget(ended)
+        return presents
+
+    async def _forget(self, instances: Sequence[str]) -> None:
+        await self._client.ask(
+            lambda redis: cast("Awaitable[Any]", redis.srem(self._keys.instances, *instances))
+        )
+
+    async def inquire(self, inquiry: Inquiry) -> None:
+        """Ask every instance whether it has applied a row; see `answers`."""
+        await self._publish(encode_inquiry(inquiry))
+
+    async def answer(self, inquiry: Inquiry) -> None:
+        """Say that this instance has."""
+        channel = self._keys.answers(inquiry.name)
+        await self._client.ask(lambda redis: redis.publish(channel, self.instance))
+
+    def answers(self, inquiry: str) -> contextlib.AbstractAsyncContextManager[Subscription]:
+        """Subscribe to the answers to the question of that name."""
+        return self._subscribed(self._keys.answers(inquiry))
 
     async def refuses(self, targets: Sequence[Target], since: float, epoch: str) -> bool:
         """Return whether anything that is recorded for `targets` refuses a token.
@@ -375,17 +421,20 @@ class Store:
                     async with self._client.deadline():
                         await lock.release()
 
-    @contextlib.asynccontextmanager
-    async def subscribe(self) -> AsyncIterator[Subscription]:
+    def subscribe(self) -> contextlib.AbstractAsyncContextManager[Subscription]:
         """Subscribe to the channel at the primary, on a connection of its own.
 
         It ends with an error when another server becomes the primary.
         """
+        return self._subscribed(self._keys.channel)
+
+    @contextlib.asynccontextmanager
+    async def _subscribed(self, channel: str) -> AsyncIterator[Subscription]:
         async with self._client.deadline():
             server = await self._primary.server()
         async with Subscription(
             server.redis.connection_pool,
-            self._keys.channel,
+            channel,
             deadline=self._settings.redis_timeout,
             in_place=lambda: self._primary.is_current(server),
         ) as subscription:

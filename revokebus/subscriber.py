@@ -10,9 +10,10 @@ from redis.backoff import ExponentialWithJitterBackoff
 
 from revokebus.continuity import Push
 from revokebus.errors import WireError
-from revokebus.wire import decode_message
+from revokebus.wire import decode_inquiry, decode_message
 
 if TYPE_CHECKING:
+    from revokebus.answerer import Answerer
     from revokebus.applier import Applier
     from revokebus.clock import Clock
     from revokebus.continuity import Continuity
@@ -33,6 +34,7 @@ class Subscriber:
         store: Makes subscriptions.
         continuity: Judges messages.
         applier: Applies them.
+        answerer: Is told of questions.
         clock: Tells how long a subscription lasted.
         troubles: Is told what is wrong.
         wake: Set where the log should be read at once.
@@ -43,6 +45,7 @@ class Subscriber:
     store: Store
     continuity: Continuity
     applier: Applier
+    answerer: Answerer
     clock: Clock
     troubles: Troubles
     wake: asyncio.Event
@@ -77,6 +80,9 @@ class Subscriber:
                 self._hear(message)
 
     def _hear(self, data: bytes) -> None:
+        if (inquiry := decode_inquiry(data)) is not None:
+            self.answerer.ask(inquiry)
+            return
         try:
             message = decode_message(data)
         except WireError as error:

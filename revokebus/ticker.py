@@ -10,23 +10,29 @@ import asyncio
 import contextlib
 import logging
 import math
+import os
 import random
+import socket
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from revokebus.audit import audit, refusal
 from revokebus.continuity import Break
 from revokebus.errors import StoreError, UnsettledError
+from revokebus.presence import VERSION, Beat, encode_beat
 from revokebus.store import LONGEST_PAUSE
+from revokebus.wire import encode_row_id
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence
 
+    from revokebus.answerer import Answerer
     from revokebus.applier import Applier
     from revokebus.clock import Clock, ExpiryClock
-    from revokebus.continuity import Continuity, Row
+    from revokebus.continuity import Continuity, Position, Row
     from revokebus.denylist import Denylist
     from revokebus.repair import Repair
+    from revokebus.report import State
     from revokebus.settings import Settings
     from revokebus.store import Page, Store
     from revokebus.troubles import Troubles
@@ -58,6 +64,7 @@ class Ticker:
         denylist: The copy.
         continuity: Judges pages of the log.
         applier: Applies them.
+        answerer: Is told when more was read.
         repair: What Redis lacks.
         unsaved: What is still to be written.
         clock: Tells the age of the copy.
@@ -76,6 +83,7 @@ class Ticker:
     denylist: Denylist
     continuity: Continuity
     applier: Applier
+    answerer: Answerer
     repair: Repair
     unsaved: Unsaved
     clock: Clock
@@ -147,6 +155,7 @@ class Ticker:
     def _tell_those_who_wait(self) -> None:
         self.read.set()
         self.read = asyncio.Event()
+        self.answerer.look()
 
     async def _audit_once(self) -> None:
         if self._audited:
@@ -222,7 +231,9 @@ class Ticker:
 
     async def _read(self) -> Page | None:
         position = self.continuity.position
-        return await self.store.read(position) if position else None
+        return (
+            await self.store.read(position, encode_beat(self._beat(position))) if position else None
+        )
 
     async def _list(self, reason: Break) -> None:
         """Add every record that Redis has; what is here already stays."""
@@ -290,6 +301,23 @@ class Ticker:
             )
         elif self.troubles.over("limit"):
             logger.warning("revokebus: the copy is complete again")
+
+    def _beat(self, position: Position) -> Beat:
+        settings, age = self.settings, self.clock.elapsed() - self.freshness.proven_at
+        state: State = "fresh" if age <= settings.max_staleness else "stale"
+        return Beat(
+            version=VERSION,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            state="starting" if age == math.inf else state,
+            staleness=None if age == math.inf else age,
+            bound=settings.max_staleness,
+            interval=settings.tick_interval,
+            life=self.store.heartbeat_life,
+            epoch=position.epoch,
+            position=encode_row_id(position.row.id),
+            entries=len(self.denylist),
+        )
 
     def _interval(self) -> float:
         # With jitter, so that a fleet that was started at once does not tick at once.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from revokebus.report import Finding
+    from revokebus.report import Confirmation, Finding, InstanceStatus
     from revokebus.revocation import Revocation, Spent, Target
 
 
@@ -37,6 +37,7 @@ class Health:
         last_error: The latest trouble, in words; None once a proof has succeeded after it.
         ignored: How many foreign messages, rows and records were met, by kind.
         unsaved: How many revocations are applied here and not yet durable.
+        instance: What this process is called in the fleet; None where there is none.
     """
 
     staleness: float | None
@@ -45,6 +46,7 @@ class Health:
     last_error: str | None = None
     ignored: Mapping[str, int] = field(default_factory=dict)
     unsaved: int = 0
+    instance: str | None = None
 
 
 @dataclass(eq=False, slots=True)
@@ -120,6 +122,27 @@ class Upstream(Protocol):
 
         Raises:
             StoreError: It is not known.
+        """
+
+    async def fleet(self) -> Sequence[InstanceStatus]:
+        """Return how each instance is that lives, or did lately.
+
+        Raises:
+            StoreError: It is not known.
+        """
+
+    async def confirm(
+        self, recorded: Recorded, began: float, timeout: float
+    ) -> tuple[Confirmation, ...]:
+        """Return what became of a write at each instance.
+
+        Args:
+            recorded: What `write` has returned.
+            began: The moment that answers are timed from, in elapsed seconds.
+            timeout: For how many seconds to wait for them.
+
+        Raises:
+            StoreError: It is not known which instances there are.
         """
 
     async def audit(self) -> Sequence[Finding]:

@@ -8,6 +8,11 @@ channel puts the payload behind its place in the log::
 
     RB <epoch> <previous row's id> <this row's id> <payload>
 
+Whoever wants to know who has applied a row asks on the same channel, after the row's message. Each
+answers with its name, on the channel that the question names::
+
+    RQ <epoch> <row's id> <question>
+
 Anyone who may publish can put anything there, so decoding raises `WireError` and nothing else.
 """
 
@@ -54,6 +59,8 @@ _PLAIN_LIST = re.compile(
 _ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 _ROW_ID = re.compile(rb"(\d{1,20})-(\d{1,20})", re.ASCII)
 _HEAD = re.compile(rb"RB ([0-9a-f]{32}) (\d{1,20})-(\d{1,20}) (\d{1,20})-(\d{1,20}) ", re.ASCII)
+_INQUIRY = re.compile(rb"RQ ([0-9a-f]{32}) (\d{1,20})-(\d{1,20}) ([0-9a-f]{16})", re.ASCII)
+_INSTANCE = re.compile(rb"[0-9a-f]{16}")
 _HEAD_BEGINS = re.compile(rb"RB [0-9a-f]{32} \S+ \S+ ", re.ASCII)
 
 PlainRow = tuple[bytes, bytes, bytes, bytes, bytes]
@@ -74,6 +81,21 @@ class Message:
     previous: RowId
     row: RowId
     payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Inquiry:
+    """The question who has applied a row.
+
+    Attributes:
+        epoch: The data set.
+        row: The row.
+        name: Where the answers are awaited.
+    """
+
+    epoch: str
+    row: RowId
+    name: str
 
 
 def encode_payload(revocations: Iterable[Revocation]) -> bytes:
@@ -172,6 +194,31 @@ def encode_message(message: Message) -> bytes:
     """Return `message` as it stands on the channel; the write script does the same in Redis."""
     previous, row = encode_row_id(message.previous), encode_row_id(message.row)
     return f"RB {message.epoch} {previous} {row} ".encode() + message.payload
+
+
+def encode_inquiry(inquiry: Inquiry) -> bytes:
+    """Return `inquiry` as it stands on the channel."""
+    return f"RQ {inquiry.epoch} {encode_row_id(inquiry.row)} {inquiry.name}".encode()
+
+
+def decode_inquiry(message: bytes) -> Inquiry | None:
+    """Return the question that `message` asks; None where it asks none."""
+    match = _INQUIRY.fullmatch(message)
+    if match is None:
+        return None
+    epoch, milliseconds, number, name = match.groups()
+    return Inquiry(epoch.decode(), (int(milliseconds), int(number)), name.decode())
+
+
+def decode_instance(text: bytes) -> str:
+    """Return the name of an instance.
+
+    Raises:
+        WireError: `text` is none.
+    """
+    if not _INSTANCE.fullmatch(text):
+        raise WireError("instance")
+    return text.decode()
 
 
 def decode_row_id(text: bytes) -> RowId:

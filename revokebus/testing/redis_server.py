@@ -95,7 +95,8 @@ class RedisServer(ChildProcess):
     def _is_ours(self, client: redis.Redis) -> bool:
         try:
             # Another server may have taken the port first, and must not be written to.
-            return bool(client.info("server")["process_id"] == self.pid)
+            # And one that is still reading its data answers this, and nothing else.
+            return bool(client.info("server")["process_id"] == self.pid and client.ping())
         except redis.RedisError:
             return False
 

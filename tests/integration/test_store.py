@@ -12,6 +12,7 @@ from revokebus.clock import SystemClock
 from revokebus.continuity import Row
 from revokebus.errors import OtherDataSetError, StoreError, UnsettledError
 from revokebus.listing import PAGE_ROWS
+from revokebus.presence import Beat, encode_beat
 from revokebus.revocation import SPENT, Revocation, Spending
 from revokebus.store import Store, _batches
 from revokebus.testing import ManualClock, RedisServer
@@ -30,6 +31,21 @@ if TYPE_CHECKING:
 CLOCK = SystemClock()
 TERMS = Terms(since=1.5)
 ANY = ""
+BEAT = encode_beat(
+    Beat(
+        "1.0",
+        "host",
+        1,
+        "fresh",
+        0.5,
+        bound=30,
+        interval=0.5,
+        life=60,
+        epoch="",
+        position=None,
+        entries=0,
+    )
+)
 LONG_AGO = 366 * 86_400
 
 
@@ -121,7 +137,7 @@ async def test_a_log_that_was_emptied_is_noticed(store: Store, client: redis.Red
     before = await store.position()
     await store.write([revocation()], ANY)
     client.delete("{revokebus}:log")
-    page = await store.read(before)
+    page = await store.read(before, BEAT)
     assert page.rows == []
     assert (await store.position()).row != before.row
 
@@ -133,17 +149,17 @@ async def test_a_full_redis_can_still_prove(store: Store, client: redis.Redis) -
     client.config_set("maxmemory", 1)
     with pytest.raises(StoreError, match=r"(?i)memory"):
         await store.write([revocation("b")], ANY)
-    assert (await store.read(position)).rows == [position.row]
+    assert (await store.read(position, BEAT)).rows == [position.row]
     client.config_set("maxmemory", 0)
 
 
 async def test_a_former_primary_cannot_prove(store: Store, client: redis.Redis) -> None:
     """An isolated primary would go on telling instances that nothing has been revoked."""
     position = await store.position()
-    await store.read(position)
+    await store.read(position, BEAT)
     client.config_set("min-replicas-to-write", 1)
     with pytest.raises(StoreError, match=r"(?i)replicas"):
-        await store.read(position)
+        await store.read(position, BEAT)
 
 
 async def test_a_writer_that_may_not_publish_has_written(store: Store, client: redis.Redis) -> None:
@@ -178,7 +194,7 @@ async def test_log_message_and_record_say_the_same(store: Store, client: redis.R
     positions = [await store.write([first], ANY), await store.write([second], ANY)]
     messages = [decode_message(pubsub.get_message(timeout=5)["data"]) for _ in range(2)]
     pubsub.close()
-    page = await store.read(before)
+    page = await store.read(before, BEAT)
     assert [decode_payload(row.payload) for row in page.rows[1:]] == [[first], [second]]
     assert [Row(m.row, m.payload) for m in messages] == page.rows[1:]
     assert [m.row for m in messages] == [decode_row_id(p.position.encode()) for p in positions]
@@ -194,7 +210,7 @@ async def test_a_page_begins_with_the_position(store: Store) -> None:
     await store.write([revocation("one")], ANY)
     position = await store.position()
     await store.write([revocation("two")], ANY)
-    page = await store.read(position)
+    page = await store.read(position, BEAT)
     assert page.rows[0] == position.row
     assert len(page.rows) == 2
     assert not page.more
@@ -207,7 +223,7 @@ async def test_a_long_log_is_read_in_pages(store: Store, client: redis.Redis) ->
         for number in range(PAGE_ROWS + 5):
             pipeline.xadd("{revokebus}:log", {"r": encode_payload([revocation(str(number))])})
         pipeline.execute()
-    page = await store.read(start)
+    page = await store.read(start, BEAT)
     assert (len(page.rows), page.more) == (PAGE_ROWS, True)
 
 
@@ -227,7 +243,7 @@ async def test_the_epoch_changes_with_the_data_set(store: Store, client: redis.R
     first = await store.position()
     assert (await store.position()).epoch == first.epoch
     client.flushall()
-    assert (await store.read(first)).epoch == ""
+    assert (await store.read(first, BEAT)).epoch == ""
     assert (await store.position()).epoch != first.epoch
 
 
@@ -248,7 +264,7 @@ async def test_a_format_that_changes_later_is_refused_too(
     position = await store.position()
     client.hset("{revokebus}:meta", "format", "99")
     with pytest.raises(StoreError, match="format b'99'"):
-        await store.read(position)
+        await store.read(position, BEAT)
 
 
 @pytest.mark.parametrize(
@@ -307,7 +323,7 @@ async def test_many_are_written_in_batches(store: Store) -> None:
     many = [revocation(str(number)) for number in range(1234)]
     start = await store.position()
     await store.write(many, ANY)
-    page = await store.read(start)
+    page = await store.read(start, BEAT)
     assert [len(decode_payload(row.payload)) for row in page.rows] == [0, 500, 500, 234]
     assert len(await everything(store)) == 1234
 
@@ -357,11 +373,35 @@ async def test_a_restarted_server_costs_no_revocation(
 
 async def test_the_heartbeat_says_who_lives(store: Store, client: redis.Redis) -> None:
     """Nobody could tell which instances there are, and a dead one would be counted for ever."""
-    await store.read(await store.position())
+    await store.read(await store.position(), BEAT)
     (key,) = client.keys("{revokebus}:hb:*")
-    assert 0 < client.ttl(key) <= 10
+    assert 0 < client.ttl(key) <= store.heartbeat_life
+    (present,) = await store.presents()
+    assert present.instance == store.instance
     await store.close()
     assert client.keys("{revokebus}:hb:*") == []
+    assert client.smembers("{revokebus}:instances") == set()
+
+
+async def test_the_dead_are_forgotten(store: Store, client: redis.Redis) -> None:
+    """The list of instances would grow with each crash, for ever."""
+    await store.read(await store.position(), BEAT)
+    client.sadd("{revokebus}:instances", "a" * 16, b"\xff")
+    client.set("{revokebus}:hb:" + "b" * 16, b"\xff no beat")
+    client.sadd("{revokebus}:instances", "b" * 16)
+    client.lpush("{revokebus}:hb:" + "c" * 16, "no string")
+    client.sadd("{revokebus}:instances", "c" * 16)
+    assert [each.instance for each in await store.presents()] == [store.instance]
+    assert b"a" * 16 not in client.smembers("{revokebus}:instances")
+
+
+async def test_whoever_was_forgotten_comes_back(store: Store, client: redis.Redis) -> None:
+    """An instance that was paused for a minute would not be waited for again, until a restart."""
+    position = await store.position()
+    await store.read(position, BEAT)
+    client.delete("{revokebus}:instances")
+    await store.read(position, BEAT)
+    assert [each.instance for each in await store.presents()] == [store.instance]
 
 
 async def test_another_data_set_is_not_written_to(store: Store, client: redis.Redis) -> None:
@@ -401,7 +441,7 @@ async def test_every_kind_of_write_is_remembered_until_the_log_shows_it(store: S
     position = await store.position()
     await store.write(many, ANY)
     await store.spend(spent, [], ANY, TERMS)
-    page = await store.read(position)
+    page = await store.read(position, BEAT)
     store.acknowledged.seen(page.rows[1:])
     assert store.acknowledged.missed(float("inf")) == []
     await store.write(many, ANY)
@@ -453,11 +493,11 @@ async def test_a_page_says_that_it_proves_nothing_on_a_new_server(
     """An instance would be proven by a server that was restored, or promoted, a moment ago."""
     client.flushall()
     position = await store.position()
-    assert (await store.read(position)).unsettled is not None
+    assert (await store.read(position, BEAT)).unsettled is not None
     client.delete("{revokebus}:hold")
-    assert (await store.read(position)).unsettled is None
+    assert (await store.read(position, BEAT)).unsettled is None
     client.hset("{revokebus}:meta", "server", "another")
-    unsettled = (await store.read(position)).unsettled
+    unsettled = (await store.read(position, BEAT)).unsettled
     assert unsettled is not None
     assert 0 < (unsettled.seconds or 0) < 1
     assert client.hget("{revokebus}:meta", "server") == client.info("server")["run_id"].encode()
@@ -470,7 +510,7 @@ async def test_a_clock_that_was_set_back_keeps_nobody_waiting(
     """Instances could not start for as long as the clock was ahead."""
     position = await store.position()
     client.set(f"{{revokebus}}:{name}", "1", px=3_600_000)
-    assert (await store.read(position)).unsettled is not None
+    assert (await store.read(position, BEAT)).unsettled is not None
     assert client.pttl(f"{{revokebus}}:{name}") <= 10_000
 
 
@@ -480,7 +520,7 @@ async def test_a_full_redis_that_is_new_can_be_held(store: Store, client: redis.
     client.delete("{revokebus}:hold")
     client.hset("{revokebus}:meta", "server", "another")
     client.config_set("maxmemory", 1)
-    assert (await store.read(position)).unsettled is not None
+    assert (await store.read(position, BEAT)).unsettled is not None
     assert client.pttl("{revokebus}:hold") > 0  # as its script has written before
 
 

@@ -180,3 +180,34 @@ def test_a_proof_is_never_given_while_a_row_is_missing(history: list[str]) -> No
     copy = Copy(server)
     for action in history:
         (getattr(copy, action, None) or getattr(server, action))()
+
+
+@given(
+    st.lists(st.sampled_from(["write", "write_lost", "late", "read", "tick", "flush"]), max_size=60)
+)
+@settings(max_examples=300)
+def test_what_is_said_to_be_covered_is(history: list[str]) -> None:
+    """An instance would confirm a revocation that it has missed."""
+    server = Server()
+    copy = Copy(server)
+    for action in history:
+        (getattr(copy, action, None) or getattr(server, action))()
+        for number, row in enumerate(server.log, start=1):
+            if copy.continuity.covers(server.name, row.id):
+                assert {row.payload for row in server.log[:number]} <= copy.applied
+
+
+def test_what_was_heard_in_order_is_covered_at_once(at_one: Continuity) -> None:
+    """Each confirmation would wait for a tick."""
+    at_one.hear(message(2, 1))
+    at_one.hear(message(3, 2))
+    assert at_one.covers(EPOCH, (3, 0))
+    assert not at_one.covers(EPOCH, (4, 0))
+    assert not at_one.covers("f" * 32, (3, 0))
+    at_one.hear(message(5, 4))
+    assert not at_one.covers(EPOCH, (5, 0))
+    assert at_one.covers(EPOCH, (1, 0))
+    at_one.read(EPOCH, [row(1), row(2), row(3), row(4), row(5)])
+    assert at_one.covers(EPOCH, (5, 0))
+    at_one.hear(message(6, 5))
+    assert at_one.covers(EPOCH, (6, 0))

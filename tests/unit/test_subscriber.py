@@ -4,6 +4,7 @@ import asyncio
 from typing import TYPE_CHECKING, NoReturn, cast
 
 from revokebus import subscriber as subscriber_module
+from revokebus.answerer import Answerer
 from revokebus.applier import Applier
 from revokebus.clock import ExpiryClock
 from revokebus.continuity import Continuity
@@ -41,13 +42,15 @@ async def test_the_subscriber_outlives_a_long_outage(
     monkeypatch.setattr(subscriber_module, "_LONGEST_BACKOFF", 0)
     store, troubles = Unreachable(), Troubles()
     denylist = Denylist(ExpiryClock(clock))
+    continuity, wake = Continuity(), asyncio.Event()
     subscriber = Subscriber(
         store=cast("Store", store),
-        continuity=Continuity(),
+        continuity=continuity,
         applier=Applier(denylist, Repair(denylist), troubles),
+        answerer=Answerer(cast("Store", store), continuity, troubles, wake),
         clock=clock,
         troubles=troubles,
-        wake=asyncio.Event(),
+        wake=wake,
     )
     task = asyncio.create_task(subscriber.run())
     async with asyncio.timeout(30):

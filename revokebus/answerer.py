@@ -1,0 +1,69 @@
+"""Answers who asks whether this instance has applied a row of the log."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from revokebus.errors import StoreError
+
+if TYPE_CHECKING:
+    from revokebus.continuity import Continuity
+    from revokebus.store import Store
+    from revokebus.troubles import Troubles
+    from revokebus.wire import Inquiry
+
+_MOST_WAITING = 1000
+
+
+class Answerer:
+    """Keeps questions until they can be answered; a failure is the asker's to notice.
+
+    Args:
+        store: Publishes answers.
+        continuity: Knows what was applied.
+        troubles: Counts questions that there is no room for.
+        wake: Set where the log should be read at once, because a question waits for it.
+    """
+
+    def __init__(
+        self, store: Store, continuity: Continuity, troubles: Troubles, wake: asyncio.Event
+    ) -> None:
+        self._store = store
+        self._continuity = continuity
+        self._troubles = troubles
+        self._wake = wake
+        self._waiting: dict[str, Inquiry] = {}
+        self._due = asyncio.Event()
+
+    def ask(self, inquiry: Inquiry) -> None:
+        """Answer `inquiry` as soon as it can be."""
+        if len(self._waiting) >= _MOST_WAITING:
+            self._troubles.ignore("message", "crowded")
+            return
+        self._waiting[inquiry.name] = inquiry
+        self.look()
+        if not self._due.is_set():
+            self._wake.set()
+
+    def look(self) -> None:
+        """Note that more was applied."""
+        if any(self._can_answer(inquiry) for inquiry in self._waiting.values()):
+            self._due.set()
+
+    def _can_answer(self, inquiry: Inquiry) -> bool:
+        return self._continuity.covers(inquiry.epoch, inquiry.row)
+
+    async def run(self) -> None:
+        """Answer until it is cancelled."""
+        while True:
+            await self._due.wait()
+            self._due.clear()
+            for inquiry in [each for each in self._waiting.values() if self._can_answer(each)]:
+                del self._waiting[inquiry.name]
+                try:
+                    await self._store.answer(inquiry)
+                except StoreError as error:
+                    self._troubles.note("answers", error)
+                else:
+                    self._troubles.over("answers")

@@ -1,0 +1,148 @@
+"""What an instance tells of itself with each tick, for whoever looks after the fleet."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from pydantic import TypeAdapter, ValidationError
+
+from revokebus.errors import WireError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+from revokebus.report import InstanceStatus, State
+from revokebus.wire import decode_row_id
+
+VERSION = version("revokebus")
+"""Of this library."""
+
+_SILENT_TICKS = 4
+_SILENT_LEAST = 2.0
+_MAX_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """What stands in a heartbeat.
+
+    Attributes:
+        version: Of RevokeBus.
+        host: The machine's name.
+        pid: The process.
+        state: That of its copy.
+        staleness: Seconds since its copy was proven complete; None before the first time.
+        bound: What ``max_staleness`` is there, in seconds.
+        interval: What ``tick_interval`` is there.
+        life: For how many seconds the heartbeat is kept.
+        epoch: The data set that it reads; empty before it reads one.
+        position: The last row of the log that its copy includes; None likewise.
+        entries: How many revocations its copy holds.
+    """
+
+    version: str
+    host: str
+    pid: int
+    state: State
+    staleness: float | None
+    bound: float
+    interval: float
+    life: float
+    epoch: str
+    position: str | None
+    entries: int
+
+
+_BEAT = TypeAdapter(Beat)
+
+
+def encode_beat(beat: Beat) -> bytes:
+    """Return `beat` in JSON."""
+    return json.dumps(asdict(beat)).encode()
+
+
+def decode_beat(text: bytes) -> Beat:
+    """Return the beat that `text` is.
+
+    Raises:
+        WireError: It is none; another version of RevokeBus may have written it.
+    """
+    if len(text) > _MAX_BYTES:
+        raise WireError("too_large")
+    try:
+        beat = _BEAT.validate_json(text, strict=True)
+        if beat.position is not None:
+            decode_row_id(beat.position.encode())
+    except (ValidationError, UnicodeError):
+        raise WireError("beat") from None
+    return beat
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """An instance, as Redis knows it.
+
+    Attributes:
+        instance: What it is called.
+        beat: Its last heartbeat.
+        silence: Seconds since then, by Redis's clock.
+    """
+
+    instance: str
+    beat: Beat
+    silence: float
+
+    def has(self, epoch: str, row: tuple[int, int]) -> bool:
+        """Return whether its copy includes `row`."""
+        position = self.beat.position
+        return (
+            position is not None
+            and epoch == self.beat.epoch
+            and decode_row_id(position.encode()) >= row
+        )
+
+    @property
+    def may_accept(self) -> bool:
+        """Whether it may take its copy for fresh, if it lives."""
+        return self.silence <= self.beat.bound
+
+
+def describe(presents: Iterable[Present], own: str) -> list[InstanceStatus]:
+    """Return how each of a fleet is.
+
+    Args:
+        presents: The instances.
+        own: The one that asks.
+    """
+    fleet = sorted(presents, key=lambda each: (each.beat.host, each.beat.pid, each.instance))
+    newest = max((_milliseconds(each.beat) for each in fleet), default=0)
+    return [_describe(each, newest, is_self=each.instance == own) for each in fleet]
+
+
+def _describe(present: Present, newest: int, *, is_self: bool) -> InstanceStatus:
+    beat, silence = present.beat, present.silence
+    staleness = None if beat.staleness is None else beat.staleness + silence
+    is_stale = silence > beat.bound or (staleness or 0.0) > beat.bound
+    # What it lacks cannot be older than its last proof.
+    lag = min((newest - _milliseconds(beat)) / 1000, staleness or 0.0)
+    return InstanceStatus(
+        instance=present.instance,
+        host=beat.host,
+        pid=beat.pid,
+        version=beat.version,
+        state="stale" if is_stale else beat.state,
+        staleness=staleness,
+        position=beat.position,
+        lag=lag,
+        entries=beat.entries,
+        silence=silence,
+        is_silent=silence > max(_SILENT_LEAST, _SILENT_TICKS * beat.interval),
+        is_self=is_self,
+    )
+
+
+def _milliseconds(beat: Beat) -> int:
+    return decode_row_id(beat.position.encode())[0] if beat.position else 0

@@ -34,7 +34,7 @@ $(READY): pyproject.toml requirements.lock
 	@touch $@
 
 demo: $(READY)
-	@$(BIN)/python -m examples.demo $(ARGS)
+	@$(BIN)/python -m revokebus.demo $(ARGS)
 
 test: $(READY)
 	$(BIN)/python -m pytest $(ARGS)

@@ -42,6 +42,7 @@ class _Facts:
         fenced: Whether a primary that loses its replicas stops accepting writes.
         skew: By how many seconds Redis's clock is ahead of ours.
         missing: The rights that the user lacks, as ACL rules.
+        lifetimes: For how many seconds tokens may live at the instances that there are.
     """
 
     info: Info | None
@@ -49,6 +50,7 @@ class _Facts:
     fenced: bool | None
     skew: float | None
     missing: Sequence[str] | None
+    lifetimes: Sequence[float] | None
 
 
 async def audit(store: Store, settings: Settings, clock: Clock) -> list[Finding]:
@@ -66,6 +68,7 @@ async def audit(store: Store, settings: Settings, clock: Clock) -> list[Finding]
         _clock(facts.skew, settings),
         _rights(facts.missing),
         _retention(settings),
+        _lifetimes(facts.lifetimes, settings),
     ]
 
 
@@ -86,6 +89,7 @@ async def _gather(store: Store, settings: Settings, clock: Clock) -> _Facts:
         fenced=None if None in fencing else "0" not in fencing,
         skew=await _skew(store, clock),
         missing=await _missing_rights(store, settings),
+        lifetimes=await _lifetimes_elsewhere(store),
     )
 
 
@@ -121,6 +125,13 @@ async def _skew(store: Store, clock: Clock) -> float | None:
     ahead = time[0] + time[1] / 1_000_000 - (before + after) / 2
     certain = max(0.0, abs(ahead) - (after - before) / 2)
     return certain if ahead > 0 else -certain
+
+
+async def _lifetimes_elsewhere(store: Store) -> Sequence[float] | None:
+    try:
+        return [present.beat.longest_life for present in await store.presents()]
+    except RefusedError:
+        return None
 
 
 async def _missing_rights(store: Store, settings: Settings) -> list[str] | None:
@@ -302,6 +313,23 @@ def _retention(settings: Settings) -> Finding:
         f"live for {settings.longest_life:g} s"
     )
     return Finding("retention", "warning", message, "unset it, or raise it to that")
+
+
+def _lifetimes(lifetimes: Sequence[float] | None, settings: Settings) -> Finding:
+    if lifetimes is None:
+        return _unknown("lifetimes", "+smembers and +eval", "for how long others accept tokens")
+    longest = max(lifetimes, default=0.0)
+    if longest <= settings.longest_life:
+        return Finding("lifetimes", "ok", "no instance accepts tokens that live longer than ours")
+    message = (
+        f"another instance accepts tokens for {longest:g} s, this one reckons with "
+        f"{settings.longest_life:g} s: what it revokes could expire before the token"
+    )
+    remedy = (
+        "give every process of this namespace the same access_ttl, refresh_ttl, max_token_life "
+        "and leeway (REVOKEBUS_...)"
+    )
+    return Finding("lifetimes", "warning", message, remedy)
 
 
 def _unknown(check: str, needed: str, what: str) -> Finding:

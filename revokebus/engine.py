@@ -101,7 +101,7 @@ class Engine:
     ) -> Upstream:
         settings, denylist = self.settings, self._denylist
         if not settings.uses_redis or not settings.denylist_enabled:
-            return MemoryUpstream(denylist, clock, freshness)
+            return MemoryUpstream(denylist, clock, freshness, settings.longest_life)
 
         def connect() -> Store:
             return Store(settings, clock)

@@ -31,10 +31,14 @@ class MemoryUpstream:
         denylist: The copy to write to.
         clock: Tells how long a note is kept.
         freshness: Is told that the copy is the original.
+        longest_life: For how many seconds a token may live.
     """
 
-    def __init__(self, denylist: Denylist, clock: Clock, freshness: Freshness) -> None:
+    def __init__(
+        self, denylist: Denylist, clock: Clock, freshness: Freshness, longest_life: float
+    ) -> None:
         freshness.proven_at = math.inf
+        self._longest_life = longest_life
         self._denylist = denylist
         self._clock = clock
         self._notes: dict[str, tuple[float, bytes]] = {}
@@ -83,6 +87,7 @@ class MemoryUpstream:
                 position=None,
                 lag=0.0,
                 entries=len(self._denylist),
+                longest_life=self._longest_life,
                 silence=0.0,
                 is_silent=False,
                 is_self=True,

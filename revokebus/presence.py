@@ -38,6 +38,7 @@ class Beat:
         bound: What ``max_staleness`` is there, in seconds.
         interval: What ``tick_interval`` is there.
         life: For how many seconds the heartbeat is kept.
+        longest_life: For how many seconds a token may live there.
         epoch: The data set that it reads; empty before it reads one.
         position: The last row of the log that its copy includes; None likewise.
         entries: How many revocations its copy holds.
@@ -51,6 +52,7 @@ class Beat:
     bound: float
     interval: float
     life: float
+    longest_life: float
     epoch: str
     position: str | None
     entries: int
@@ -138,6 +140,7 @@ def _describe(present: Present, newest: int, *, is_self: bool) -> InstanceStatus
         position=beat.position,
         lag=lag,
         entries=beat.entries,
+        longest_life=beat.longest_life,
         silence=silence,
         is_silent=silence > max(_SILENT_LEAST, _SILENT_TICKS * beat.interval),
         is_self=is_self,

@@ -25,6 +25,7 @@ class InstanceStatus:
         position: The last row of the log that its copy includes; pushed ones come before.
         lag: By how many seconds it is behind the instance that has read furthest, at most.
         entries: How many revocations its copy holds.
+        longest_life: For how many seconds a token that is issued now may be accepted there.
         silence: Seconds since its last heartbeat, by Redis's clock.
         is_silent: Whether that is longer than it should be: it has ended without a word, or
             cannot reach Redis.
@@ -40,6 +41,7 @@ class InstanceStatus:
     position: str | None
     lag: float
     entries: int
+    longest_life: float
     silence: float
     is_silent: bool
     is_self: bool
@@ -110,7 +112,7 @@ class Finding:
 
     Attributes:
         check: What was looked at, in one word: ``eviction``, ``persistence``, ``replicas``,
-            ``fencing``, ``clock``, ``rights`` or ``retention``.
+            ``fencing``, ``clock``, ``rights``, ``retention`` or ``lifetimes``.
         level: ``ok``; ``warning``; or ``refused``, with which the bus does not start.
         message: What was found.
         remedy: What to do about it; empty where nothing is to be done.

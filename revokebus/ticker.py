@@ -314,6 +314,7 @@ class Ticker:
             bound=settings.max_staleness,
             interval=settings.tick_interval,
             life=self.store.heartbeat_life,
+            longest_life=settings.longest_life,
             epoch=position.epoch,
             position=encode_row_id(position.row.id),
             entries=len(self.denylist),

@@ -125,7 +125,7 @@ def decode_payload(payload: bytes) -> list[Revocation]:
         raise WireError("not_json") from None
     if not isinstance(rows, list):
         raise WireError("type")
-    return [_decode_row(row) for row in rows]
+    return [revocation_of(row) for row in rows]
 
 
 def plain_rows(
@@ -147,7 +147,12 @@ def plain_rows(
     return rows, others
 
 
-def _decode_row(row: object) -> Revocation:
+def revocation_of(row: object) -> Revocation:
+    """Return the revocation that a row of a payload is, once its JSON was read.
+
+    Raises:
+        WireError: It is none.
+    """
     if not isinstance(row, list) or len(row) != 5:  # noqa: PLR2004 - see the module's docstring
         raise WireError("type")
     issuer, claim, value, expires_at, issued_before = row

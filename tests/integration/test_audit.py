@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from tests.support import Eventually, MakeSettings
 
 CHECKS = {"eviction", "persistence", "replicas", "fencing", "clock", "rights", "retention"}
+CHECKS |= {"lifetimes"}
 PROTOCOL = Path(__file__).parents[2] / "docs" / "protocol.md"
 
 
@@ -342,3 +343,15 @@ async def test_the_log_names_finding_and_remedy(
         async with Engine(make_settings(redis_server.url)):
             pass
     assert re.search(r"audit: Redis keeps nothing on disk.*appendonly yes", caplog.text)
+
+
+async def test_longer_lives_elsewhere_are_warned_of(
+    redis_server: RedisServer, make_settings: MakeSettings
+) -> None:
+    """What this process revokes would expire before the tokens that another one accepts."""
+    url = redis_server.url
+    async with Engine(make_settings(url, refresh_ttl=90 * 86_400)) as other:
+        assert (await audited(make_settings(url)))["lifetimes"].level == "warning"
+        found = {each.check: each for each in await other.audit()}
+        assert found["lifetimes"].level == "ok"  # it is the one that lives longest
+    assert (await audited(make_settings(url)))["lifetimes"].level == "ok"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from revokebus.testing import RedisServer
 
-COMMAND = [sys.executable, "-m", "examples.demo"]
+COMMAND = [sys.executable, "-m", "revokebus.demo"]
 _SECONDS = 60
 
 

@@ -41,6 +41,7 @@ BEAT = encode_beat(
         bound=30,
         interval=0.5,
         life=60,
+        longest_life=60,
         epoch="",
         position=None,
         entries=0,

@@ -224,7 +224,7 @@ class SlowUpstream(MemoryUpstream):
     """Takes its time to start, until it is told."""
 
     def __init__(self, denylist: Denylist, clock: ManualClock) -> None:
-        super().__init__(denylist, clock, Freshness())
+        super().__init__(denylist, clock, Freshness(), 60.0)
         self.go_on, self.stopped = asyncio.Event(), False
 
     async def start(self) -> None:

@@ -21,6 +21,7 @@ beats = st.builds(
     bound=seconds,
     interval=seconds,
     life=seconds,
+    longest_life=seconds,
     epoch=names,
     position=st.none() | st.builds("{}-{}".format, st.integers(0, 2**63), st.integers(0, 9)),
     entries=st.integers(0, 10**9),
@@ -29,7 +30,14 @@ beats = st.builds(
 
 def beat(**changes: Any) -> Beat:
     usual = {"version": "1", "host": "h", "pid": 1, "state": "fresh", "staleness": 0.5}
-    usual |= {"bound": 30.0, "interval": 0.5, "life": 40.0, "epoch": "e", "position": "5000-0"}
+    usual |= {
+        "bound": 30.0,
+        "interval": 0.5,
+        "life": 40.0,
+        "longest_life": 9.0,
+        "epoch": "e",
+        "position": "5000-0",
+    }
     return Beat(**{**usual, "entries": 3, **changes})
 
 

@@ -1,19 +1,17 @@
 """Watch one revocation reach every instance.
 
-``make demo`` starts an embedded Valkey and three instances of `examples.redis_app`, signs in at
-one, revokes at another, and measures at each when it began to refuse. ``make demo ARGS=--serve``
-leaves the instances up. With ``REVOKEBUS_REDIS_URL`` set, that Redis is used instead.
+It starts an embedded Valkey and three instances of `revokebus.demo.app`, signs in at one, revokes
+at another, and measures at each when it began to refuse. With ``REVOKEBUS_REDIS_URL`` set, that
+Redis is used instead.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import os
 import secrets
 import signal
-import sys
 import threading
 import time
 from contextlib import ExitStack
@@ -25,13 +23,14 @@ import redis
 from rich.console import Console
 from rich.table import Table
 
+from revokebus.demo.app_user import PASSWORD, USER
 from revokebus.testing import AppServer, RedisServer, serving
 
 if TYPE_CHECKING:
     from types import FrameType
 
 INSTANCES = 3
-CREDENTIALS = {"username": "alice", "password": "wonderland"}
+CREDENTIALS = {"username": USER, "password": PASSWORD}
 UNAUTHORIZED = 401
 WARM_UP = 50
 MEASURED_SECONDS = 10.0
@@ -50,13 +49,12 @@ class Refusal:
     first_refused: float
 
 
-def main() -> int:
-    """Run the demonstration and return the exit status."""
-    parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
-    parser.add_argument(
-        "--serve", action="store_true", help="leave the servers up until Ctrl-C (ARGS=--serve)"
-    )
-    serve: bool = parser.parse_args().serve
+def demonstrate_all(*, serve: bool) -> int:
+    """Show how a revocation reaches three instances; return the exit status.
+
+    Args:
+        serve: Whether to leave the servers up until Ctrl-C.
+    """
     console = Console()
     stopping = threading.Event()
 
@@ -92,7 +90,7 @@ def demonstrate(console: Console, servers: ExitStack) -> list[AppServer]:
         # Apart from whatever else the Redis holds.
         "REVOKEBUS_NAMESPACE": f"revokebus-demo-{secrets.token_hex(4)}",
     }
-    instances = [AppServer("examples.redis_app:app", environment) for _ in range(INSTANCES)]
+    instances = [AppServer("revokebus.demo.app:app", environment) for _ in range(INSTANCES)]
     with console.status(f"Starting {INSTANCES} instances ..."):
         servers.enter_context(serving(*instances))
     for number, instance in enumerate(instances, start=1):
@@ -110,7 +108,7 @@ def demonstrate(console: Console, servers: ExitStack) -> list[AppServer]:
         refusals = asyncio.run(measure([instance.url for instance in instances], header))
     console.print(table(refusals))
     with console.status("Starting a fourth instance ..."):
-        late = servers.enter_context(AppServer("examples.redis_app:app", environment))
+        late = servers.enter_context(AppServer("revokebus.demo.app:app", environment))
     status = httpx2.get(f"{late.url}/protected", headers=header).status_code
     console.print(f"Instance 4, started after the revocation, answers {status}.")
     if status != UNAUTHORIZED:
@@ -206,7 +204,3 @@ def print_what_to_try(console: Console, instances: list[AppServer]) -> None:
         f'curl -i {first}/protected -H "Authorization: Bearer $TOKEN"',
     ]
     print("\n".join(lines), flush=True)  # as they are, without wrapping
-
-
-if __name__ == "__main__":
-    sys.exit(main())

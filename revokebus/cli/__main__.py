@@ -1,0 +1,5 @@
+"""``python -m revokebus.cli``."""
+
+from revokebus.cli import main
+
+main()

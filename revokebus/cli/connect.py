@@ -1,0 +1,120 @@
+"""How the command reaches Redis, and what it says when it cannot."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import typer
+from pydantic import ValidationError, model_validator
+from redis.exceptions import RedisError
+
+from revokebus.clock import SystemClock
+from revokebus.engine import Engine
+from revokebus.errors import RevokeBusError, StoreError
+from revokebus.settings import Settings
+from revokebus.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Coroutine
+    from pathlib import Path
+
+Answer = TypeVar("Answer")
+
+REFUSED, USAGE, UNAVAILABLE = 1, 2, 3
+"""Exit statuses: the answer is no; the command is wrong; Redis does not do it."""
+
+_KEYS = ("secret_key", "private_key", "public_key", "jwks_url")
+
+
+class OperatorSettings(Settings):
+    """The settings of a process that issues and verifies nothing, and so needs no key."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _make_up_a_key(cls, given: dict[str, Any]) -> dict[str, Any]:
+        if any(given.get(name) for name in _KEYS):
+            return given
+        return {**given, "secret_key": secrets.token_urlsafe(64)}
+
+
+def read_settings(env_file: Path | None, *, needs_keys: bool) -> Settings:
+    """Return the settings from the environment, and from a file of variables.
+
+    Args:
+        env_file: The file; variables of the environment come before it.
+        needs_keys: Whether tokens are to be verified.
+
+    Raises:
+        typer.Exit: They are wrong, which has been said.
+    """
+    kind = Settings if needs_keys else OperatorSettings
+    try:
+        settings = kind(_env_file=env_file) if env_file else kind()
+    except ValidationError as error:
+        for each in error.errors(include_input=False, include_url=False):
+            where = "_".join(str(part) for part in each["loc"]).upper()
+            say(f"{f'REVOKEBUS_{where}: ' if where else ''}{each['msg']}")
+        raise typer.Exit(USAGE) from None
+    if not settings.uses_redis:
+        say("REVOKEBUS_REDIS_URL is memory://, which other processes cannot be reached through")
+        raise typer.Exit(USAGE)
+    return settings
+
+
+def say(message: str) -> None:
+    """Say what went wrong, on standard error."""
+    typer.echo(f"revokebus: {message}", err=True)
+
+
+def perform(work: Coroutine[Any, Any, Answer]) -> Answer:
+    """Do `work` and return its answer.
+
+    Raises:
+        typer.Exit: It failed, which has been said.
+    """
+    try:
+        return asyncio.run(work)
+    except (StoreError, RedisError) as error:
+        say(
+            f"{error}. Is REVOKEBUS_REDIS_URL right, and may its user do this? See revokebus doctor"
+        )
+        raise typer.Exit(UNAVAILABLE) from None
+    except RevokeBusError as error:
+        say(str(error))
+        raise typer.Exit(UNAVAILABLE) from None
+    except (ValueError, TypeError) as error:
+        say(str(error))
+        raise typer.Exit(USAGE) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+@contextlib.asynccontextmanager
+async def opened_store(settings: Settings) -> AsyncIterator[Store]:
+    """Open Redis, without a copy and without being an instance."""
+    store = Store(settings, SystemClock())
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+@contextlib.asynccontextmanager
+async def opened_engine(settings: Settings) -> AsyncIterator[Engine]:
+    """Start a bus that may revoke.
+
+    Raises:
+        StoreError: It has no proven copy.
+        ValueError: Others accept tokens that live longer than it reckons with.
+    """
+    async with Engine(settings) as engine:
+        status = engine.status()
+        if status.state != "fresh":
+            raise StoreError(status.last_error or "Redis does not answer")
+        for finding in await engine.audit():
+            if finding.check == "lifetimes" and finding.level != "ok":
+                raise ValueError(f"{finding.message}; {finding.remedy}")
+        yield engine

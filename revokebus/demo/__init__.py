@@ -1,0 +1,1 @@
+"""A demonstration: three instances, one revocation, and when each of them refused it."""

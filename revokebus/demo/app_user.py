@@ -1,0 +1,3 @@
+"""Who may sign in at the demonstration."""
+
+USER, PASSWORD = "alice", "wonderland"

@@ -11,6 +11,7 @@ from revokebus.settings import Settings
 from revokebus.web.clients import ClientAuthentication
 from revokebus.web.endpoints import introspection_endpoint, revocation_endpoint
 from revokebus.web.guards import client_of, require_access, require_refresh
+from revokebus.web.health import health_endpoints
 
 __all__ = [
     "AccessToken",
@@ -25,6 +26,7 @@ __all__ = [
     "Settings",
     "TokenPair",
     "client_of",
+    "health_endpoints",
     "introspection_endpoint",
     "require_access",
     "require_refresh",

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
 
 from revokebus.claims import AccessToken, AnyToken, RefreshToken, began
 from revokebus.denylist import Probe
 from revokebus.errors import (
+    ExpiredTokenError,
     InvalidTokenError,
+    KeysUnavailableError,
+    NotReadyError,
+    PredicateError,
+    RevokeBusError,
     RevokedTokenError,
     StaleError,
     StoreError,
     WrongTypeError,
 )
+from revokebus.events import event
 from revokebus.jwks import UnknownKeyError
 from revokebus.predicates import Predicates
 from revokebus.revocation import ALWAYS, SPENT, Revocation, targets_of
@@ -29,6 +36,19 @@ if TYPE_CHECKING:
     from revokebus.verified import Verified
 
 logger = logging.getLogger("revokebus")
+
+_OUTCOMES: Final[Mapping[type[RevokeBusError], str]] = MappingProxyType(
+    {
+        ExpiredTokenError: "expired",
+        RevokedTokenError: "revoked",
+        WrongTypeError: "wrong_type",
+        StaleError: "stale",
+        NotReadyError: "not_ready",
+        PredicateError: "predicate_failed",
+        KeysUnavailableError: "keys_unavailable",
+    }
+)
+"""How a check that ends with an error is counted; ``invalid`` otherwise."""
 
 _SAY_AGAIN_SECONDS = 10.0
 _MOST_TARGETS = 1000
@@ -49,6 +69,7 @@ class Checker:
         self._clock = core.clock
         self._lifecycle = core.lifecycle
         self._verifier = core.verifier
+        self._counts = core.counts
         self._denylist = core.denylist
         self._upstream = core.upstream
         self.predicates = Predicates()
@@ -96,6 +117,20 @@ class Checker:
     ) -> AnyToken:
         """Return the token that `encoded` is, if it may be used; see `Engine.authenticate`."""
         check_on_stale(on_stale)
+        outcome = "error"
+        try:
+            token = await self._authenticate(encoded, token_type, on_stale)
+            outcome = "accepted"
+        except RevokeBusError as error:
+            outcome = _OUTCOMES.get(type(error), "invalid")
+            raise
+        finally:
+            self._counts.checks[outcome] += 1
+        return token
+
+    async def _authenticate(
+        self, encoded: str, token_type: type[AnyToken], on_stale: OnStale | None
+    ) -> AnyToken:
         token = await self.verify(encoded)
         if not isinstance(token, token_type):
             raise WrongTypeError(token_type.type)
@@ -213,4 +248,5 @@ class Checker:
                 "revokebus accepts tokens by revocations that are %.0f s old (on_stale=accept): %s",
                 age,
                 self._upstream.health().last_error,
+                extra=event("stale_accepted"),
             )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from revokebus.clock import Clock, ExpiryClock
+    from revokebus.counts import Counts
     from revokebus.cut_offs import CutOffs
     from revokebus.denylist import Denylist
     from revokebus.lifecycle import Lifecycle
@@ -28,6 +29,7 @@ class Core:
         verifier: Says whether a token is genuine.
         denylist: The copy.
         freshness: When the copy was proven complete.
+        counts: What was counted.
         upstream: Keeps the copy fresh, and revocations durable.
     """
 
@@ -39,4 +41,5 @@ class Core:
     verifier: Verifier
     denylist: Denylist
     freshness: Freshness
+    counts: Counts
     upstream: Upstream

@@ -13,9 +13,11 @@ from revokebus.checker import Checker
 from revokebus.claims import AccessToken, AnyToken, RefreshToken
 from revokebus.clock import ExpiryClock, SystemClock
 from revokebus.core import Core
+from revokebus.counts import Counts
 from revokebus.cut_offs import CutOffs
 from revokebus.denylist import Denylist
 from revokebus.errors import ConfigurationError
+from revokebus.events import event
 from revokebus.issuer import Issuer
 from revokebus.lifecycle import Lifecycle
 from revokebus.memory import MemoryUpstream
@@ -57,6 +59,7 @@ class Engine:
 
     Attributes:
         settings: What was set.
+        counts: What was counted since then.
         recall: The quick way to the token of a request, if it was verified before.
 
     Raises:
@@ -74,8 +77,9 @@ class Engine:
         self._denylist = Denylist(expiry_clock, limit, on_cut_off=cut_offs.note)
         self._guards = OpenGuards(settings, clock, self._denylist, self._age)
         freshness = Freshness()
+        self.counts = Counts()
         self._upstream = self._make_upstream(clock, expiry_clock, freshness)
-        self._verifier = Verifier(settings, clock)
+        self._verifier = Verifier(settings, clock, self.counts)
         core = Core(
             settings=settings,
             clock=clock,
@@ -85,6 +89,7 @@ class Engine:
             verifier=self._verifier,
             denylist=self._denylist,
             freshness=freshness,
+            counts=self.counts,
             upstream=self._upstream,
         )
         self._checker = Checker(core)
@@ -106,7 +111,7 @@ class Engine:
         def connect() -> Store:
             return Store(settings, clock)
 
-        return Replica(settings, denylist, clock, expiry_clock, freshness, connect)
+        return Replica(settings, denylist, clock, expiry_clock, freshness, self.counts, connect)
 
     # Life
 
@@ -125,7 +130,11 @@ class Engine:
             raise ConfigurationError("this RevokeBus is running already; one start, one close")
         self._warn_of_what_is_not_shared()
         for name in unknown_variables(os.environ):
-            logger.warning("revokebus: the variable %s is set and is no setting", name)
+            logger.warning(
+                "revokebus: the variable %s is set and is no setting",
+                name,
+                extra=event("unknown_variable"),
+            )
         before, lifecycle.phase = lifecycle.phase, "starting"
         lifecycle.loop = asyncio.get_running_loop()
         try:
@@ -147,7 +156,10 @@ class Engine:
             async with asyncio.timeout(self.settings.startup_timeout):
                 await asyncio.gather(*(keyring.refresh() for keyring in keyrings))
         except TimeoutError:
-            logger.warning("revokebus starts before the keys of every issuer could be fetched")
+            logger.warning(
+                "revokebus starts before the keys of every issuer could be fetched",
+                extra=event("started_without_keys"),
+            )
         except BaseException:
             await self._stop()
             raise
@@ -158,11 +170,15 @@ class Engine:
 
     def _warn_of_what_is_not_shared(self) -> None:
         if not self.settings.denylist_enabled:
-            logger.warning("revokebus: denylist_enabled is off, so no token can be revoked")
+            logger.warning(
+                "revokebus: denylist_enabled is off, so no token can be revoked",
+                extra=event("denylist_off"),
+            )
         elif not self.settings.uses_redis:
             logger.warning(
                 "revokebus: memory:// keeps revocations in this process alone; with several "
-                "workers or instances the others would go on accepting the token: use a Redis"
+                "workers or instances the others would go on accepting the token: use a Redis",
+                extra=event("memory_not_shared"),
             )
 
     async def close(self) -> None:

@@ -8,6 +8,7 @@ import math
 from typing import TYPE_CHECKING
 
 from revokebus.errors import InvalidTokenError, KeysUnavailableError
+from revokebus.events import event
 from revokebus.fetching import Fetcher
 from revokebus.keyring import FixedKeyring, published_keys
 from revokebus.tasks import end
@@ -123,6 +124,7 @@ class RemoteKeyring:
                 self._url.partition("?")[0],
                 "those fetched before are used" if self._keys else "and none are known",
                 str(error) or type(error).__name__,
+                extra=event("keys_not_fetched"),
             )
             return
         if document != self._document:

@@ -20,6 +20,7 @@ from revokebus.errors import (
     StaleError,
     UnavailableError,
 )
+from revokebus.events import event
 from revokebus.revocation import ALWAYS, SPENT, targets_of
 
 if TYPE_CHECKING:
@@ -215,6 +216,7 @@ class Guard:
                 "revokebus: the body of a guard has left the task that entered it, so it cannot be "
                 "ended (%s); use bus.guarded for what is iterated over in several tasks",
                 why,
+                extra=event("guard_not_ended"),
             )
         else:
             self._timeout.reschedule(asyncio.get_running_loop().time())

@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from revokebus.errors import PredicateError, RevokedTokenError
+from revokebus.events import event
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -45,13 +46,17 @@ class Predicates:
                 if inspect.isawaitable(denied):
                     denied = await denied
             except Exception as error:
-                logger.exception("revokebus: a deny_if predicate raised; the request is refused")
+                logger.exception(
+                    "revokebus: a deny_if predicate raised; the request is refused",
+                    extra=event("predicate_raised"),
+                )
                 raise PredicateError("The application's own check failed") from error
             if not isinstance(denied, bool):
                 logger.error(
                     "revokebus: a deny_if predicate returned %s instead of a bool; the request "
                     "is refused",
                     type(denied).__name__,
+                    extra=event("predicate_wrong"),
                 )
                 raise PredicateError("The application's own check failed")
             if denied:

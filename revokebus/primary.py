@@ -22,6 +22,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from revokebus.connection import client
 from revokebus.discovery import make_discovery
+from revokebus.events import event
 from revokebus.redis_url import parse_redis_url
 from revokebus.tasks import end
 
@@ -198,7 +199,11 @@ class Primary:
             if self._server is None:
                 raise
             if self._unanswered != str(error):
-                logger.warning("revokebus: %s; it goes on with the server known before", error)
+                logger.warning(
+                    "revokebus: %s; it goes on with the server known before",
+                    error,
+                    extra=event("primary_unconfirmed"),
+                )
             self._unanswered = str(error)
         else:
             self._unanswered = ""
@@ -212,7 +217,10 @@ class Primary:
         if self._closed or (self._server is not None and self._server.address == address):
             return
         if self._server is not None:
-            logger.warning("revokebus: another server of redis_url is the primary now")
+            logger.warning(
+                "revokebus: another server of redis_url is the primary now",
+                extra=event("primary_changed"),
+            )
             self._retired[self._server] = asyncio.create_task(
                 self._retire(self._server), name="revokebus-retired-server"
             )

@@ -29,7 +29,7 @@ class Recall:
     """
 
     __slots__ = (
-        *("_denylist", "_elapsed", "_freshness", "_is_clear", "_max_staleness", "_name"),
+        *("_counts", "_denylist", "_elapsed", "_freshness", "_is_clear", "_max_staleness", "_name"),
         *("_verified", "_wall"),
     )
 
@@ -40,6 +40,7 @@ class Recall:
         self._verified = core.verifier.verified.by_digest
         self._denylist = core.denylist
         self._freshness = core.freshness
+        self._counts = core.counts
         self._max_staleness = settings.max_staleness
         self._is_clear = is_clear
         self._wall, self._elapsed = core.clock.wall, core.clock.elapsed
@@ -64,9 +65,12 @@ class Recall:
         known = self._verified.get(blake2b(found).digest())  # as in `digest_of`
         if known is None or not known.valid_from <= self._wall() < known.valid_until:
             return None
-        if known.clear_at != self._denylist.revision and not self._is_clear(known):
-            return None
-        if self._elapsed() - self._freshness.proven_at > self._max_staleness:
+        if (known.clear_at != self._denylist.revision and not self._is_clear(known)) or (
+            self._elapsed() - self._freshness.proven_at > self._max_staleness
+        ):
             return None
         token = known.token
-        return token if type(token) is token_type else None
+        if type(token) is not token_type:
+            return None
+        self._counts.recalled += 1
+        return token

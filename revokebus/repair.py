@@ -12,6 +12,9 @@ import logging
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from revokebus.counts import Counts
+from revokebus.events import event
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -30,9 +33,11 @@ class Repair:
 
     Args:
         denylist: The copy that Redis is compared with.
+        counts: Is told what was written back.
     """
 
-    def __init__(self, denylist: Denylist) -> None:
+    def __init__(self, denylist: Denylist, counts: Counts | None = None) -> None:
+        self._counts = counts or Counts()
         self._denylist = denylist
         self._lacking: dict[Target, Revocation] = {}
         self._listed: Denylist | None = None
@@ -96,8 +101,10 @@ class Repair:
                 missing = await store.missing(some)
                 if missing:
                     await store.write(missing, epoch)
+                    self._counts.repaired += len(missing)
                     logger.warning(
                         "revokebus has written back %d revocations that Redis had lost",
                         len(missing),
+                        extra=event("repaired"),
                     )
                 self.has(some)

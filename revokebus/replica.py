@@ -20,6 +20,7 @@ from revokebus.audit import audit
 from revokebus.confirmer import Confirmer
 from revokebus.continuity import Continuity
 from revokebus.errors import ConfigurationError, OtherDataSetError, RefusedError, StoreError
+from revokebus.events import event
 from revokebus.presence import describe
 from revokebus.repair import Repair
 from revokebus.revocation import Spending, Spent, is_refused
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from revokebus.clock import Clock, ExpiryClock
+    from revokebus.counts import Counts
     from revokebus.denylist import Denylist
     from revokebus.report import Confirmation, Finding, InstanceStatus
     from revokebus.revocation import Revocation, Target
@@ -56,6 +58,7 @@ class Replica:
         clock: Tells the age of the copy.
         expiry_clock: The one that the copy goes by.
         freshness: Is told of each proof.
+        counts: Is told what has happened.
         connect: Makes the `Store`, at each start, for the event loop that then runs.
     """
 
@@ -66,6 +69,7 @@ class Replica:
         clock: Clock,
         expiry_clock: ExpiryClock,
         freshness: Freshness,
+        counts: Counts,
         connect: Callable[[], Store],
     ) -> None:
         self._settings = settings
@@ -73,9 +77,10 @@ class Replica:
         self._clock = clock
         self._expiry_clock = expiry_clock
         self._freshness = freshness
+        self._counts = counts
         self._connect = connect
         self._unsaved = Unsaved()
-        self._repair = Repair(denylist)
+        self._repair = Repair(denylist, counts)
         self._run: _Run | None = None
         self._writing: set[asyncio.Future[None]] = set()
         self._last = Health(staleness=None)
@@ -95,6 +100,7 @@ class Replica:
                 "one; startup_timeout of %g s has passed: %s",
                 self._settings.startup_timeout,
                 self.health().last_error or "Redis has not answered yet",
+                extra=event("started_without_copy"),
             )
         except BaseException:
             await self.stop()
@@ -111,6 +117,7 @@ class Replica:
             continuity=continuity,
             applier=applier,
             answerer=answerer,
+            counts=self._counts,
             clock=self._clock,
             troubles=troubles,
             wake=wake,
@@ -129,6 +136,7 @@ class Replica:
             troubles=troubles,
             wake=wake,
             freshness=self._freshness,
+            counts=self._counts,
         )
         return _Run(subscriber, ticker, answerer)
 
@@ -162,7 +170,11 @@ class Replica:
 
     def _say_what_is_owed(self) -> None:
         if owed := len(self._unsaved) + len(self._repair):
-            logger.error("revokebus ends with %d revocations that Redis does not hold", owed)
+            logger.error(
+                "revokebus ends with %d revocations that Redis does not hold",
+                owed,
+                extra=event("ended_owing"),
+            )
 
     async def write(self, revocations: Sequence[Revocation], min_replicas: int) -> Recorded:
         """Make `revocations` durable and push them."""
@@ -174,6 +186,7 @@ class Replica:
             written = await self._write(run, revocations, min_replicas)
         except BaseException as error:
             # Also when the request that waits here is cancelled: it was promised.
+            self._counts.write_failures += 1
             self._keep(revocations)
             run.wake.set()
             if isinstance(error, RefusedError):

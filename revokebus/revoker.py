@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -15,6 +16,7 @@ from revokebus.errors import (
     NotReplicatedError,
     StoreError,
 )
+from revokebus.events import event
 from revokebus.report import Receipt
 from revokebus.revocation import (
     ALWAYS,
@@ -24,6 +26,7 @@ from revokebus.revocation import (
     plain,
 )
 from revokebus.settings import MOST_REPLICAS
+from revokebus.tracing import span
 from revokebus.upstream import Recorded
 from revokebus.wire import MAX_EXPIRES_AT
 
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
     from revokebus.claims import AccessToken, RefreshToken
     from revokebus.core import Core
     from revokebus.revocation import Value
+
+logger = logging.getLogger("revokebus")
 
 _LONGEST_NUMBER = 400
 _LONGEST_WAIT = 60.0
@@ -205,6 +210,21 @@ class Revoker:
         """Refuse what `revocations` refuse, here at once, and have them recorded."""
         self.require_denylist()
         assurance.check()
+        with span("revokebus.revoke") as current:
+            receipt = await self._revoke(revocations, assurance)
+            current.set_attribute("revokebus.revocations", receipt.revocations)
+            if receipt.position is not None:
+                current.set_attribute("revokebus.position", receipt.position)
+            if receipt.confirmations is not None:
+                current.set_attribute("revokebus.confirmed", receipt.is_confirmed)
+        logger.info(
+            "revokebus has revoked %d tokens or groups of tokens",
+            receipt.revocations,
+            extra=event("revoked", revocations=receipt.revocations),
+        )
+        return receipt
+
+    async def _revoke(self, revocations: Sequence[Revocation], assurance: Assurance) -> Receipt:
         needed, began = self._replicas_needed(assurance.min_replicas), self._clock.elapsed()
         now = self._expiry_clock.now()  # a step of the wall clock expires nothing
         live = [revocation for revocation in revocations if revocation.expires_at > now]

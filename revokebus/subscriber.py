@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from revokebus.applier import Applier
     from revokebus.clock import Clock
     from revokebus.continuity import Continuity
+    from revokebus.counts import Counts
     from revokebus.store import Store
     from revokebus.troubles import Troubles
 
@@ -35,6 +36,7 @@ class Subscriber:
         continuity: Judges messages.
         applier: Applies them.
         answerer: Is told of questions.
+        counts: Is told of subscriptions, gaps, and how old messages are.
         clock: Tells how long a subscription lasted.
         troubles: Is told what is wrong.
         wake: Set where the log should be read at once.
@@ -46,6 +48,7 @@ class Subscriber:
     continuity: Continuity
     applier: Applier
     answerer: Answerer
+    counts: Counts
     clock: Clock
     troubles: Troubles
     wake: asyncio.Event
@@ -73,6 +76,7 @@ class Subscriber:
     async def _listen(self) -> None:
         async with self.store.subscribe() as messages:
             self.subscribed = True
+            self.counts.subscriptions += 1
             self.troubles.over("subscriber")
             self.tried.set()
             self.wake.set()  # what was published while nobody listened
@@ -91,5 +95,8 @@ class Subscriber:
         push = self.continuity.hear(message)
         if push is not Push.TICK:
             self.applier.hear(message)
+            if written_at := message.row[0] / 1000:  # 0 where Redis would not record it
+                self.counts.propagation.observe(max(0.0, self.clock.wall() - written_at))
         if push is not Push.APPLY:
+            self.counts.gaps += 1
             self.wake.set()

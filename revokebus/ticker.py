@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from revokebus.audit import audit, refusal
 from revokebus.continuity import Break
 from revokebus.errors import StoreError, UnsettledError
+from revokebus.events import event
 from revokebus.presence import VERSION, Beat, encode_beat
 from revokebus.store import LONGEST_PAUSE
 from revokebus.wire import encode_row_id
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from revokebus.applier import Applier
     from revokebus.clock import Clock, ExpiryClock
     from revokebus.continuity import Continuity, Position, Row
+    from revokebus.counts import Counts
     from revokebus.denylist import Denylist
     from revokebus.repair import Repair
     from revokebus.report import State
@@ -72,6 +74,7 @@ class Ticker:
         troubles: Is told what is wrong.
         wake: Set by others where the log should be read at once.
         freshness: Is told of each proof.
+        counts: Is told of ticks and listings.
         decided: Set once the copy was proven, or Redis refused.
         read: Set when the log was read to its end, whether that proves the copy or not, and then
             replaced.
@@ -91,6 +94,7 @@ class Ticker:
     troubles: Troubles
     wake: asyncio.Event
     freshness: Freshness
+    counts: Counts
     decided: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     read: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     refusal: str = field(default="", init=False)
@@ -112,13 +116,16 @@ class Ticker:
                 await self._audit_once()
                 await self._prove()
             except UnsettledError as error:
+                self.counts.ticks["unsettled"] += 1
                 self.troubles.note("ticker", error)
                 rest = min(rest, error.seconds or rest)
                 self._tell_those_who_wait()
                 await self._write_back()
             except Exception as error:  # noqa: BLE001 - a silent end would be a silent gap
+                self.counts.ticks["failed"] += 1
                 self.troubles.note("ticker", error)
             else:
+                self.counts.ticks["proven"] += 1
                 self.troubles.over("ticker")
                 self._tell_those_who_wait()
                 await self._write_back()
@@ -168,7 +175,12 @@ class Ticker:
         self._may_evict = any(f.check == "eviction" and f.level != "ok" for f in findings)
         for finding in findings:
             if finding.level == "warning":
-                logger.warning("revokebus audit: %s; %s", finding.message, finding.remedy)
+                logger.warning(
+                    "revokebus audit: %s; %s",
+                    finding.message,
+                    finding.remedy,
+                    extra=event("audit_finding"),
+                )
         self._audited = True
 
     async def _tick(self) -> float:
@@ -198,7 +210,11 @@ class Ticker:
             await self._apply(rows)
             if page is not None and not page.more:
                 if missed := self.store.acknowledged.missed(sent):
-                    logger.warning("revokebus: Redis lost %d acknowledged writes", len(missed))
+                    logger.warning(
+                        "revokebus: Redis lost %d acknowledged writes",
+                        len(missed),
+                        extra=event("writes_lost"),
+                    )
                     self.repair.lost(missed)
                 if page.unsettled:
                     raise page.unsettled
@@ -238,7 +254,10 @@ class Ticker:
     async def _list(self, reason: Break) -> None:
         """Add every record that Redis has; what is here already stays."""
         if reason is not Break.NOT_LISTED:
-            logger.warning("revokebus lists all revocations again: %s", reason.value)
+            self.counts.resyncs[reason.name.lower()] += 1
+            logger.warning(
+                "revokebus lists all revocations again: %s", reason.value, extra=event("resync")
+            )
         began, left_out = self.clock.elapsed(), self.denylist.left_out
         # The position first: what comes after it is read from the log.
         position = await self.store.position()
@@ -260,7 +279,8 @@ class Ticker:
         elif reason in _LOSSES and not self.denylist.complete:
             logger.error(
                 "revokebus: Redis has lost data, and this copy had no room for all of it; what "
-                "no other instance holds is lost: raise max_entries (REVOKEBUS_MAX_ENTRIES)"
+                "no other instance holds is lost: raise max_entries (REVOKEBUS_MAX_ENTRIES)",
+                extra=event("loss_not_covered"),
             )
 
     async def _apply_records(self, reason: Break) -> None:
@@ -290,7 +310,7 @@ class Ticker:
         if age > self.settings.max_staleness:
             self.troubles.note("copy", f"stale, no proof within {self.settings.max_staleness:g} s")
         elif self.troubles.over("copy"):
-            logger.warning("revokebus: the copy is fresh again")
+            logger.warning("revokebus: the copy is fresh again", extra=event("fresh"))
 
     def _say_if_incomplete(self) -> None:
         if not self.denylist.complete:
@@ -300,7 +320,7 @@ class Ticker:
                 "so Redis is asked about every token that the copy does not refuse; raise it",
             )
         elif self.troubles.over("limit"):
-            logger.warning("revokebus: the copy is complete again")
+            logger.warning("revokebus: the copy is complete again", extra=event("complete"))
 
     def _beat(self, position: Position) -> Beat:
         settings, age = self.settings, self.clock.elapsed() - self.freshness.proven_at

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections import Counter
 
+from revokebus.events import event
+
 logger = logging.getLogger("revokebus")
 
 
@@ -22,7 +24,7 @@ class Troubles:
         """Remember what `part` suffers from; a repetition is not logged again."""
         text = f"{part}: {trouble}".rstrip(".")
         if self._lasting.get(part) != text:
-            logger.warning("revokebus %s", text)
+            logger.warning("revokebus %s", text, extra=event("trouble", part=part))
         self._lasting[part] = text
 
     def over(self, part: str) -> bool:
@@ -41,4 +43,8 @@ class Troubles:
         name = f"{source}_{kind}"
         self.ignored[name] += 1
         if self.ignored[name] == 1:
-            logger.warning("revokebus ignores what is not its own: %s (the next are counted)", name)
+            logger.warning(
+                "revokebus ignores what is not its own: %s (the next are counted)",
+                name,
+                extra=event("ignored", kind=name),
+            )

@@ -6,6 +6,8 @@ import itertools
 import logging
 from typing import TYPE_CHECKING
 
+from revokebus.events import event
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -53,5 +55,9 @@ class Unsaved:
         for key, revocation in some.items():
             if self._revocations.get(key) == revocation:  # not lengthened meanwhile
                 del self._revocations[key]
-        logger.info("revokebus has written %d revocations that were unsaved", len(some))
+        logger.info(
+            "revokebus has written %d revocations that were unsaved",
+            len(some),
+            extra=event("unsaved_written"),
+        )
         return written

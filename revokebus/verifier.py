@@ -14,7 +14,9 @@ from cachetools import LRUCache
 from revokebus import strict_json
 from revokebus.algorithms import Algorithm
 from revokebus.claims import MAX_TOKEN_LENGTH
+from revokebus.counts import Counts
 from revokebus.errors import ExpiredTokenError, InvalidTokenError
+from revokebus.events import event
 from revokebus.jwks import RemoteKeyring, UnknownKeyError
 from revokebus.trust import trusted_issuers
 from revokebus.verified import Verified, VerifiedCache
@@ -60,12 +62,14 @@ class Verifier:
     Args:
         settings: Keys, algorithms, issuers, audiences, leeway and the size of the cache.
         clock: Tells the wall time.
+        counts: Is told of tokens that had been verified before.
 
     Attributes:
         verified: The tokens that have passed.
     """
 
-    def __init__(self, settings: Settings, clock: Clock) -> None:
+    def __init__(self, settings: Settings, clock: Clock, counts: Counts | None = None) -> None:
+        self._counts = counts or Counts()
         self._leeway = settings.leeway
         self._longest = settings.token_life
         self._clock = clock
@@ -119,6 +123,7 @@ class Verifier:
         digest = self.verified.digest_of(encoded.encode("ascii"))
         if (known := self.verified.by_digest.get(digest)) is not None:
             self.verified.touch(known)
+            self._counts.cache_hits += 1
             return known.token
         times_cleared = self.verified.times_cleared
         token = self._decode(encoded)
@@ -132,7 +137,9 @@ class Verifier:
             raise
         except Exception as error:  # noqa: BLE001 - whatever a client's bytes make a decoder raise
             # The cause is dropped: its message can quote the token.
-            logger.debug("revokebus refuses a token: %s", _reason(error))
+            logger.debug(
+                "revokebus refuses a token: %s", _reason(error), extra=event("token_refused")
+            )
             raise InvalidTokenError from None
 
     def _read(self, encoded: str) -> AccessToken | RefreshToken:

@@ -16,6 +16,8 @@ from fastapi.routing import APIRoute
 # FastAPI reads the annotations of a dependency when the route is made.
 from starlette.requests import ClientDisconnect, Request
 
+from revokebus.events import event
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
@@ -141,6 +143,7 @@ class ClientAuthentication:
                 "revokebus: the check of an OAuth client raised %s; it is refused",
                 type(error).__name__,
                 exc_info=not self._failed,
+                extra=event("client_check_failed"),
             )
             self._failed = True
             return False

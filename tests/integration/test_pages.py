@@ -28,6 +28,7 @@ PAGES = [
     "browser-cookies",
     "guards",
     "keys",
+    "monitoring",
     "oauth-endpoints",
     "outside-issuers",
     "refresh-tokens",
@@ -98,6 +99,15 @@ def test_browser_cookies(serve: Any, http: httpx2.Client) -> None:
         assert http.put(url, headers=csrf).status_code == 200
         assert http.post(f"{server.url}/logout", headers=csrf).status_code == 200
         assert http.put(url, headers=csrf).status_code == 401
+
+
+def test_monitoring(serve: Any, http: httpx2.Client) -> None:
+    """A page's reader would look at metrics that are not there."""
+    with serve("monitoring") as server:
+        text = http.get(f"{server.url}/metrics/").text
+        assert 'revokebus_state{state="fresh"} 1.0' in text
+        assert http.get(f"{server.url}/readyz").json()["status"] == "ready"
+        assert http.get(f"{server.url}/livez").status_code == 200
 
 
 def test_websockets_and_streams(serve: Any, http: httpx2.Client) -> None:

@@ -8,6 +8,7 @@ from revokebus.answerer import Answerer
 from revokebus.applier import Applier
 from revokebus.clock import ExpiryClock
 from revokebus.continuity import Continuity
+from revokebus.counts import Counts
 from revokebus.denylist import Denylist
 from revokebus.repair import Repair
 from revokebus.subscriber import Subscriber
@@ -48,6 +49,7 @@ async def test_the_subscriber_outlives_a_long_outage(
         continuity=continuity,
         applier=Applier(denylist, Repair(denylist), troubles),
         answerer=Answerer(cast("Store", store), continuity, troubles, wake),
+        counts=Counts(),
         clock=clock,
         troubles=troubles,
         wake=wake,

@@ -1,0 +1,42 @@
+"""Spans, where the application has OpenTelemetry; nothing where it has not."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def _find() -> Any:
+    try:
+        from opentelemetry import trace  # noqa: PLC0415 - it comes with the extra ``metrics``
+    except ModuleNotFoundError:
+        return None
+    return trace
+
+
+_TRACE = _find()
+
+
+class Span(Protocol):
+    """What may be said of what goes on."""
+
+    def set_attribute(self, key: str, value: str | float | bool) -> None:  # noqa: FBT001 - OpenTelemetry's
+        """Say something of it; never a token, a key or a password."""
+
+
+class _NoSpan:
+    def set_attribute(self, key: str, value: str | float | bool) -> None:  # noqa: FBT001 - likewise
+        pass
+
+
+@contextlib.contextmanager
+def span(name: str) -> Iterator[Span]:
+    """Mark what is done in the body; an error that leaves it is noted."""
+    if _TRACE is None:
+        yield _NoSpan()
+        return
+    with _TRACE.get_tracer("revokebus").start_as_current_span(name) as current:
+        yield current

@@ -1,0 +1,66 @@
+"""Whether this process lives, and whether it should be sent requests: for an orchestrator."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fastapi import APIRouter, Response
+
+# FastAPI reads the annotations of a route when it is made.
+from starlette.requests import Request  # noqa: TC002
+
+from revokebus.errors import UnavailableError
+from revokebus.web.guards import bus_of
+
+if TYPE_CHECKING:
+    from revokebus.engine import Engine
+
+_NO_STORE = {"Cache-Control": "no-store"}
+
+
+def health_endpoints(*, live: str = "/livez", ready: str = "/readyz") -> APIRouter:
+    """Return a router that says whether the process lives, and whether it is ready.
+
+    **Live** is 200 as long as the event loop answers. It does not depend on Redis: to restart
+    every instance would not bring Redis back, and would cost each its copy.
+
+    **Ready** is 200 while tokens can be decided upon: the copy is fresh, or it is stale and
+    ``on_stale`` is ``accept``. With ``ask_redis`` and a copy that is stale or not loaded yet, Redis
+    is asked whether it answers. It is 503 otherwise, and once the bus is closing. The body says in
+    JSON which ``state`` the copy has; nothing of it is secret.
+
+    Args:
+        live: Where the first one is.
+        ready: Where the second one is.
+    """
+    router = APIRouter()
+
+    @router.get(live, include_in_schema=False)
+    async def livez(response: Response) -> dict[str, str]:
+        response.headers.update(_NO_STORE)
+        return {"status": "live"}
+
+    @router.get(ready, include_in_schema=False)
+    async def readyz(request: Request, response: Response) -> dict[str, Any]:
+        bus = bus_of(request)
+        status = bus.status()
+        is_ready = status.state == "fresh"
+        if status.state in ("starting", "stale"):
+            policy = bus.settings.on_stale
+            if policy == "accept":
+                is_ready = status.state == "stale"
+            elif policy == "ask_redis":
+                is_ready = await _answers(bus)
+        response.headers.update(_NO_STORE)
+        response.status_code = 200 if is_ready else 503
+        return {"status": "ready" if is_ready else "not ready", "state": status.state}
+
+    return router
+
+
+async def _answers(bus: Engine) -> bool:
+    try:
+        await bus.fleet()
+    except UnavailableError:
+        return False
+    return True

@@ -8,6 +8,7 @@ from revokebus.issuer import TokenPair
 from revokebus.outside_issuer import OutsideIssuer
 from revokebus.report import BusStatus, Receipt
 from revokebus.settings import Settings
+from revokebus.web.admin import admin_page
 from revokebus.web.clients import ClientAuthentication
 from revokebus.web.endpoints import introspection_endpoint, revocation_endpoint
 from revokebus.web.guards import client_of, require_access, require_refresh
@@ -25,6 +26,7 @@ __all__ = [
     "RevokeBusError",
     "Settings",
     "TokenPair",
+    "admin_page",
     "client_of",
     "health_endpoints",
     "introspection_endpoint",

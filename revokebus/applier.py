@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from revokebus.continuity import Row
     from revokebus.denylist import Denylist
+    from revokebus.feed import Feed
     from revokebus.repair import Repair
     from revokebus.revocation import Revocation
     from revokebus.troubles import Troubles
@@ -34,12 +35,16 @@ class Applier:
         denylist: The copy.
         repair: Is told what Redis has.
         troubles: Counts what is not ours.
+        feed: Is told what was applied as it happened.
     """
 
-    def __init__(self, denylist: Denylist, repair: Repair, troubles: Troubles) -> None:
+    def __init__(
+        self, denylist: Denylist, repair: Repair, troubles: Troubles, feed: Feed | None = None
+    ) -> None:
         self._denylist = denylist
         self._repair = repair
         self._troubles = troubles
+        self._feed = feed
         self._heard: dict[RowId, bytes] = {}  # the digests of payloads, which may be long
 
     def hear(self, message: Message) -> None:
@@ -48,6 +53,8 @@ class Applier:
         not_held = denylist.passed_over, denylist.left_out
         for payload in self._apply_plain([message.payload]):
             self._take("message", self._decode("message", payload), listed=False)
+        if self._feed is not None:
+            self._feed.tell(message.row, message.payload)
         if not_held != (denylist.passed_over, denylist.left_out):
             return  # by the clock at the time of the tick it may have to be
         if len(self._heard) >= _MOST_HEARD:
@@ -57,10 +64,12 @@ class Applier:
     async def apply_rows(self, rows: Sequence[Row]) -> None:
         """Apply rows of the log; what was heard is in the copy, and is not read once more."""
         heard = self._heard
-        new = [row.payload for row in rows if heard.pop(row.id, None) != _digest(row.payload)]
-        if self._repair.is_interested:
-            new = [row.payload for row in rows]
-        await self.apply_all("row", new)
+        new = [row for row in rows if heard.pop(row.id, None) != _digest(row.payload)]
+        wanted = rows if self._repair.is_interested else new
+        await self.apply_all("row", [row.payload for row in wanted])
+        if self._feed is not None:
+            for row in new:
+                self._feed.tell(row.id, row.payload)
 
     async def apply_all(
         self, source: Source, payloads: Sequence[bytes | None], *, listed: bool = False

@@ -18,6 +18,7 @@ from revokebus.cut_offs import CutOffs
 from revokebus.denylist import Denylist
 from revokebus.errors import ConfigurationError
 from revokebus.events import event
+from revokebus.feed import Feed
 from revokebus.issuer import Issuer
 from revokebus.lifecycle import Lifecycle
 from revokebus.memory import MemoryUpstream
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from revokebus.clock import Clock
+    from revokebus.feed import Heard
     from revokebus.issuer import TokenPair
     from revokebus.predicates import Predicate
     from revokebus.report import Finding, InstanceStatus, Receipt, State
@@ -78,6 +80,7 @@ class Engine:
         self._guards = OpenGuards(settings, clock, self._denylist, self._age)
         freshness = Freshness()
         self.counts = Counts()
+        self._feed = Feed(clock)
         self._upstream = self._make_upstream(clock, expiry_clock, freshness)
         self._verifier = Verifier(settings, clock, self.counts)
         core = Core(
@@ -106,12 +109,14 @@ class Engine:
     ) -> Upstream:
         settings, denylist = self.settings, self._denylist
         if not settings.uses_redis or not settings.denylist_enabled:
-            return MemoryUpstream(denylist, clock, freshness, settings.longest_life)
+            return MemoryUpstream(denylist, clock, freshness, self._feed, settings.longest_life)
 
         def connect() -> Store:
             return Store(settings, clock)
 
-        return Replica(settings, denylist, clock, expiry_clock, freshness, self.counts, connect)
+        return Replica(
+            settings, denylist, clock, expiry_clock, freshness, self.counts, self._feed, connect
+        )
 
     # Life
 
@@ -189,6 +194,7 @@ class Engine:
         self._lifecycle.phase = "closing"
         self._denylist.changed()
         self._guards.close()
+        self._feed.close()
         try:
             await self._stop()
         finally:
@@ -237,6 +243,14 @@ class Engine:
         self._lifecycle.require_running()
         self._lifecycle.require_own_loop("bus.fleet")
         return list(await self._upstream.fleet())
+
+    def feed(self) -> AsyncGenerator[Heard]:
+        """Yield revocations as they reach this process, until the bus is closed.
+
+        For people who watch. It is not complete: what a listing brings is not among them, and a
+        watcher that is slow is told how many it has missed.
+        """
+        return self._feed.listen()
 
     async def audit(self) -> list[Finding]:
         """Look at Redis and at the settings for what endangers the promises.

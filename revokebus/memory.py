@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from revokebus.clock import Clock
     from revokebus.denylist import Denylist
+    from revokebus.feed import Feed
     from revokebus.report import Finding
     from revokebus.revocation import Revocation, Target
     from revokebus.upstream import Freshness, Terms
@@ -31,14 +32,21 @@ class MemoryUpstream:
         denylist: The copy to write to.
         clock: Tells how long a note is kept.
         freshness: Is told that the copy is the original.
+        feed: Is told of revocations.
         longest_life: For how many seconds a token may live.
     """
 
     def __init__(
-        self, denylist: Denylist, clock: Clock, freshness: Freshness, longest_life: float
+        self,
+        denylist: Denylist,
+        clock: Clock,
+        freshness: Freshness,
+        feed: Feed,
+        longest_life: float,
     ) -> None:
         freshness.proven_at = math.inf
         self._longest_life = longest_life
+        self._feed = feed
         self._denylist = denylist
         self._clock = clock
         self._notes: dict[str, tuple[float, bytes]] = {}
@@ -53,6 +61,7 @@ class MemoryUpstream:
         """Add `revocations` to the copy."""
         for revocation in revocations:
             self._denylist.add(revocation)
+        self._feed.tell_of(revocations)
         return Recorded()
 
     async def spend(self, spent: Revocation, unless: Sequence[Target], terms: Terms) -> Spent:  # noqa: ARG002 - an Upstream's

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from revokebus.clock import Clock, ExpiryClock
     from revokebus.counts import Counts
     from revokebus.denylist import Denylist
+    from revokebus.feed import Feed
     from revokebus.report import Confirmation, Finding, InstanceStatus
     from revokebus.revocation import Revocation, Target
     from revokebus.settings import Settings
@@ -59,6 +60,7 @@ class Replica:
         expiry_clock: The one that the copy goes by.
         freshness: Is told of each proof.
         counts: Is told what has happened.
+        feed: Is told what was applied as it happened.
         connect: Makes the `Store`, at each start, for the event loop that then runs.
     """
 
@@ -70,6 +72,7 @@ class Replica:
         expiry_clock: ExpiryClock,
         freshness: Freshness,
         counts: Counts,
+        feed: Feed,
         connect: Callable[[], Store],
     ) -> None:
         self._settings = settings
@@ -78,6 +81,7 @@ class Replica:
         self._expiry_clock = expiry_clock
         self._freshness = freshness
         self._counts = counts
+        self._feed = feed
         self._connect = connect
         self._unsaved = Unsaved()
         self._repair = Repair(denylist, counts)
@@ -110,7 +114,7 @@ class Replica:
         # Everything that belongs to an event loop is made anew for the one that runs now.
         store, troubles, wake = self._connect(), Troubles(), asyncio.Event()
         continuity = Continuity()
-        applier = Applier(self._denylist, self._repair, troubles)
+        applier = Applier(self._denylist, self._repair, troubles, self._feed)
         answerer = Answerer(store, continuity, troubles, wake)
         subscriber = Subscriber(
             store=store,

@@ -1,15 +1,19 @@
-"""What each instance of the demonstration serves."""
+"""What each instance of the demonstration serves, its admin page included."""
 
 from __future__ import annotations
 
 import hmac
+import os
 from typing import Annotated
 
 from fastapi import Depends, FastAPI, HTTPException
+from fastapi.responses import RedirectResponse
 from pydantic import BaseModel
 
-from revokebus import AccessToken, RevokeBus, TokenPair, require_access
-from revokebus.demo.app_user import PASSWORD, USER
+from revokebus import AccessToken, RevokeBus, TokenPair, admin_page, require_access
+from revokebus.demo.app_user import KEY_VARIABLE, PASSWORD, USER
+
+KEY = os.environ.get(KEY_VARIABLE, "")
 
 app = FastAPI(title="RevokeBus demonstration")
 bus = RevokeBus.attach(app)
@@ -42,3 +46,16 @@ async def revoke_access(token: Annotated[AccessToken, Depends(require_access())]
     """Revoke the token that the request comes with."""
     await bus.revoke(token)
     return "Access token has been revoked"
+
+
+@app.get("/operator")
+async def sign_in_as_operator(key: str) -> RedirectResponse:
+    """Let in whoever was given the link that the demonstration prints."""
+    if not KEY or not hmac.compare_digest(KEY.encode(), key.encode()):
+        raise HTTPException(401, "Not the key that the demonstration has printed")
+    answer = RedirectResponse("/revokebus/", status_code=303)
+    bus.set_cookies(answer, bus.issue("operator", scopes=["operator"]))
+    return answer
+
+
+app.include_router(admin_page(require_access("operator", sources=["cookie"])), prefix="/revokebus")

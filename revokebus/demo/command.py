@@ -12,8 +12,10 @@ import json
 import os
 import secrets
 import signal
+import sys
 import threading
 import time
+import webbrowser
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -23,7 +25,7 @@ import redis
 from rich.console import Console
 from rich.table import Table
 
-from revokebus.demo.app_user import PASSWORD, USER
+from revokebus.demo.app_user import KEY_VARIABLE, PASSWORD, USER
 from revokebus.testing import AppServer, RedisServer, serving
 
 if TYPE_CHECKING:
@@ -67,8 +69,10 @@ def demonstrate_all(*, serve: bool) -> int:
         signal.signal(number, interrupt)
     try:
         with ExitStack() as servers:
-            instances = demonstrate(console, servers)
+            key = secrets.token_urlsafe(16)
+            instances = demonstrate(console, servers, key)
             if serve:
+                open_page(f"{instances[0].url}/operator?key={key}")
                 print_what_to_try(console, instances)
                 # The event and not the exception: Python drops one that a destructor raises.
                 stopping.wait()
@@ -82,13 +86,23 @@ def demonstrate_all(*, serve: bool) -> int:
     return 0
 
 
-def demonstrate(console: Console, servers: ExitStack) -> list[AppServer]:
-    """Start everything into `servers`, show what it does, and return the instances."""
+def demonstrate(console: Console, servers: ExitStack, key: str) -> list[AppServer]:
+    """Start everything into `servers`, show what it does, and return the instances.
+
+    Args:
+        console: Where to print.
+        servers: What ends them.
+        key: What opens the admin page.
+    """
     environment = {
         "REVOKEBUS_SECRET_KEY": secrets.token_urlsafe(64),
         "REVOKEBUS_REDIS_URL": redis_url(console, servers),
         # Apart from whatever else the Redis holds.
         "REVOKEBUS_NAMESPACE": f"revokebus-demo-{secrets.token_hex(4)}",
+        # For the admin page, in a browser, over plain HTTP on loopback.
+        "REVOKEBUS_TOKEN_SOURCES": "header,cookie",
+        "REVOKEBUS_COOKIES__SECURE": "false",
+        KEY_VARIABLE: key,
     }
     instances = [AppServer("revokebus.demo.app:app", environment) for _ in range(INSTANCES)]
     with console.status(f"Starting {INSTANCES} instances ..."):
@@ -189,6 +203,14 @@ def table(refusals: list[Refusal]) -> Table:
         "Each instance is asked again as soon as it has answered."
     )
     return result
+
+
+def open_page(url: str) -> None:
+    """Print the link to the admin page, and open it where there is a window to open it in."""
+    print(f"\nThe fleet, live: {url}", flush=True)
+    has_windows = sys.platform in ("darwin", "win32") or os.environ.get("DISPLAY")
+    if has_windows and sys.stdout.isatty():
+        webbrowser.open(url)
 
 
 def print_what_to_try(console: Console, instances: list[AppServer]) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 DOCS = Path(__file__).parents[2] / "docs"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PAGES = [
+    "admin-page",
     "browser-cookies",
     "guards",
     "keys",
@@ -99,6 +100,19 @@ def test_browser_cookies(serve: Any, http: httpx2.Client) -> None:
         assert http.put(url, headers=csrf).status_code == 200
         assert http.post(f"{server.url}/logout", headers=csrf).status_code == 200
         assert http.put(url, headers=csrf).status_code == 401
+
+
+def test_admin_page(serve: Any, http: httpx2.Client) -> None:
+    """A page's reader would lock himself out, or let everybody in."""
+    with serve("admin-page", REVOKEBUS_COOKIES__SECURE="false") as server:
+        url = f"{server.url}/revokebus"
+        assert http.get(f"{url}/").status_code == 401
+        http.post(f"{server.url}/login").raise_for_status()
+        assert "<title>RevokeBus</title>" in http.get(f"{url}/").text
+        headers = {"X-CSRF-Token": http.cookies["csrf_token"], "Sec-Fetch-Site": "same-origin"}
+        order = {"kind": "subject", "value": "alice"}
+        answer = http.post(f"{url}/revoke", json=order, headers=headers)
+        assert answer.json()["confirmations"][0]["outcome"] == "applied"
 
 
 def test_monitoring(serve: Any, http: httpx2.Client) -> None:

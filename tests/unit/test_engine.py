@@ -19,6 +19,7 @@ from revokebus.errors import (
     RevokedTokenError,
     WrongTypeError,
 )
+from revokebus.feed import Feed
 from revokebus.memory import MemoryUpstream
 from revokebus.testing import ManualClock
 from revokebus.upstream import Freshness
@@ -224,7 +225,7 @@ class SlowUpstream(MemoryUpstream):
     """Takes its time to start, until it is told."""
 
     def __init__(self, denylist: Denylist, clock: ManualClock) -> None:
-        super().__init__(denylist, clock, Freshness(), 60.0)
+        super().__init__(denylist, clock, Freshness(), Feed(clock), 60.0)
         self.go_on, self.stopped = asyncio.Event(), False
 
     async def start(self) -> None:

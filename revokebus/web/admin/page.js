@@ -1,0 +1,158 @@
+"use strict";
+// Everything is put in with textContent: what users and strangers have written stays text.
+
+const MOST_LINES = 100;
+const byId = (id) => document.getElementById(id);
+const meta = (name) => document.querySelector(`meta[name="${name}"]`).content;
+
+function element(tag, text, className) {
+  const made = document.createElement(tag);
+  if (text !== undefined) made.textContent = text;
+  if (className) made.className = className;
+  return made;
+}
+
+function time(seconds) {
+  if (seconds === null) return "–";
+  if (seconds < 1) return `${(seconds * 1000).toFixed(seconds < 0.1 ? 1 : 0)} ms`;
+  return `${seconds.toFixed(1)} s`;
+}
+
+const named = (each) => `${each.host} · ${each.pid}`;
+
+// The fleet
+
+function card(each) {
+  const state = each.is_silent && each.state !== "stale" ? "silent" : each.state;
+  const made = element("article", undefined, `card ${state}`);
+  made.dataset.instance = each.instance;
+  made.dataset.pid = each.pid;
+  const title = element("h3", named(each));
+  title.append(element("span", state, "badge"));
+  const facts = element("dl");
+  const rows = [
+    ["proven", each.staleness === null ? "not yet" : `${time(each.staleness)} ago`],
+    ["behind by", time(each.lag)],
+    ["position", each.position ?? "–"],
+    ["revocations", each.entries.toLocaleString()],
+    ["heard of", `${time(each.silence)} ago`],
+    ["version", each.version + (each.is_self ? " · this one" : "")],
+  ];
+  for (const [name, value] of rows) facts.append(element("dt", name), element("dd", value));
+  made.append(title, facts);
+  return made;
+}
+
+function showFleet(fleet) {
+  byId("count").textContent = String(fleet.length);
+  byId("fleet").replaceChildren(...fleet.map(card));
+  say("live", "Live");
+}
+
+function say(state, text) {
+  const line = byId("connection");
+  if (line.textContent !== text) line.textContent = text;
+  line.className = state;
+}
+
+// The feed
+
+function meaning(each) {
+  const issuer = each.issuer ? ` of ${each.issuer}` : "";
+  if (each.claim === "revokebus:everything") return "everybody";
+  if (each.claim === "revokebus:spent") return `refresh token ${each.value} was exchanged`;
+  const names = { jti: "token", sid: "session", sub: "user" };
+  return `${names[each.claim] ?? each.claim} ${each.value}${issuer}`;
+}
+
+function showRevocation(each) {
+  byId("quiet").hidden = true;
+  const line = element("li");
+  const clock = new Date(each.at * 1000).toLocaleTimeString();
+  const missed = each.missed ? ` (${each.missed} before it are not shown)` : "";
+  line.append(element("span", meaning(each) + missed));
+  line.append(element("span", each.seconds === null ? clock : `${clock} · ${time(each.seconds)}`));
+  const feed = byId("feed");
+  feed.prepend(line);
+  while (feed.children.length > MOST_LINES) feed.lastElementChild.remove();
+}
+
+function listen() {
+  const events = new EventSource("events");
+  events.addEventListener("fleet", (event) => showFleet(JSON.parse(event.data)));
+  events.addEventListener("revoked", (event) => showRevocation(JSON.parse(event.data)));
+  events.addEventListener("trouble", (event) => say("lost", JSON.parse(event.data).detail));
+  events.addEventListener("closing", () => say("lost", "This instance is ending"));
+  events.addEventListener("error", () => {
+    if (events.readyState === EventSource.CLOSED) say("lost", "Not allowed any more; sign in and reload");
+    else if (byId("connection").className !== "live") say("lost", "No connection; trying again");
+  });
+}
+
+// The form
+
+function csrf() {
+  const wanted = `${meta("csrf-cookie")}=`;
+  const found = document.cookie.split("; ").find((each) => each.startsWith(wanted));
+  return found ? { [meta("csrf-header")]: found.slice(wanted.length) } : {};
+}
+
+const OUTCOMES = {
+  applied: (each) => ["applied", `refuses it · ${each.seconds ? time(each.seconds) : "at once"}`],
+  ended: () => ["", "has ended"],
+  stale: () => ["warn", "knows that it is stale"],
+  silent: () => ["failed", "has not answered"],
+};
+
+function showReceipt(receipt) {
+  const result = byId("result");
+  const answers = [...(receipt.confirmations ?? [])].sort((a, b) => named(a).localeCompare(named(b)));
+  const missing = answers.filter((each) => each.outcome === "silent").length;
+  const summary = receipt.confirmations === null
+    ? element("strong", "Recorded; who has applied it is not known.", "warn")
+    : missing
+      ? element("strong", `Recorded; ${missing} of ${answers.length} have not answered.`, "failed")
+      : element("strong", "Refused everywhere.", "applied");
+  const list = element("ul");
+  for (const each of answers) {
+    const [className, text] = OUTCOMES[each.outcome](each);
+    const line = element("li");
+    line.dataset.pid = each.pid;
+    line.append(element("span", named(each)), element("span", text, className));
+    list.append(line);
+  }
+  result.replaceChildren(summary, list);
+}
+
+async function revoke(event) {
+  event.preventDefault();
+  const button = byId("send");
+  const order = { kind: byId("kind").value, value: byId("value").value };
+  button.disabled = true;
+  byId("result").replaceChildren(element("span", "Asking every instance …", "hint"));
+  try {
+    const answer = await fetch("revoke", {
+      method: "POST",
+      headers: { "Content-Type": "application/json", ...csrf() },
+      body: JSON.stringify(order),
+    });
+    const told = await answer.json();
+    if (answer.ok) showReceipt(told);
+    else byId("result").replaceChildren(element("strong", reason(answer.status, told), "failed"));
+  } catch {
+    byId("result").replaceChildren(element("strong", "No answer; it is not known whether it was revoked.", "failed"));
+  } finally {
+    button.disabled = false;
+  }
+}
+
+function reason(status, told) {
+  const detail = typeof told.detail === "string" ? told.detail : "the form is not filled in rightly";
+  return `${status}: ${detail}`;
+}
+
+byId("form").addEventListener("submit", revoke);
+byId("kind").addEventListener("change", (event) => {
+  byId("value-label").textContent = event.target.value === "subject" ? "Subject" : "Session";
+});
+listen();

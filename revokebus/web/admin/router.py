@@ -1,0 +1,134 @@
+"""The routes of the page. Everything it needs comes from here; nothing from elsewhere."""
+
+from __future__ import annotations
+
+import html
+
+# FastAPI reads the annotations of a route when it is made.
+from collections.abc import AsyncIterator, Callable  # noqa: TC003
+from dataclasses import asdict
+from importlib.resources import files
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from fastapi import APIRouter, Depends, HTTPException, Response
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import Request  # noqa: TC002
+
+from revokebus.claims import AccessToken
+from revokebus.engine import Engine  # noqa: TC001
+from revokebus.errors import NotConfirmedError, UnavailableError
+from revokebus.web.admin.stream import changes
+from revokebus.web.guards import bus_of
+from revokebus.web.refusals import http_error
+
+if TYPE_CHECKING:
+    from revokebus.report import Receipt
+
+# No other origin, no inline script or style, no frame, no form that leaves the page.
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_HEADERS = {
+    "Content-Security-Policy": _POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+_TYPES = {"page.js": "text/javascript", "page.css": "text/css", "icon.svg": "image/svg+xml"}
+_LONGEST = 4096
+_LONGEST_WAIT = 10.0
+
+
+class Order(BaseModel):
+    """What the form asks for."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Literal["subject", "session"]
+    value: str = Field(min_length=1, max_length=_LONGEST)
+    timeout: float = Field(default=2.0, gt=0, le=_LONGEST_WAIT)
+
+
+def admin_page(guard: Callable[..., Any]) -> APIRouter:
+    """Return a router with a page that shows the fleet, and revokes.
+
+    ``app.include_router(admin_page(require_access("operator")), prefix="/revokebus")`` serves it at
+    ``/revokebus/``. It shows each instance as it is, each revocation as it comes, and has a form to
+    revoke a subject or a session, with the confirmation of every instance.
+
+    A browser sends no header with a page that it opens, so the guard has to go by a cookie, or by
+    something of the application's own; with tokens in cookies the page sends the CSRF header.
+    Whatever the guard, a post that another site causes is refused.
+
+    Args:
+        guard: A dependency that lets only those pass who may see and revoke everything.
+    """
+    router = APIRouter(dependencies=[Depends(guard)], include_in_schema=False)
+
+    @router.get("/")
+    async def page(request: Request) -> Response:
+        cookies = bus_of(request).settings.cookies
+        text = _file("page.html").decode()
+        for name, value in (("cookie", cookies.csrf_name), ("header", cookies.csrf_header)):
+            text = text.replace(f"{{{{csrf_{name}}}}}", html.escape(value))
+        return Response(text, media_type="text/html", headers=_HEADERS)
+
+    @router.get("/events", response_class=EventSourceResponse)
+    async def events(
+        bus: Annotated[Engine, Depends(bus_of)],
+        who: Any = Depends(guard),  # noqa: B008 - FastAPI reads it
+    ) -> AsyncIterator[ServerSentEvent]:
+        told = changes(bus)
+        if isinstance(who, AccessToken):  # it ends when he is signed out
+            told = bus.guarded(who, told)
+        async for name, data in told:
+            yield ServerSentEvent(data=data, event=name, retry=500)
+
+    @router.post("/revoke", dependencies=[Depends(_require_same_origin)])
+    async def revoke(request: Request, order: Order, response: Response) -> dict[str, Any]:
+        response.headers.update(_HEADERS)
+        return asdict(await _revoke(bus_of(request), order))
+
+    @router.get("/{name}")
+    async def file(name: Literal["page.js", "page.css", "icon.svg"]) -> Response:
+        return Response(_file(name), media_type=_TYPES[name], headers=_HEADERS)
+
+    return router
+
+
+def _file(name: str) -> bytes:
+    return files("revokebus.web.admin").joinpath(name).read_bytes()
+
+
+async def _revoke(bus: Engine, order: Order) -> Receipt:
+    revoke = bus.revoke_subject if order.kind == "subject" else bus.revoke_session
+    try:
+        return await revoke(order.value, confirm="fleet", timeout=order.timeout)
+    except NotConfirmedError as error:
+        return error.receipt
+    except UnavailableError as error:
+        raise http_error(error) from error
+    except ValueError as error:
+        raise HTTPException(422, str(error)) from None
+
+
+async def _require_same_origin(request: Request) -> None:
+    """Check that a page of this origin has sent the request.
+
+    Raises:
+        HTTPException: 403, another one has, or nothing says which.
+    """
+    site = request.headers.get("sec-fetch-site")
+    if site is None:  # an old browser
+        origin = urlsplit(request.headers.get("origin", ""))
+        is_ours = bool(origin.netloc) and origin.netloc == request.headers.get("host")
+    else:
+        is_ours = site == "same-origin"
+    if not is_ours:
+        raise HTTPException(403, "Only the page itself may send this")

@@ -1,0 +1,60 @@
+"""What the page is told while it is open."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from revokebus.errors import UnavailableError
+from revokebus.tasks import end
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from revokebus.engine import Engine
+    from revokebus.feed import Heard
+
+_EVERY = 1.0
+# Then the browser asks again, and the guard is asked whether it still may.
+_LIFE = 30.0
+
+
+async def changes(bus: Engine) -> AsyncGenerator[tuple[str, Any]]:
+    """Yield events, for half a minute: their name, and what they say.
+
+    ``fleet`` each second: how each instance is. ``revoked`` as it comes: one revocation.
+    ``trouble``: why there is no ``fleet``. ``closing`` at the end, where the bus is closed.
+    """
+    heard: asyncio.Queue[Heard | None] = asyncio.Queue()
+    reading = asyncio.create_task(_read(bus, heard), name="revokebus-admin-feed")
+    loop = asyncio.get_running_loop()
+    until = loop.time() + _LIFE
+    try:
+        while (now := loop.time()) < until:
+            yield await _fleet(bus)
+            look_at = now + _EVERY
+            while (left := look_at - loop.time()) > 0:
+                with contextlib.suppress(TimeoutError):
+                    each = await asyncio.wait_for(heard.get(), left)
+                    if each is None:
+                        yield "closing", {}
+                        return
+                    yield "revoked", asdict(each)
+    finally:
+        await end([reading])
+
+
+async def _read(bus: Engine, into: asyncio.Queue[Heard | None]) -> None:
+    async with contextlib.aclosing(bus.feed()) as feed:
+        async for each in feed:
+            into.put_nowait(each)
+    into.put_nowait(None)
+
+
+async def _fleet(bus: Engine) -> tuple[str, Any]:
+    try:
+        return "fleet", [asdict(each) for each in await bus.fleet()]
+    except UnavailableError as error:
+        return "trouble", {"detail": error.public}

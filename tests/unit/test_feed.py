@@ -9,11 +9,11 @@ import pytest
 from revokebus.engine import Engine
 from revokebus.feed import _MOST_WAITING, Feed
 from revokebus.revocation import Revocation
-from revokebus.testing import ManualClock
 from revokebus.wire import encode_payload
 
 if TYPE_CHECKING:
     from revokebus.feed import Heard
+    from revokebus.testing import ManualClock
     from tests.support import MakeSettings
 
 
@@ -32,7 +32,7 @@ async def begin(feed: Feed) -> tuple[asyncio.Task[list[Heard]], list[Heard]]:
         return seen
 
     task = asyncio.create_task(watch())
-    while not feed._watchers:
+    while not feed._watchers:  # noqa: ASYNC110 - it begins when it first waits
         await asyncio.sleep(0)
     return task, seen
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.types import Lifespan
 
+    from revokebus.clock import Clock
     from revokebus.issuer import TokenPair
     from revokebus.settings import Settings
 
@@ -36,7 +37,9 @@ class RevokeBus(Engine):
     """
 
     @classmethod
-    def attach(cls, app: FastAPI, settings: Settings | None = None) -> Self:
+    def attach(
+        cls, app: FastAPI, settings: Settings | None = None, *, clock: Clock | None = None
+    ) -> Self:
         """Make a bus that starts and stops with `app` and that its guards find.
 
         It starts before the application's own lifespan and stops after it, so that both may use
@@ -46,12 +49,13 @@ class RevokeBus(Engine):
             app: The application, with a lifespan of its own or without. Not one that is mounted
                 in another: its lifespan never runs; attach to the outer one and use `cover`.
             settings: By default read from ``REVOKEBUS_*`` environment variables.
+            clock: The machine's clocks by default; tests bring their own.
 
         Raises:
             ConfigurationError: The application has a bus already, or has served a request.
             pydantic.ValidationError: A setting is missing or wrong; the message names it.
         """
-        bus = cls(settings)
+        bus = cls(settings, clock=clock)
         bus.cover(app)
         inner = app.router.lifespan_context
 

@@ -63,8 +63,8 @@ def redis_server(redis_binary: str) -> Iterator[RedisServer]:
 
 
 @pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
+def clock(revokebus_clock: ManualClock) -> ManualClock:
+    return revokebus_clock
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ BENCH := .venv-bench
 SUDO := $(shell test "$$(id -u)" = 0 || command -v sudo)
 READY := $(VENV)/.ready
 
-.PHONY: help demo test faults bench load check format lock clean
+.PHONY: help demo test faults bench load check docs package format lock clean
 
 help:
 	@echo "make demo    three instances, one revocation, and when each of them refused it"
@@ -19,6 +19,8 @@ help:
 	@echo "             (ONLY=word chooses)"
 	@echo "make load    users who read, refresh, sign out and in, and whether each is answered as he must"
 	@echo "             (ARGS='--users 200 --run-time 5m' goes to Locust)"
+	@echo "make docs    the documentation as a site, in site/"
+	@echo "make package wheel and sdist in dist/, tried on every Python >= 3.11 that is found"
 	@echo "make check   formatting, lint, types, direction of imports"
 	@echo "make format  mend the formatting"
 	@echo "make clean   remove what the others have made"
@@ -65,6 +67,23 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir $$(mktemp -d)
+
+docs: $(READY)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet && echo "The site is in site/; open site/index.html"
+
+# Each Python gets an empty environment and the wheel with its extras from there.
+package: $(READY)
+	rm -rf dist && $(BIN)/python -m hatchling build
+	@for version in 3.11 3.12 3.13 3.14; do \
+	  python$$version -c '' 2>/dev/null || { echo "Python $$version is not on this machine"; continue; }; \
+	  folder=$$(mktemp -d) && python$$version -m venv $$folder/venv && \
+	  for file in dist/*.whl dist/*.tar.gz; do \
+	    $$folder/venv/bin/pip install --quiet --disable-pip-version-check --force-reinstall "$$file[cli,metrics]" && \
+	    (cd $$folder && PYTHONPATH= venv/bin/python -I $(CURDIR)/tests/package_smoke.py) || exit 1; \
+	  done; \
+	  rm -rf $$folder; \
+	done
 
 format: $(READY)
 	$(BIN)/ruff format .
@@ -76,4 +95,4 @@ lock: $(READY)
 	  --no-header --no-annotate --upgrade --all-extras pyproject.toml --output-file requirements.lock
 
 clean:
-	rm -rf $(VENV) $(BENCH) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(BENCH) dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -23,7 +23,7 @@ from revokebus.clock import SystemClock
 from revokebus.issuer import Issuer
 from revokebus.report import Confirmation, Receipt
 from revokebus.testing import AppServer, RedisServer
-from revokebus.testing.redis_server import follows
+from revokebus.testing.redis_server import embedded_valkey, follows
 from revokebus.wire import encode_payload
 from tests.support import SECRET
 
@@ -36,6 +36,12 @@ if TYPE_CHECKING:
     from revokebus.issuer import TokenPair
 
 PASSWORD = "the-redis-password"
+
+
+@pytest.fixture(scope="module")
+def redis_binary() -> str:
+    """One server will do: what is tested here is the same with the other."""
+    return embedded_valkey()
 
 
 @pytest.fixture(autouse=True)

@@ -15,6 +15,7 @@ from starlette.routing import Route
 
 from revokebus import RevokeBus, Settings, health_endpoints
 from revokebus.testing import AppServer
+from revokebus.testing.redis_server import embedded_valkey
 from tests.support import SECRET
 
 if TYPE_CHECKING:
@@ -22,6 +23,12 @@ if TYPE_CHECKING:
     from tests.support import MakeSettings
 
 OPERATE = Path(__file__).parents[2] / "examples" / "operate"
+
+
+@pytest.fixture(scope="module")
+def redis_binary() -> str:
+    """One server will do: what is tested here is the same with the other."""
+    return embedded_valkey()
 
 
 def wait_for(url: str, status: int) -> httpx2.Response:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import secrets
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx2
+import jwt
 import pytest
+from typer.testing import CliRunner
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from revokebus.testing import AppServer
+from revokebus import Settings
+from revokebus.cli.commands import app
+from revokebus.testing import AppServer, RedisServer
 from revokebus.testing.outside_issuer import StandInIssuer
 
 if TYPE_CHECKING:
@@ -30,6 +36,7 @@ PAGES = [
     "guards",
     "keys",
     "monitoring",
+    "moving-over",
     "oauth-endpoints",
     "outside-issuers",
     "refresh-tokens",
@@ -114,6 +121,55 @@ def test_admin_page(serve: Any, http: httpx2.Client) -> None:
         order = {"kind": "subject", "value": "alice"}
         answer = http.post(f"{url}/revoke", json=order, headers=headers)
         assert answer.json()["confirmations"][0]["outcome"] == "applied"
+
+
+def test_moving_over(serve: Any, http: httpx2.Client, tmp_path: Path) -> None:
+    """Whoever moves over would lose his log-outs, or what was revoked before."""
+    with RedisServer() as redis:
+        environment = {"REVOKEBUS_REDIS_URL": redis.url}
+        with serve("moving-over", 1, **environment) as server:
+            pair = http.post(f"{server.url}/login").json()
+            header = bearer(pair["access_token"])
+            assert http.get(f"{server.url}/me", headers=header).json() == "alice"
+            assert http.get(f"{server.url}/maybe").json() == "nobody"
+            fresh = http.post(f"{server.url}/refresh", headers=bearer(pair["refresh_token"])).json()
+            old = jwt.decode(fresh["access_token"], options={"verify_signature": False})["jti"]
+            # A denylist of before, of bare ids, as the last program of the page moves it.
+            (tmp_path / "move.py").write_text(blocks("moving-over", "python")[-1])
+            python = sys.executable
+            line = f"echo {old} | {python} move.py | {python} -m revokebus.cli import"
+            moved = {**os.environ, **environment}
+            subprocess.run(["bash", "-euc", line], cwd=tmp_path, env=moved, check=True)
+            url = f"{server.url}/me"
+            until = time.monotonic() + 10
+            while http.get(url, headers=bearer(fresh["access_token"])).status_code != 401:
+                assert time.monotonic() < until
+            assert http.get(url, headers=header).status_code == 200
+            http.delete(f"{server.url}/logout", headers=header).raise_for_status()
+            assert http.get(url, headers=header).status_code == 401
+
+
+def test_operating(redis_binary: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The settings of the page would not start a server, or not content the audit."""
+    directives, url, *_ = blocks("operating", "text")
+    options = dict(line.split(maxsplit=1) for line in directives.splitlines())
+    with RedisServer(redis_binary, options) as redis:
+        monkeypatch.setenv("REVOKEBUS_REDIS_URL", redis.url)
+        told = CliRunner().invoke(app, ["doctor", "--json"])
+        levels = {each["check"]: each["level"] for each in json.loads(told.stdout)}
+    assert {check for check, level in levels.items() if level != "ok"} == {"replicas"}
+    monkeypatch.setenv(*url.strip().split("=", 1))
+    settings = Settings(secret_key=secrets.token_urlsafe(64))
+    assert "ssl_ca_certs=/etc/ssl/redis-ca.pem" in settings.redis_url
+    (script,) = blocks("operating", "sh")
+    names = {line.split()[1] for line in script.splitlines()}
+    assert names <= {
+        command.name or str(command.callback) for command in app.registered_commands
+    } | {
+        command.callback.__name__.replace("_", "-")
+        for command in app.registered_commands
+        if command.callback
+    }
 
 
 def test_monitoring(serve: Any, http: httpx2.Client) -> None:

@@ -16,6 +16,7 @@ from fastapi.testclient import TestClient
 from revokebus import AccessToken, RevokeBus
 from revokebus.engine import Engine
 from revokebus.testing import Kit, Link
+from revokebus.testing.redis_server import embedded_valkey
 from tests.support import settle
 
 if TYPE_CHECKING:
@@ -28,6 +29,12 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 SLOW = {"tick_interval": 20.0, "max_staleness": 120.0, "redis_timeout": 5.0}
+
+
+@pytest.fixture(scope="module")
+def redis_binary() -> str:
+    """One server will do: what is tested here is the same with the other."""
+    return embedded_valkey()
 
 
 def test_the_page_is_a_suite_that_passes(tmp_path: Path) -> None:

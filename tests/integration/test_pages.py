@@ -163,13 +163,8 @@ def test_operating(redis_binary: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "ssl_ca_certs=/etc/ssl/redis-ca.pem" in settings.redis_url
     (script,) = blocks("operating", "sh")
     names = {line.split()[1] for line in script.splitlines()}
-    assert names <= {
-        command.name or str(command.callback) for command in app.registered_commands
-    } | {
-        command.callback.__name__.replace("_", "-")
-        for command in app.registered_commands
-        if command.callback
-    }
+    commands = [(each.name, each.callback) for each in app.registered_commands]
+    assert names <= {name or work.__name__.replace("_", "-") for name, work in commands if work}
 
 
 def test_monitoring(serve: Any, http: httpx2.Client) -> None:

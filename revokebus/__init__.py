@@ -6,7 +6,7 @@ from revokebus.cookie_settings import CookieSettings
 from revokebus.errors import RevokeBusError
 from revokebus.issuer import TokenPair
 from revokebus.outside_issuer import OutsideIssuer
-from revokebus.report import BusStatus, Receipt
+from revokebus.report import BusStatus, Confirmation, InstanceStatus, Receipt
 from revokebus.settings import Settings
 from revokebus.web.admin import admin_page
 from revokebus.web.clients import ClientAuthentication
@@ -18,7 +18,9 @@ __all__ = [
     "AccessToken",
     "BusStatus",
     "ClientAuthentication",
+    "Confirmation",
     "CookieSettings",
+    "InstanceStatus",
     "OutsideIssuer",
     "Receipt",
     "RefreshToken",

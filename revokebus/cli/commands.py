@@ -405,7 +405,9 @@ def _progress(verb: str, total: int | None = None) -> Iterator[Callable[[int], N
 
 @app.command()
 def demo(
-    *, serve: Annotated[bool, typer.Option(help="Leave the servers up until Ctrl-C.")] = False
+    *,
+    serve: Annotated[bool, typer.Option("--serve", help="Leave them up until Ctrl-C.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Watch a revocation reach three instances that are started for it."""
     try:
@@ -415,7 +417,7 @@ def demo(
             raise
         connect.say("the demonstration needs the extra demo: pip install 'revokebus[demo]'")
         raise typer.Exit(connect.USAGE) from None
-    raise typer.Exit(demonstrate_all(serve=serve))
+    raise typer.Exit(demonstrate_all(serve=serve, as_json=as_json))
 
 
 # Helpers of several commands

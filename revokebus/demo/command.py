@@ -17,7 +17,7 @@ import threading
 import time
 import webbrowser
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import httpx2
@@ -51,13 +51,14 @@ class Refusal:
     first_refused: float
 
 
-def demonstrate_all(*, serve: bool) -> int:
+def demonstrate_all(*, serve: bool, as_json: bool = False) -> int:
     """Show how a revocation reaches three instances; return the exit status.
 
     Args:
         serve: Whether to leave the servers up until Ctrl-C.
+        as_json: Whether to print the measurements as JSON, and all else on standard error.
     """
-    console = Console()
+    console = Console(stderr=as_json)
     stopping = threading.Event()
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
@@ -70,7 +71,9 @@ def demonstrate_all(*, serve: bool) -> int:
     try:
         with ExitStack() as servers:
             key = secrets.token_urlsafe(16)
-            instances = demonstrate(console, servers, key)
+            instances, refusals = demonstrate(console, servers, key)
+            if as_json:
+                print(json.dumps([asdict(each) for each in refusals]), flush=True)
             if serve:
                 open_page(f"{instances[0].url}/operator?key={key}")
                 print_what_to_try(console, instances)
@@ -86,8 +89,10 @@ def demonstrate_all(*, serve: bool) -> int:
     return 0
 
 
-def demonstrate(console: Console, servers: ExitStack, key: str) -> list[AppServer]:
-    """Start everything into `servers`, show what it does, and return the instances.
+def demonstrate(
+    console: Console, servers: ExitStack, key: str
+) -> tuple[list[AppServer], list[Refusal]]:
+    """Start everything into `servers`, show what it does; return them, and when each refused.
 
     Args:
         console: Where to print.
@@ -127,7 +132,7 @@ def demonstrate(console: Console, servers: ExitStack, key: str) -> list[AppServe
     console.print(f"Instance 4, started after the revocation, answers {status}.")
     if status != UNAUTHORIZED:
         raise RuntimeError("the late starter accepted a revoked token")
-    return [*instances, late]
+    return [*instances, late], refusals
 
 
 def redis_url(console: Console, servers: ExitStack) -> str:

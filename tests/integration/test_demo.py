@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import secrets
@@ -66,6 +67,15 @@ def test_it_shows_when_each_instance_began_to_refuse() -> None:
     done = subprocess.run(COMMAND, capture_output=True, text=True, timeout=_SECONDS, check=True)
     assert "Embedded Valkey serves redis://127.0.0.1:" in done.stdout
     check_table(done.stdout)
+
+
+def test_a_program_can_read_it() -> None:
+    """``revokebus demo --json`` would print a table between the numbers."""
+    command = [sys.executable, "-m", "revokebus.cli", "demo", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=True)
+    refusals = json.loads(done.stdout)
+    assert len(refusals) == 3
+    assert all(each["last_accepted"] < each["first_refused"] for each in refusals)
 
 
 def test_it_uses_a_redis_at_hand(redis_server: RedisServer) -> None:

@@ -11,7 +11,7 @@ import pytest
 from revokebus import scripts
 from revokebus.audit import _commands, _rule
 from revokebus.keys import Keys
-from revokebus.wire import MAX_BYTES, decode_message, decode_payload
+from revokebus.wire import MAX_BYTES, decode_inquiry, decode_message, decode_payload
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -48,6 +48,11 @@ def test_the_bytes_that_are_shown_can_be_read() -> None:
     heard = decode_message(message.replace("0f3a…c2", "0" * 32).encode())
     assert [each.claim for each in decode_payload(heard.payload)] == ["jti"]
     assert heard.previous < heard.row
+    (question,) = re.findall(r"```text\n(RQ .*)\n```", text)
+    question = question.replace("0f3a…c2", "0" * 32).replace("77d0…1e", "0" * 16)
+    asked = decode_inquiry(question.encode())
+    assert asked is not None
+    assert asked.row == heard.row
     assert MAX_BYTES == 1024**2
 
 

@@ -141,6 +141,14 @@ async def test_without_sentinels_nothing_is_proven(
 
 async def test_a_failover_that_is_under_way_names_the_new_primary(redis_binary: str) -> None:
     """A replica that is slow to follow would send writes back to the deposed primary."""
+    for _ in range(3):  # on a machine that is busy it may be over before it is looked at
+        if await looked_during_a_failover(redis_binary):
+            return
+    pytest.fail("it was over each time, and nothing was tested")
+
+
+async def looked_during_a_failover(redis_binary: str) -> bool:
+    """Check whom the Sentinels are taken to name, and return whether it was meanwhile."""
     servers = SentinelServers(redis_binary, replicas=2)
     old, new, slow = servers.servers
     slow._options["replica-priority"] = "0"  # never to be promoted
@@ -155,7 +163,7 @@ async def test_a_failover_that_is_under_way_names_the_new_primary(redis_binary: 
         slow.thaw()
         assert found == {new.address}
         assert old.running
-        assert "failover_in_progress" in flags, "it was over already, and nothing was tested"
+        return "failover_in_progress" in flags
 
 
 async def test_an_answer_of_one_that_was_deposed_meanwhile_does_not_count(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -36,6 +37,7 @@ class Beat:
         state: That of its copy.
         staleness: Seconds since its copy was proven complete; None before the first time.
         bound: What ``max_staleness`` is there, in seconds.
+        accepts_stale: Whether ``on_stale`` is ``accept`` there.
         interval: What ``tick_interval`` is there.
         life: For how many seconds the heartbeat is kept.
         longest_life: For how many seconds a token may live there.
@@ -50,6 +52,7 @@ class Beat:
     state: State
     staleness: float | None
     bound: float
+    accepts_stale: bool
     interval: float
     life: float
     longest_life: float
@@ -57,6 +60,23 @@ class Beat:
     position: str | None
     entries: int
 
+
+UNREADABLE = Beat(
+    version="unknown",
+    host="unknown",
+    pid=0,
+    state="starting",
+    staleness=None,
+    bound=math.inf,
+    accepts_stale=False,
+    interval=0.0,
+    life=0.0,
+    longest_life=0.0,
+    epoch="",
+    position=None,
+    entries=0,
+)
+"""What is taken for the beat of an instance whose own cannot be read."""
 
 _BEAT = TypeAdapter(Beat)
 
@@ -108,8 +128,8 @@ class Present:
 
     @property
     def may_accept(self) -> bool:
-        """Whether it may take its copy for fresh, if it lives."""
-        return self.silence <= self.beat.bound
+        """Whether it may decide by its copy, if it lives."""
+        return self.beat.accepts_stale or self.silence <= self.beat.bound
 
 
 def describe(presents: Iterable[Present], own: str) -> list[InstanceStatus]:

@@ -16,7 +16,7 @@ from revokebus.continuity import Position, Row
 from revokebus.errors import OtherDataSetError, StoreError, UnsettledError, WireError
 from revokebus.keys import Keys
 from revokebus.listing import PAGE_ROWS, Listing, payload_of
-from revokebus.presence import Present, decode_beat
+from revokebus.presence import UNREADABLE, Present, decode_beat
 from revokebus.primary_client import Answer, PrimaryClient
 from revokebus.revocation import Spending, Spent, is_refused
 from revokebus.subscription import Subscription
@@ -321,9 +321,11 @@ class Store:
             if left < 0:
                 ended.append(instance)
                 continue
-            with contextlib.suppress(WireError):
+            try:
                 beat = decode_beat(text)
-                presents.append(Present(instance, beat, max(0.0, beat.life - left / 1000)))
+            except WireError:  # of another version: it lives, and may accept tokens
+                beat = UNREADABLE
+            presents.append(Present(instance, beat, max(0.0, beat.life - left / 1000)))
         if ended:  # those that live add themselves again with their next tick
             await self._forget(ended)
         return presents

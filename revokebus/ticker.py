@@ -332,6 +332,7 @@ class Ticker:
             state="starting" if age == math.inf else state,
             staleness=None if age == math.inf else age,
             bound=settings.max_staleness,
+            accepts_stale=settings.on_stale == "accept",
             interval=settings.tick_interval,
             life=self.store.heartbeat_life,
             longest_life=settings.longest_life,

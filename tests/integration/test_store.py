@@ -12,7 +12,7 @@ from revokebus.clock import SystemClock
 from revokebus.continuity import Row
 from revokebus.errors import OtherDataSetError, StoreError, UnsettledError
 from revokebus.listing import PAGE_ROWS
-from revokebus.presence import Beat, encode_beat
+from revokebus.presence import Beat, describe, encode_beat
 from revokebus.revocation import SPENT, Revocation, Spending
 from revokebus.store import Store, _batches
 from revokebus.testing import ManualClock, RedisServer
@@ -39,6 +39,7 @@ BEAT = encode_beat(
         "fresh",
         0.5,
         bound=30,
+        accepts_stale=False,
         interval=0.5,
         life=60,
         longest_life=60,
@@ -394,6 +395,17 @@ async def test_the_dead_are_forgotten(store: Store, client: redis.Redis) -> None
     client.sadd("{revokebus}:instances", "c" * 16)
     assert [each.instance for each in await store.presents()] == [store.instance]
     assert b"a" * 16 not in client.smembers("{revokebus}:instances")
+
+
+async def test_one_of_another_version_is_an_instance(store: Store, client: redis.Redis) -> None:
+    """During an upgrade a receipt would say that everybody has it, and mean those it can read."""
+    client.set("{revokebus}:hb:" + "b" * 16, '{"format": "of the future"}', ex=60)
+    client.sadd("{revokebus}:instances", "b" * 16)
+    (present,) = await store.presents()
+    assert (present.instance, present.beat.version) == ("b" * 16, "unknown")
+    assert present.may_accept
+    (told,) = describe([present], own="")
+    assert (told.state, told.staleness, told.is_silent) == ("starting", None, False)
 
 
 async def test_whoever_was_forgotten_comes_back(store: Store, client: redis.Redis) -> None:

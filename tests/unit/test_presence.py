@@ -19,6 +19,7 @@ beats = st.builds(
     state=st.sampled_from(["starting", "fresh", "stale"]),
     staleness=st.none() | seconds,
     bound=seconds,
+    accepts_stale=st.booleans(),
     interval=seconds,
     life=seconds,
     longest_life=seconds,
@@ -32,6 +33,7 @@ def beat(**changes: Any) -> Beat:
     usual = {"version": "1", "host": "h", "pid": 1, "state": "fresh", "staleness": 0.5}
     usual |= {
         "bound": 30.0,
+        "accepts_stale": False,
         "interval": 0.5,
         "life": 40.0,
         "longest_life": 9.0,
@@ -105,3 +107,9 @@ def test_a_position_counts_in_its_own_data_set_only() -> None:
     assert not present.has("e", (5000, 1))
     assert not present.has("f", (1, 0))
     assert not Present("a", beat(position=None), 0.0).has("e", (1, 0))
+
+
+def test_one_that_accepts_by_a_stale_copy_is_waited_for() -> None:
+    """A receipt would say that nobody accepts the token, of a service that was told to."""
+    assert not Present("a", beat(), 31.0).may_accept
+    assert Present("a", beat(accepts_stale=True), 31.0).may_accept

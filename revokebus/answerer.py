@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING
 
 from revokebus.errors import StoreError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from revokebus.continuity import Continuity
     from revokebus.store import Store
     from revokebus.troubles import Troubles
@@ -35,16 +38,15 @@ class Answerer:
         self._wake = wake
         self._waiting: dict[str, Inquiry] = {}
         self._due = asyncio.Event()
+        self._is_applied = True
 
     def ask(self, inquiry: Inquiry) -> None:
         """Answer `inquiry` as soon as it can be."""
-        if len(self._waiting) >= _MOST_WAITING:
+        if len(self._waiting) >= _MOST_WAITING:  # whoever asked first waits no more
             self._troubles.ignore("message", "crowded")
-            return
+            del self._waiting[next(iter(self._waiting))]
         self._waiting[inquiry.name] = inquiry
-        self.look()
-        if not self._due.is_set():
-            self._wake.set()
+        (self._due if self._can_answer(inquiry) else self._wake).set()
 
     def look(self) -> None:
         """Note that more was applied."""
@@ -52,7 +54,16 @@ class Answerer:
             self._due.set()
 
     def _can_answer(self, inquiry: Inquiry) -> bool:
-        return self._continuity.covers(inquiry.epoch, inquiry.row)
+        return self._is_applied and self._continuity.covers(inquiry.epoch, inquiry.row)
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Answer nothing while the body applies what was read."""
+        self._is_applied = False
+        try:
+            yield
+        finally:
+            self._is_applied = True
 
     async def run(self) -> None:
         """Answer until it is cancelled."""

@@ -301,7 +301,10 @@ def _rights(missing: Sequence[str] | None) -> Finding:
         return Finding("rights", "ok", "the user may use every command that is needed")
     rules = " ".join(dict.fromkeys(missing))
     message = f"the Redis user lacks rights on our keys or channel: {rules}"
-    remedy = "grant them with ACL SETUSER, see docs/protocol.md; or the service has removed them"
+    remedy = (
+        "grant them with ACL SETUSER (the protocol's page has them all), or the service has "
+        "removed them"
+    )
     return Finding("rights", "warning", message, remedy)
 
 

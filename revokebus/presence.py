@@ -100,6 +100,10 @@ def decode_beat(text: bytes) -> Beat:
             decode_row_id(beat.position.encode())
     except (ValidationError, UnicodeError):
         raise WireError("beat") from None
+    if not all(map(math.isfinite, (beat.staleness or 0.0, beat.bound, beat.interval, beat.life))):
+        raise WireError("beat")
+    if not math.isfinite(beat.longest_life):
+        raise WireError("beat")
     return beat
 
 

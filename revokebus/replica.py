@@ -14,6 +14,8 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from redis.exceptions import RedisError
+
 from revokebus.answerer import Answerer
 from revokebus.applier import Applier
 from revokebus.audit import audit
@@ -272,9 +274,11 @@ class Replica:
         if recorded.position is None:
             return ()
         row = decode_row_id(recorded.position.encode())
-        return await Confirmer(run.store, self._clock, run.continuity.epoch, row, began).ask(
-            timeout
-        )
+        confirmer = Confirmer(run.store, self._clock, run.continuity.epoch, row, began)
+        try:
+            return await confirmer.ask(timeout)
+        except (RedisError, OSError) as error:  # of the subscription
+            raise StoreError(f"Redis: {error}".rstrip(".")) from error
 
     async def audit(self) -> Sequence[Finding]:
         """Look at Redis and at the settings for what endangers the promises."""

@@ -97,8 +97,11 @@ class Receipt:
 
     @property
     def is_confirmed(self) -> bool:
-        """Whether it is known that no instance accepts what was revoked."""
-        return self.confirmations is not None and not self.silent
+        """Whether no instance that Redis knows accepts what was revoked.
+
+        But on a route that says ``on_stale="accept"``, at an instance that is ``stale``.
+        """
+        return bool(self.confirmations) and not self.silent
 
     @property
     def silent(self) -> tuple[Confirmation, ...]:

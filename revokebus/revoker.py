@@ -191,6 +191,7 @@ class Revoker:
         self, revocation: Revocation, assurance: Assurance, *, dry_run: bool
     ) -> Receipt:
         """Refuse what `revocation` refuses, or only say what it would touch."""
+        assurance.check()
         if dry_run:
             return await self._dry_run(revocation)
         return await self.revoke([revocation], assurance)

@@ -207,7 +207,8 @@ class Ticker:
                 await self._list(rows)
                 continue
             self.store.acknowledged.seen(rows)
-            await self._apply(rows)
+            with self.answerer.waiting():  # the position is ahead of the copy
+                await self._apply(rows)
             if page is not None and not page.more:
                 if missed := self.store.acknowledged.missed(sent):
                     logger.warning(

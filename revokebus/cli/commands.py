@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import sys
 
 # Typer reads the annotations of a command when it is called.
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +17,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
 from revokebus.audit import audit
+from revokebus.claims import is_identifier
 from revokebus.cli import connect, output, transfer
 from revokebus.cli.connect import opened_engine, opened_store, perform, read_settings
 from revokebus.clock import SystemClock
@@ -70,7 +72,14 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Revoke nothing; say who
 def run() -> None:
     """Run the command that the arguments name."""
     logging.getLogger("revokebus").setLevel(logging.ERROR)  # `doctor` has what the audit says
-    app()
+    try:
+        app()
+    except BrokenPipeError:  # by `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(connect.BROKEN_PIPE)
+    except (OSError, UnicodeError) as error:
+        connect.say(str(error))
+        sys.exit(connect.USAGE)
 
 
 @app.callback(invoke_without_command=True)
@@ -96,6 +105,7 @@ def revoke(
     as_json: AsJson = False,
 ) -> None:
     """Revoke one token. It is asked for, or read from standard input, never from the arguments."""
+    check_jti(jti)
     token = None if jti is not None else read_token()
 
     async def work(bus: Engine, options: dict[str, Any]) -> Receipt:
@@ -195,6 +205,8 @@ def _revoke(
     with output.errors.status("Revoking ..."):
         receipt, own = perform(perform_it())
     output.print_receipt(receipt, own, as_json=as_json)
+    if receipt.confirmations and {each.instance for each in receipt.confirmations} == {own}:
+        connect.say(f"no instance has the namespace {settings.namespace} (REVOKEBUS_NAMESPACE)")
     if receipt.silent:
         connect.say("not every instance has answered; those may accept it until they are stale")
         raise typer.Exit(connect.REFUSED)
@@ -213,18 +225,14 @@ def check(
     env_file: EnvFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say whether a token is refused, by what Redis has. The exit status is 1 if it is."""
-    if jti is not None and jti.count(".") == 2 and jti.startswith("ey"):  # noqa: PLR2004 - a JWT
-        connect.say(
-            "this looks like a token, and others can read arguments: pipe it into revokebus check"
-        )
-        raise typer.Exit(connect.USAGE)
+    """Say whether a token is refused, by what Redis has. The exit status is 0 if it is valid."""
+    check_jti(jti)
     token = read_token() if jti is None else None
     settings = read_settings(env_file, needs_keys=token is not None)
     if token is None:
         of = settings.home_issuer if issuer is None else issuer
         refused = perform(_is_recorded(settings, [Target(of, "jti", "string", jti or "")], 0.0))
-        _say_verdict("revoked" if refused else "not revoked", {"jti": jti}, as_json=as_json)
+        _say_verdict("revoked" if refused else "no record", {"jti": jti}, as_json=as_json)
     else:
         verdict, told = perform(_judge(settings, token))
         _say_verdict(verdict, told, as_json=as_json)
@@ -236,7 +244,9 @@ def _say_verdict(verdict: str, told: dict[str, Any], *, as_json: bool) -> None:
     else:
         details = ", ".join(f"{name} {value}" for name, value in told.items() if value is not None)
         output.print_line(f"{verdict}: {details}" if details else verdict)
-    if verdict not in ("valid", "not revoked"):
+    if verdict == "no record":
+        connect.say("its session, its user and cut-offs were not looked at: pipe in the token")
+    if verdict != "valid":
         raise typer.Exit(connect.REFUSED)
 
 
@@ -354,7 +364,9 @@ def export_(
         async with opened_store(settings) as store:
             with contextlib.ExitStack() as opened:
                 file = sys.stdout if to is None else opened.enter_context(to.open("x"))
-                return await transfer.export(store, file, opened.enter_context(_progress("Read")))
+                count = await transfer.export(store, file, opened.enter_context(_progress("Read")))
+                file.flush()
+                return count
 
     try:
         count = perform(work())
@@ -439,8 +451,22 @@ def read_token() -> str:
     return token.strip()
 
 
+def check_jti(jti: str | None) -> None:
+    """Check that `jti`, where there is one, is the id of a token and not the token.
+
+    Raises:
+        typer.Exit: It is not.
+    """
+    if jti is not None and jti.count(".") == 2 and jti.startswith("ey"):  # noqa: PLR2004 - a JWT
+        connect.say("this looks like a token, and others can read arguments: pipe it in instead")
+        raise typer.Exit(connect.USAGE)
+    if jti is not None and not is_identifier(jti):
+        connect.say("an id has 1 to 4096 characters")
+        raise typer.Exit(connect.USAGE)
+
+
 def read_moment(text: str | None) -> datetime | None:
-    """Return the moment that `text` is; UTC where it names no zone.
+    """Return the moment that `text` is (RFC 3339).
 
     Raises:
         typer.BadParameter: It is none.
@@ -450,5 +476,7 @@ def read_moment(text: str | None) -> datetime | None:
     try:
         at = datetime.fromisoformat(text)
     except ValueError:
-        raise typer.BadParameter("a moment is written as 2026-01-31T12:00:00Z") from None
-    return at if at.tzinfo else at.replace(tzinfo=UTC)
+        at = datetime.min  # noqa: DTZ901 - refused below
+    if at.tzinfo is None:
+        raise typer.BadParameter("a moment is written with its zone: 2026-01-31T12:00:00Z")
+    return at

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import secrets
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 from pydantic import ValidationError, model_validator
+from pydantic_settings import SettingsError
 from redis.exceptions import RedisError
 
 from revokebus.clock import SystemClock
 from revokebus.engine import Engine
 from revokebus.errors import RevokeBusError, StoreError
-from revokebus.settings import Settings
+from revokebus.settings import Settings, unknown_variables
 from revokebus.store import Store
 
 if TYPE_CHECKING:
@@ -23,8 +25,8 @@ if TYPE_CHECKING:
 
 Answer = TypeVar("Answer")
 
-REFUSED, USAGE, UNAVAILABLE = 1, 2, 3
-"""Exit statuses: the answer is no; the command is wrong; Redis does not do it."""
+REFUSED, USAGE, UNAVAILABLE, BROKEN_PIPE = 1, 2, 3, 141
+"""Exit statuses: the answer is no; the command is wrong; Redis does not do it; nobody reads."""
 
 _KEYS = ("secret_key", "private_key", "public_key", "jwks_url")
 
@@ -58,6 +60,14 @@ def read_settings(env_file: Path | None, *, needs_keys: bool) -> Settings:
             where = "_".join(str(part) for part in each["loc"]).upper()
             say(f"{f'REVOKEBUS_{where}: ' if where else ''}{each['msg']}")
         raise typer.Exit(USAGE) from None
+    except SettingsError as error:  # it names the setting, and not what was in it
+        say(f"{error}; it is written as JSON")
+        raise typer.Exit(USAGE) from None
+    except UnicodeDecodeError:
+        say(f"{env_file} is no file of variables")
+        raise typer.Exit(USAGE) from None
+    for name in unknown_variables(os.environ):
+        say(f"the variable {name} is set and is no setting")
     if not settings.uses_redis:
         say("REVOKEBUS_REDIS_URL is memory://, which other processes cannot be reached through")
         raise typer.Exit(USAGE)
@@ -78,9 +88,7 @@ def perform(work: Coroutine[Any, Any, Answer]) -> Answer:
     try:
         return asyncio.run(work)
     except (StoreError, RedisError) as error:
-        say(
-            f"{error}. Is REVOKEBUS_REDIS_URL right, and may its user do this? See revokebus doctor"
-        )
+        say(f"{error}. Is REVOKEBUS_REDIS_URL right?")
         raise typer.Exit(UNAVAILABLE) from None
     except RevokeBusError as error:
         say(str(error))

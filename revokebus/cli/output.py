@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 console = Console()
 errors = Console(stderr=True)
 
+_WIDE = 140
+
 _COLOURS = {
     "fresh": "green",
     "applied": "green",
@@ -82,16 +84,22 @@ def print_fleet(fleet: Sequence[InstanceStatus], *, as_json: bool) -> None:
     if as_json:
         print_json([asdict(each) for each in fleet])
         return
-    headings = ("instance", "host", "process", "state", "staleness", "lag", "position", "entries")
+    is_wide = console.width >= _WIDE
+    headings = ["instance", "host", "process", "state", "staleness", "entries", "heard", "version"]
     rows = [
-        (
-            *(each.instance, each.host, each.pid, "silent" if each.is_silent else each.state),
-            *(seconds(each.staleness), seconds(each.lag), each.position),
-            *(f"{each.entries:,}", seconds(each.silence), each.version),
-        )
+        [
+            *(each.instance if is_wide else each.instance[:8], each.host, each.pid),
+            "silent" if each.is_silent and each.state != "stale" else each.state,
+            *(seconds(each.staleness), f"{each.entries:,}", seconds(each.silence), each.version),
+        ]
         for each in fleet
     ]
-    print_table(f"{len(fleet)} instances", (*headings, "heard", "version"), rows)
+    if is_wide:
+        headings += ["lag", "position"]
+        rows = [
+            [*row, seconds(each.lag), each.position] for row, each in zip(rows, fleet, strict=True)
+        ]
+    print_table(f"{len(fleet)} instances", headings, rows)
 
 
 def print_receipt(receipt: Receipt, own: str | None, *, as_json: bool) -> None:
@@ -100,14 +108,14 @@ def print_receipt(receipt: Receipt, own: str | None, *, as_json: bool) -> None:
     if confirmations is not None:
         confirmations = tuple(each for each in confirmations if each.instance != own)
     if as_json:
-        told = asdict(receipt) | {"is_confirmed": receipt.is_confirmed}
+        told = asdict(receipt) | {"is_confirmed": bool(confirmations) and not receipt.silent}
         if confirmations is not None:
             told["confirmations"] = [asdict(each) for each in confirmations]
         print_json(told)
         return
     if receipt.sessions is not None:
-        others = "an unknown number of" if receipt.instances is None else receipt.instances - 1
-        print_line(f"Nothing was revoked. {others} instances would be told.")
+        others = "an unknown number" if receipt.instances is None else receipt.instances - 1
+        print_line(f"Nothing was revoked. Subscribed beside this command: {others}.")
         return
     print_line(f"Recorded at {receipt.position}.")
     if confirmations is not None:

@@ -87,7 +87,6 @@ class Link:
 
     def release(self, *, reverse: bool = False) -> None:
         """Deliver what was held, in its order or the reverse one, and hold nothing more."""
-        self._mode = "open"
         self._do(lambda: self._deliver(reverse=reverse))
 
     def partition(self) -> None:
@@ -138,6 +137,7 @@ class Link:
         for writer, data in reversed(held) if reverse else held:
             if not writer.is_closing():
                 writer.write(data)
+        self._mode = "open"  # nothing new has overtaken what was held
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

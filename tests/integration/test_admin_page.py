@@ -157,6 +157,31 @@ def test_a_wrong_order_is_refused(client: TestClient, order: Any) -> None:
     assert client.post("/admin/revoke", json=order, headers=SAME).status_code == 422
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"kind": "subject", "value": "\\ud800"}',
+        '{"kind": "subject", "value": "x", "timeout": NaN}',
+        '{"kind": "subject", "value": "x", "timeout": 1e999}',
+        '{"\\ud800": 1}',
+        "[" * 10_000,
+        "",
+    ],
+)
+def test_a_body_that_cannot_be_repeated_is_refused(client: TestClient, body: str) -> None:
+    """FastAPI would repeat it in its answer, which fails, and answer 500."""
+    headers = {**SAME, "Content-Type": "application/json"}
+    answer = client.post("/admin/revoke", content=body, headers=headers)
+    assert answer.status_code in (400, 422)
+    assert "ud800" not in answer.text
+
+
+def test_an_optional_guard_is_refused() -> None:
+    """Anybody could sign everybody out, with one word too many."""
+    with pytest.raises(ValueError, match="optional"):
+        admin_page(require_access("operator", optional=True))
+
+
 def test_only_its_own_files_are_served(client: TestClient) -> None:
     """The application's source could be read."""
     for name in ("router.py", "../web.py", "%2e%2e/router.py", "page.html"):

@@ -180,7 +180,7 @@ def user(client: redis.Redis, *rules: str) -> str:
 
 
 def documented_rules() -> list[str]:
-    (recipe,) = re.findall(r"ACL SETUSER app on >[^\s]+ (.*?)```", PROTOCOL.read_text(), re.DOTALL)
+    (recipe,) = re.findall(r"ACL SETUSER app on >[^\s]+ (.*)", PROTOCOL.read_text())
     return str(recipe).replace("\\", "").split()
 
 

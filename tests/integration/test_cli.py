@@ -79,6 +79,14 @@ def run(*arguments: str, given: str | None = None) -> Result:
     return CliRunner().invoke(app, list(arguments), input=given)
 
 
+def test_a_wrong_namespace_is_no_confirmation(pair: TokenPair) -> None:
+    """A slip in a variable would look like a log-out that everybody has."""
+    result = run("revoke", "--json", given=pair.access_token)
+    assert "no instance has the namespace" in result.stderr
+    assert not json.loads(result.stdout)["is_confirmed"]
+    assert run("revoke", "--jti", pair.access_token).exit_code == connect.USAGE
+
+
 def told(*arguments: str, given: str | None = None, status: int = 0) -> Any:
     result = run(*arguments, "--json", given=given)
     assert result.exit_code == status, result.output
@@ -107,7 +115,7 @@ def test_a_token_that_is_piped_in_is_revoked_everywhere(
     assert httpx2.get(f"{instance.url}/protected", headers=header).status_code == 401
     assert told("check", given=pair.access_token, status=1)["verdict"] == "revoked"
     assert told("check", jti_of(pair.access_token), status=1)["verdict"] == "revoked"
-    assert told("check", jti_of(pair.refresh_token))["verdict"] == "not revoked"
+    assert told("check", jti_of(pair.refresh_token), status=1)["verdict"] == "no record"
 
 
 def test_a_token_by_its_id(pair: TokenPair) -> None:
@@ -245,7 +253,7 @@ def test_what_is_exported_can_be_imported(
     """A move to another Redis would make revoked tokens valid."""
     told("revoke", given=pair.access_token)
     told("revoke-subject", "bob")
-    told("revoke-all", "--yes", "--issued-before", "2020-01-01")
+    told("revoke-all", "--yes", "--issued-before", "2020-01-01T00:00:00Z")
     file = tmp_path / "revocations.jsonl"
     assert told("export", "--output", str(file)) == {"exported": 3}
     assert run("export", "--output", str(file)).exit_code == connect.USAGE  # it exists
@@ -395,7 +403,63 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("wrong", ["yesterday", "2020-13-01"])
+def test_an_id_alone_is_no_all_clear(pair: TokenPair) -> None:
+    """A token whose user was signed out would be reported as good."""
+    told("revoke-subject", "alice")
+    assert run("check", jti_of(pair.access_token)).exit_code == connect.REFUSED
+    assert "pipe in the token" in run("check", jti_of(pair.access_token)).output
+    assert run("check", "").exit_code == connect.USAGE  # an unset variable of a script
+
+
+@pytest.mark.parametrize(
+    ("command", "variables"),
+    [
+        ("status", {"REVOKEBUS_ISSUERS": "hunter2"}),
+        ("status", {"REVOKEBUS_COOKIES": "hunter2"}),
+        ("status --env-file /bin/true", {}),
+        ("status > /dev/full", {}),
+        ("export --output /nowhere/x", {}),
+        ("export > /dev/full", {}),
+        ("import .", {}),
+    ],
+)
+def test_what_cannot_be_is_said_in_a_line(command: str, variables: dict[str, str]) -> None:
+    """An operator would read a traceback, and a script take it for an answer."""
+    told("revoke-subject", "alice")
+    done = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m revokebus.cli {command}"],
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == connect.USAGE, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "hunter2" not in done.stderr
+    assert "exported" not in done.stderr
+
+
+def test_a_reader_that_leaves_is_no_error() -> None:
+    """``revokebus export | head`` would end with a traceback."""
+    for number in range(300):
+        told("import", given=json.dumps(line_of(f"{number:04}")))
+    command = f"{sys.executable} -m revokebus.cli export | head -n 1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr
+
+
+def line_of(jti: str) -> dict[str, object]:
+    line = {"iss": "", "claim": "jti", "value": jti, "expires_at": time.time() + 60}
+    return {**line, "issued_before": None}
+
+
+def test_a_misspelt_variable_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An operator would believe that it was read."""
+    monkeypatch.setenv("REVOKEBUS_MAX_STALENES", "5")
+    assert "REVOKEBUS_MAX_STALENES" in run("doctor").output
+
+
+@pytest.mark.parametrize("wrong", ["yesterday", "2020-13-01", "2020-01-01T00:00:00"])
 def test_a_moment_that_is_none_is_said(wrong: str) -> None:
     """A typing error would revoke everything, or end in a traceback."""
     result = run("revoke-all", "--yes", "--issued-before", wrong)

@@ -245,6 +245,47 @@ async def test_a_redis_that_does_not_say_who_there_is(
         assert bus.is_revoked(token.claims)
 
 
+async def test_a_channel_that_may_not_be_read_loses_no_receipt(
+    client: redis.Redis, make_settings: MakeSettings, redis_server: RedisServer
+) -> None:
+    """The caller would be told that nothing was revoked, or nothing at all."""
+    client.acl_setuser(
+        "limited",
+        enabled=True,
+        passwords=["+pw"],
+        keys=["*"],
+        channels=["{revokebus}:ch"],
+        commands=["+@all"],
+    )
+    url = redis_server.url.replace("redis://", "redis://limited:pw@")
+    async with Engine(make_settings(url)) as bus:
+        with pytest.raises(NotConfirmedError) as caught:
+            await bus.revoke(await access(bus), confirm="fleet")
+        assert caught.value.receipt.revocations == 1
+
+
+async def test_questions_that_cannot_be_answered_do_not_crowd_out_others(
+    fleet: list[Engine], client: redis.Redis
+) -> None:
+    """A stranger could make every later confirmation wait."""
+    await all_present(3, fleet[0])
+    pipe = client.pipeline(transaction=False)
+    for number in range(1100):
+        never = Inquiry("0" * 32, (1, 0), f"{number:016x}")
+        pipe.publish("{revokebus}:ch", encode_inquiry(never))
+    pipe.execute()
+    receipt = await fleet[0].revoke(await access(fleet[0]), confirm="fleet", timeout=LONG)
+    assert outcomes(receipt) == ["applied"] * 3
+
+
+async def test_nothing_is_confirmed_by_nobody(fleet: list[Engine]) -> None:
+    """A receipt of nothing would say that all is well."""
+    receipt = await fleet[0].revoke_many([], confirm="fleet")
+    assert not receipt.is_confirmed
+    with pytest.raises(ValueError, match="timeout"):
+        await fleet[0].revoke_all(dry_run=True, timeout=-1)
+
+
 async def test_one_process_confirms_itself(make_settings: MakeSettings) -> None:
     """The same program would fail in tests on ``memory://``."""
     async with Engine(make_settings()) as bus:

@@ -168,6 +168,7 @@ class Answer:
     [
         (Kit.assert_accepted, Answer(200), Answer(401)),
         (Kit.assert_accepted, Answer(404), Answer(503)),
+        (Kit.assert_accepted, Answer(200), Answer(500)),
         (
             Kit.assert_revoked,
             Answer(401, 'error_description="Token has been revoked"'),

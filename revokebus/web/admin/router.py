@@ -5,13 +5,15 @@ from __future__ import annotations
 import html
 
 # FastAPI reads the annotations of a route when it is made.
-from collections.abc import AsyncIterator, Callable  # noqa: TC003
+from collections.abc import AsyncIterator, Callable, Coroutine  # noqa: TC003
 from dataclasses import asdict
 from importlib.resources import files
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Depends, HTTPException, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request  # noqa: TC002
@@ -45,6 +47,21 @@ _LONGEST = 4096
 _LONGEST_WAIT = 10.0
 
 
+class _AdminRoute(APIRoute):
+    """Says that a request is wrong without repeating it, which may be what JSON cannot hold."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def handle_plainly(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except RequestValidationError:
+                raise HTTPException(422, "The request is not as the page sends it") from None
+
+        return handle_plainly
+
+
 class Order(BaseModel):
     """What the form asks for."""
 
@@ -68,8 +85,11 @@ def admin_page(guard: Callable[..., Any]) -> APIRouter:
 
     Args:
         guard: A dependency that lets only those pass who may see and revoke everything.
+
+    Raises:
+        ValueError: It is an optional one.
     """
-    router = APIRouter(dependencies=[Depends(guard)], include_in_schema=False)
+    router = _guarded_router(guard)
 
     @router.get("/")
     async def page(request: Request) -> Response:
@@ -100,6 +120,13 @@ def admin_page(guard: Callable[..., Any]) -> APIRouter:
         return Response(_file(name), media_type=_TYPES[name], headers=_HEADERS)
 
     return router
+
+
+def _guarded_router(guard: Callable[..., Any]) -> APIRouter:
+    if getattr(guard, "is_optional", False):
+        raise ValueError("an optional guard lets everybody in; leave optional=True out")
+    guarded = [Depends(guard)]
+    return APIRouter(dependencies=guarded, include_in_schema=False, route_class=_AdminRoute)
 
 
 def _file(name: str) -> bytes:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from revokebus.feed import Heard
 
 _EVERY = 1.0
+_MOST_WAITING = 100
 # Then the browser asks again, and the guard is asked whether it still may.
 _LIFE = 30.0
 
@@ -27,7 +28,7 @@ async def changes(bus: Engine) -> AsyncGenerator[tuple[str, Any]]:
     ``fleet`` each second: how each instance is. ``revoked`` as it comes: one revocation.
     ``trouble``: why there is no ``fleet``. ``closing`` at the end, where the bus is closed.
     """
-    heard: asyncio.Queue[Heard | None] = asyncio.Queue()
+    heard: asyncio.Queue[Heard | None] = asyncio.Queue(_MOST_WAITING)
     reading = asyncio.create_task(_read(bus, heard), name="revokebus-admin-feed")
     loop = asyncio.get_running_loop()
     until = loop.time() + _LIFE
@@ -47,10 +48,15 @@ async def changes(bus: Engine) -> AsyncGenerator[tuple[str, Any]]:
 
 
 async def _read(bus: Engine, into: asyncio.Queue[Heard | None]) -> None:
-    async with contextlib.aclosing(bus.feed()) as feed:
-        async for each in feed:
-            into.put_nowait(each)
-    into.put_nowait(None)
+    """Hand the feed on; what waits, waits in the feed, which is bounded.
+
+    It ends by itself, because whoever leaves in the midst of an answer ends nothing.
+    """
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(2 * _LIFE), contextlib.aclosing(bus.feed()) as feed:
+            async for each in feed:
+                await into.put(each)
+            await into.put(None)
 
 
 async def _fleet(bus: Engine) -> tuple[str, Any]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +17,7 @@ from fastapi.testclient import TestClient
 
 from revokebus import AccessToken, RevokeBus
 from revokebus.engine import Engine
-from revokebus.testing import Kit, Link
+from revokebus.testing import Kit, Link, RedisServer
 from revokebus.testing.redis_server import embedded_valkey
 from tests.support import settle
 
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
 
     import redis
 
-    from revokebus.testing import RedisServer
     from tests.support import Eventually, MakeSettings
 
 ROOT = Path(__file__).parents[2]
@@ -185,3 +186,23 @@ def test_assertions_fail_where_they_should(
     check(right)
     with pytest.raises(AssertionError, match=f"the answer is {wrong.status_code}"):
         check(wrong)
+
+
+def test_a_port_that_is_taken_for_a_moment_is_waited_for() -> None:
+    """A user's suite would fail now and then, because a connection of somebody's had the port."""
+    server = RedisServer()
+    taken = socket.create_server(("127.0.0.1", server.port))
+    threading.Timer(0.3, taken.close).start()
+    with server, server.client() as client:
+        assert client.ping()
+
+
+def test_a_port_that_stays_taken_is_said() -> None:
+    """A test would write to whoever else listens there."""
+    server = RedisServer()
+    with (
+        socket.create_server(("127.0.0.1", server.port)),
+        pytest.raises(RuntimeError, match="Address already in use"),
+    ):
+        server.start()
+    assert not server.running

@@ -75,11 +75,17 @@ def run() -> None:
     try:
         app()
     except BrokenPipeError:  # by `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         sys.exit(connect.BROKEN_PIPE)
     except (OSError, UnicodeError) as error:
         connect.say(str(error))
+        _discard_output()
         sys.exit(connect.USAGE)
+
+
+def _discard_output() -> None:
+    """Let what could not be written go, or Python tries once more as it ends, and says so."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @app.callback(invoke_without_command=True)

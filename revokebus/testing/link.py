@@ -16,7 +16,7 @@ import hiredis
 from revokebus.testing.process import LOOPBACK
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Coroutine
     from types import TracebackType
 
 _CHUNK = 65_536
@@ -61,7 +61,7 @@ class Link:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        self._do(self._open)
+        self._do(self._open())
         return self
 
     def __exit__(
@@ -70,7 +70,7 @@ class Link:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._do(self._close)
+        self._do(self._close())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(_PATIENCE)
         self._loop.close()
@@ -79,38 +79,32 @@ class Link:
 
     def drop(self) -> None:
         """Lose every message of the channel from now on; requests are answered as ever."""
-        self._set("dropping")
+        self._mode = "dropping"
 
     def hold(self) -> None:
         """Keep every message of the channel from now on, for `release`."""
-        self._set("holding")
+        self._mode = "holding"
 
     def release(self, *, reverse: bool = False) -> None:
         """Deliver what was held, in its order or the reverse one, and hold nothing more."""
-        self._do(lambda: self._deliver(reverse=reverse))
+        self._do(self._deliver(reverse=reverse))
 
     def partition(self) -> None:
         """End every connection, and let none through."""
-        self._set("partitioned")
-        self._do(self._cut)
+        self._mode = "partitioned"
+        self._do(self._cut())
 
     def cut(self) -> None:
         """End every connection, and let new ones through."""
-        self._do(self._cut)
+        self._do(self._cut())
 
     def heal(self) -> None:
         """Lose, hold and break nothing more; what is held is lost."""
         self._held.clear()
-        self._set("open")
+        self._mode = "open"
 
-    def _set(self, mode: Mode) -> None:
-        self._mode = mode
-
-    def _do(self, work: Callable[[], Awaitable[None]]) -> None:
-        async def done() -> None:
-            await work()
-
-        asyncio.run_coroutine_threadsafe(done(), self._loop).result(_PATIENCE)
+    def _do(self, work: Coroutine[Any, Any, None]) -> None:
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(_PATIENCE)
 
     # In the thread
 

@@ -10,7 +10,7 @@ from revokebus.errors import WireError
 from revokebus.wire import decode_payload, plain_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from revokebus.continuity import Row
     from revokebus.denylist import Denylist
@@ -72,7 +72,7 @@ class Applier:
                 self._feed.tell(row.id, row.payload)
 
     async def apply_all(
-        self, source: Source, payloads: Sequence[bytes | None], *, listed: bool = False
+        self, source: Source, payloads: Iterable[bytes | None], *, listed: bool = False
     ) -> None:
         """Apply many, letting requests through in between.
 
@@ -113,23 +113,14 @@ class Applier:
             self._repair.has(revocations)
 
 
-def _portions(payloads: Sequence[bytes | None]) -> Iterator[Sequence[bytes | None]]:
+def _portions(payloads: Iterable[bytes | None]) -> Iterator[list[bytes | None]]:
     """Cut `payloads` so that none takes long to apply; each may carry many revocations."""
-    for at in range(0, len(payloads), _APPLIED_AT_ONCE):
-        some = payloads[at : at + _APPLIED_AT_ONCE]
-        if sum(map(len, filter(None, some))) < _BYTES_AT_ONCE:
-            yield some
-        else:
-            yield from _portions_by_size(some)
-
-
-def _portions_by_size(payloads: Sequence[bytes | None]) -> Iterator[list[bytes | None]]:
     some: list[bytes | None] = []
     size = 0
     for payload in payloads:
         some.append(payload)
         size += len(payload or b"")
-        if size >= _BYTES_AT_ONCE:
+        if len(some) == _APPLIED_AT_ONCE or size >= _BYTES_AT_ONCE:
             yield some
             some, size = [], 0
     if some:

@@ -155,16 +155,15 @@ class Denylist:
             return False
         now = self._clock.now()
         groups: dict[tuple[bytes, bytes, Shape, int], list[tuple[bytes, bytes]]] = {}
-        short_keys = iter(pack_base64([row[2] for row in rows if row[2]]))
         for (issuer, claim, short, other, _), end in zip(rows, ends, strict=True):
-            shape: Shape = "base64"
-            if short:
-                key = next(short_keys)
-            else:
-                shape, key = pack(other.decode())
             if end <= now:
                 self.passed_over += 1
             else:
+                shape: Shape = "base64"
+                if short:
+                    key = pack_base64(short)
+                else:
+                    shape, key = pack(other.decode())
                 entries = groups.setdefault((issuer, claim, shape, len(key)), [])
                 entries.append((key, pack_end(end)))
         before = self._size

@@ -114,17 +114,15 @@ class Table:
 
     def put_values(self, entries: Iterable[tuple[bytes, bytes]]) -> tuple[int, int]:
         """Hold many as `put_value` does; return how many are new, and how many live longer."""
-        before, full, quick, lengthened = self._count, self._full, 0, 0
-        directory, mask = self._directory, len(self._directory) - 1
+        before, full, lengthened = self._count, self._full, 0
         for key, value in entries:
-            bucket = directory[hash(key) & mask]
-            if len(bucket) < full and bucket.find(key) < 0:  # as most are
+            directory = self._directory
+            bucket = directory[hash(key) & (len(directory) - 1)]
+            if bucket.find(key) < 0 and len(bucket) < full:  # as most are
                 bucket += key + value
-                quick += 1
-            else:
-                lengthened += self.put_value(key, value) is LENGTHENED
-                directory, mask = self._directory, len(self._directory) - 1
-        self._count += quick
+                self._count += 1
+            elif self.put_value(key, value) is LENGTHENED:
+                lengthened += 1
         return self._count - before, lengthened
 
     def _lengthen(self, bucket: bytearray, at: int, value: bytes) -> Change:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from revokebus.continuity import Continuity
-    from revokebus.store import Store
+    from revokebus.roll_call import RollCall
     from revokebus.troubles import Troubles
     from revokebus.wire import Inquiry
 
@@ -23,16 +23,16 @@ class Answerer:
     """Keeps questions until they can be answered; a failure is the asker's to notice.
 
     Args:
-        store: Publishes answers.
+        roll_call: Sends answers.
         continuity: Knows what was applied.
         troubles: Counts questions that there is no room for.
         wake: Set where the log should be read at once, because a question waits for it.
     """
 
     def __init__(
-        self, store: Store, continuity: Continuity, troubles: Troubles, wake: asyncio.Event
+        self, roll_call: RollCall, continuity: Continuity, troubles: Troubles, wake: asyncio.Event
     ) -> None:
-        self._store = store
+        self._roll_call = roll_call
         self._continuity = continuity
         self._troubles = troubles
         self._wake = wake
@@ -73,7 +73,7 @@ class Answerer:
             for inquiry in [each for each in self._waiting.values() if self._can_answer(each)]:
                 del self._waiting[inquiry.name]
                 try:
-                    await self._store.answer(inquiry)
+                    await self._roll_call.answer(inquiry)
                 except StoreError as error:
                     self._troubles.note("answers", error)
                 else:

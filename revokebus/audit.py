@@ -13,6 +13,7 @@ from redis.exceptions import NoPermissionError
 from revokebus import scripts
 from revokebus.errors import RefusedError, StoreError
 from revokebus.keys import Keys
+from revokebus.presence import UNREADABLE
 from revokebus.redis_url import parse_redis_url
 from revokebus.report import Finding
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from revokebus.clock import Clock
     from revokebus.connection import Client
+    from revokebus.presence import Beat
     from revokebus.redis_url import Kind
     from revokebus.settings import Settings
     from revokebus.store import Store
@@ -42,7 +44,7 @@ class _Facts:
         fenced: Whether a primary that loses its replicas stops accepting writes.
         skew: By how many seconds Redis's clock is ahead of ours.
         missing: The rights that the user lacks, as ACL rules.
-        lifetimes: For how many seconds tokens may live at the instances that there are.
+        beats: What the instances that there are say of themselves.
     """
 
     info: Info | None
@@ -50,7 +52,7 @@ class _Facts:
     fenced: bool | None
     skew: float | None
     missing: Sequence[str] | None
-    lifetimes: Sequence[float] | None
+    beats: Sequence[Beat] | None
 
 
 async def audit(store: Store, settings: Settings, clock: Clock) -> list[Finding]:
@@ -68,7 +70,8 @@ async def audit(store: Store, settings: Settings, clock: Clock) -> list[Finding]
         _clock(facts.skew, settings),
         _rights(facts.missing),
         _retention(settings),
-        _lifetimes(facts.lifetimes, settings),
+        _lifetimes(facts.beats, settings),
+        _alike(facts.beats, settings),
     ]
 
 
@@ -89,7 +92,7 @@ async def _gather(store: Store, settings: Settings, clock: Clock) -> _Facts:
         fenced=None if None in fencing else "0" not in fencing,
         skew=await _skew(store, clock),
         missing=await _missing_rights(store, settings),
-        lifetimes=await _lifetimes_elsewhere(store),
+        beats=await _beats(store),
     )
 
 
@@ -127,11 +130,13 @@ async def _skew(store: Store, clock: Clock) -> float | None:
     return certain if ahead > 0 else -certain
 
 
-async def _lifetimes_elsewhere(store: Store) -> Sequence[float] | None:
+async def _beats(store: Store) -> Sequence[Beat] | None:
     try:
-        return [present.beat.longest_life for present in await store.presents()]
+        roll = await store.roll_call.call()
     except RefusedError:
         return None
+    beats = [present.beat for present in roll.presents.values()]
+    return [beat for beat in beats if beat is not UNREADABLE]
 
 
 async def _missing_rights(store: Store, settings: Settings) -> list[str] | None:
@@ -151,7 +156,7 @@ async def _missing_rights(store: Store, settings: Settings) -> list[str] | None:
 
 def _commands(keys: Keys) -> list[list[str]]:
     """Every command that is used, with keys and a channel that it is used on."""
-    record, beat = keys.records.replace("*", "jti:x"), keys.heartbeat
+    record = keys.records.replace("*", "jti:x")
     answers = keys.answers("0" * 16)
     return [
         ["EVAL", "return 1", "0"],
@@ -173,12 +178,11 @@ def _commands(keys: Keys) -> list[list[str]]:
         ["SET", record, "x"],
         ["EXISTS", record],
         ["SCAN", "0"],
-        ["EXPIRE", beat, "1"],
-        ["SADD", keys.instances, "x"],
-        ["SREM", keys.instances, "x"],
-        ["SMEMBERS", keys.instances],
+        ["PERSIST", keys.instances],
+        ["HGETALL", keys.instances],
+        ["HDEL", keys.instances, "x"],
         ["PEXPIRE", keys.hold, "1"],
-        ["DEL", beat],
+        ["DEL", keys.repair],
         ["SET", keys.repair, "x"],
         ["PUBLISH", keys.channel, "x"],
         ["SUBSCRIBE", keys.channel],
@@ -318,10 +322,10 @@ def _retention(settings: Settings) -> Finding:
     return Finding("retention", "warning", message, "unset it, or raise it to that")
 
 
-def _lifetimes(lifetimes: Sequence[float] | None, settings: Settings) -> Finding:
-    if lifetimes is None:
-        return _unknown("lifetimes", "+smembers and +eval", "for how long others accept tokens")
-    longest = max(lifetimes, default=0.0)
+def _lifetimes(beats: Sequence[Beat] | None, settings: Settings) -> Finding:
+    if beats is None:
+        return _unknown("lifetimes", "+hgetall and +eval", "for how long others accept tokens")
+    longest = max((beat.longest_life for beat in beats), default=0.0)
     if longest <= settings.longest_life:
         return Finding("lifetimes", "ok", "no instance accepts tokens that live longer than ours")
     message = (
@@ -333,6 +337,33 @@ def _lifetimes(lifetimes: Sequence[float] | None, settings: Settings) -> Finding
         "and leeway (REVOKEBUS_...)"
     )
     return Finding("lifetimes", "warning", message, remedy)
+
+
+def _alike(beats: Sequence[Beat] | None, settings: Settings) -> Finding:
+    if beats is None:
+        return _unknown("alike", "+hgetall and +eval", "whether others are set up as this one is")
+    differing = [
+        name
+        for name, own, others in (
+            ("issuer", settings.home_issuer, {beat.issuer for beat in beats}),
+            (
+                "checked_token_types",
+                tuple(sorted(settings.checked_token_types)),
+                {tuple(beat.checked_types) for beat in beats},
+            ),
+            (
+                "revocable_claims",
+                tuple(sorted(settings.revocable_claims)),
+                {tuple(beat.claims) for beat in beats},
+            ),
+        )
+        if others - {own}
+    ]
+    if not differing:
+        return Finding("alike", "ok", "no instance looks tokens up otherwise than this one")
+    names = " and ".join(f"{name} (REVOKEBUS_{name.upper()})" for name in differing)
+    message = f"another instance has another {names}: it may accept what this one revokes"
+    return Finding("alike", "warning", message, "give every process of this namespace the same")
 
 
 def _unknown(check: str, needed: str, what: str) -> Finding:

@@ -19,6 +19,7 @@ from revokebus.errors import (
     RevokedTokenError,
     StaleError,
     StoreError,
+    UnavailableError,
     WrongTypeError,
 )
 from revokebus.events import event
@@ -28,10 +29,11 @@ from revokebus.revocation import ALWAYS, SPENT, Revocation, targets_of
 from revokebus.settings import check_on_stale
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from revokebus.core import Core
     from revokebus.predicates import Predicate
+    from revokebus.revocation import Target
     from revokebus.settings import OnStale
     from revokebus.verified import Verified
 
@@ -170,6 +172,22 @@ class Checker:
         # A local hit refuses in every state; only a miss depends on the copy's age.
         if self.is_known_revoked(token):
             raise RevokedTokenError
+        await self._decide_on_a_miss(token, policy)
+
+    async def can_decide(self) -> bool:
+        """Return whether a token that nothing is known against would be accepted now."""
+        try:
+            self._lifecycle.require_running()
+            if self._checked:
+                await self._decide_on_a_miss(None, self._settings.on_stale)
+        except UnavailableError:
+            return False
+        return True
+
+    async def _decide_on_a_miss(
+        self, token: AccessToken | RefreshToken | None, policy: OnStale
+    ) -> None:
+        """Accept what the copy, if it is proven, or `policy` lets pass; None is any token."""
         self._lifecycle.require_running()
         age = self._upstream.age()
         if age is None or age > self._settings.max_staleness:
@@ -214,22 +232,25 @@ class Checker:
         except StoreError as error:
             raise StaleError("It is not known whether the token was used") from error
 
-    async def _ask_redis(self, token: AccessToken | RefreshToken, why: str) -> None:
+    async def _ask_redis(self, token: AccessToken | RefreshToken | None, why: str) -> None:
         if not self._lifecycle.is_own_loop:
             raise StaleError(f"{why}, and Redis can only be asked on the event loop of the bus")
-        names = (*ALWAYS, *self._settings.revocable_claims)
-        targets = targets_of(token.verified_claims, token.issuer, names)
+        targets, since = self._targets(token) if token else ([], 0.0)
         if len(targets) > _MOST_TARGETS:
             raise StaleError(f"{why}, and the token's lists are too long to ask Redis about")
         try:
-            refused = await self._upstream.refuses(targets, token.since)
+            refused = await self._upstream.refuses(targets, since)
         except StoreError as error:
             raise StaleError(f"{why}, and Redis cannot be asked") from error
         if refused:
             raise RevokedTokenError
 
+    def _targets(self, token: AccessToken | RefreshToken) -> tuple[Sequence[Target], float]:
+        names = (*ALWAYS, *self._settings.revocable_claims)
+        return targets_of(token.verified_claims, token.issuer, names), token.since
+
     async def _decide_without_proof(
-        self, token: AccessToken | RefreshToken, age: float | None, policy: OnStale
+        self, token: AccessToken | RefreshToken | None, age: float | None, policy: OnStale
     ) -> None:
         if policy == "ask_redis":
             await self._ask_redis(token, "The revocations are too old")

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import secrets
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from redis.exceptions import RedisError
@@ -16,15 +18,16 @@ from redis.exceptions import RedisError
 from revokebus.errors import StoreError, WireError
 from revokebus.report import Confirmation
 from revokebus.tasks import end
+from revokebus.upstream import Confirmed
 from revokebus.wire import Inquiry, decode_instance
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable
 
     from revokebus.clock import Clock
     from revokebus.presence import Present
     from revokebus.report import Outcome
-    from revokebus.store import Store
+    from revokebus.roll_call import Roll, RollCall
     from revokebus.subscription import Subscription
     from revokebus.wire import RowId
 
@@ -35,41 +38,65 @@ class Confirmer:
     """Asks a fleet about one row.
 
     Args:
-        store: The channel and the heartbeats.
+        roll_call: The channel and the heartbeats.
         clock: Tells how fast the answers are.
+        bound: What ``max_staleness`` is here, in seconds.
         epoch: The data set that the row is in.
         row: The row.
         began: The moment that answers are timed from, in elapsed seconds.
     """
 
-    def __init__(self, store: Store, clock: Clock, epoch: str, row: RowId, began: float) -> None:
-        self._store = store
+    def __init__(
+        self,
+        roll_call: RollCall,
+        clock: Clock,
+        bound: float,
+        epoch: str,
+        row: RowId,
+        began: float,
+    ) -> None:
+        self._roll_call = roll_call
         self._clock = clock
+        self._bound = bound
         self._inquiry = Inquiry(epoch, row, secrets.token_hex(8))
         self._began = began
         # Here it was applied before it was written.
-        self._seconds: dict[str, float] = {store.instance: 0.0}
+        self._seconds: dict[str, float] = {roll_call.instance: 0.0}
         self._answered = asyncio.Event()
+        self._fleet: dict[str, Present] = {}
+        self._heard_at: dict[str, float] = {}
+        self._ended: frozenset[str] = frozenset()
+        self._known_since = math.inf
 
-    async def ask(self, timeout: float) -> tuple[Confirmation, ...]:
-        """Return what became of the row at each instance that was alive when it was written.
+    async def ask(self, timeout: float) -> Confirmed:
+        """Return what became of the row at each instance that may have lived when it was written.
 
         Args:
             timeout: For how many seconds to wait.
 
         Raises:
-            StoreError: It is not known which instances there are.
+            StoreError: It is not known which instances there are, or was not in time.
         """
         deadline = self._clock.elapsed() + timeout
-        async with self._store.answers(self._inquiry.name) as answers:
-            listening = asyncio.create_task(self._listen(answers))
-            try:
-                await self._store.inquire(self._inquiry)
-                fleet = {each.instance: each for each in await self._store.presents()}
-                later = await self._wait(fleet, deadline)
-            finally:
-                await end([listening])
-        return tuple(self._confirmation(each, later) for each in fleet.values())
+        try:
+            async with (
+                asyncio.timeout(timeout),
+                self._roll_call.answers(self._inquiry.name) as answers,
+            ):
+                listening = asyncio.create_task(self._listen(answers))
+                try:
+                    await self._roll_call.inquire(self._inquiry)
+                    self._take(roll := await self._roll_call.call(), roll.presents)
+                    await self._wait(deadline)
+                finally:
+                    await end([listening])
+        except TimeoutError:
+            if self._known_since == math.inf:
+                message = f"Redis did not say within {timeout:g} s who is to answer"
+                raise StoreError(message) from None
+        now = self._clock.elapsed()
+        confirmations = tuple(self._confirmation(each, now) for each in self._fleet.values())
+        return Confirmed(confirmations, knows_all=now >= self._all_known_at())
 
     async def _listen(self, answers: Subscription) -> None:
         # Where it ends, the heartbeats are looked at.
@@ -82,49 +109,54 @@ class Confirmer:
         self._seconds.setdefault(instance, self._clock.elapsed() - self._began)
         self._answered.set()
 
-    async def _wait(
-        self, fleet: Mapping[str, Present], deadline: float
-    ) -> Mapping[str, Present] | None:
-        """Wait for answers; return the instances as they were looked at last, None if never."""
-        later: Mapping[str, Present] | None = None
-        look_at = self._clock.elapsed() + _LOOK_EVERY
-        while True:
-            now = self._clock.elapsed()
-            if self._has_all(fleet, later) or now >= deadline:
-                return later
-            if now >= look_at:
-                look_at = now + _LOOK_EVERY
-                with contextlib.suppress(StoreError):
-                    later = {each.instance: each for each in await self._store.presents()}
-                    self._note_what_beats_say(later)
-                continue
+    def _take(self, roll: Roll, asked: Iterable[str]) -> None:
+        """Note what heartbeats say; an instance that is missing was last heard of before."""
+        now = self._clock.elapsed()
+        for instance in asked:
+            if present := roll.presents.get(instance):
+                self._fleet[instance] = present
+                self._heard_at[instance] = now - present.silence
+                if present.has(self._inquiry.epoch, self._inquiry.row):
+                    self._note(instance)
+        self._ended |= roll.ended
+        self._known_since = now - roll.age
+
+    async def _wait(self, deadline: float) -> None:
+        while not self._is_over(deadline):
             self._answered.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(deadline, look_at) - now):
+            try:
+                async with asyncio.timeout(_LOOK_EVERY):
                     await self._answered.wait()
+            except TimeoutError:
+                with contextlib.suppress(StoreError):
+                    self._take(await self._roll_call.call(), tuple(self._fleet))
 
-    def _has_all(self, fleet: Mapping[str, Present], later: Mapping[str, Present] | None) -> bool:
-        return all(self._outcome(each, later) != "silent" for each in fleet.values())
+    def _is_over(self, deadline: float) -> bool:
+        """Return whether waiting until then changes nothing any more."""
+        now = self._clock.elapsed()
+        if any(self._outcome(each, now) == "silent" for each in self._fleet.values()):
+            return False
+        return not now < self._all_known_at() <= deadline
 
-    def _note_what_beats_say(self, fleet: Mapping[str, Present]) -> None:
-        for instance, present in fleet.items():
-            if present.has(self._inquiry.epoch, self._inquiry.row):
-                self._note(instance)
+    def _all_known_at(self) -> float:
+        """Return when whoever was cut off from other data knows that its copy is stale."""
+        bounds = (each.beat.bound for each in self._fleet.values())
+        return self._known_since + max(self._bound, *bounds, 0.0)
 
-    def _outcome(self, present: Present, later: Mapping[str, Present] | None) -> Outcome:
-        if present.instance in self._seconds:
+    def _outcome(self, present: Present, now: float) -> Outcome:
+        instance = present.instance
+        if instance in self._seconds:
             return "applied"
-        if later is not None:
-            if present.instance not in later:
-                return "ended"
-            present = later[present.instance]
-        return "silent" if present.may_accept else "stale"
+        if instance in self._ended:
+            return "ended"
+        silence = now - self._heard_at[instance]
+        return "silent" if replace(present, silence=silence).may_accept else "stale"
 
-    def _confirmation(self, present: Present, later: Mapping[str, Present] | None) -> Confirmation:
+    def _confirmation(self, present: Present, now: float) -> Confirmation:
         return Confirmation(
             instance=present.instance,
             host=present.beat.host,
             pid=present.beat.pid,
-            outcome=self._outcome(present, later),
+            outcome=self._outcome(present, now),
             seconds=self._seconds.get(present.instance),
         )

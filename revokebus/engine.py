@@ -229,6 +229,14 @@ class Engine:
             **asdict(health),
         )
 
+    async def can_decide(self) -> bool:
+        """Return whether a token that nothing is known against would be accepted now.
+
+        By the copy and ``on_stale``, as in a request; and as there, Redis is asked only where the
+        copy does not decide.
+        """
+        return await self._checker.can_decide()
+
     async def fleet(self) -> list[InstanceStatus]:
         """Return how each instance is, by its last heartbeat.
 

@@ -26,8 +26,7 @@ class Keys:
         hold: As long as it lives, nobody takes the copy for proven.
         repair: The lock of whoever writes back what Redis has lost.
         instance: What this instance is called: another name for each `Keys`.
-        instances: The names of all instances, some of which may have ended.
-        heartbeat: Shows that this instance lives, and how it is.
+        instances: The heartbeats of all instances, some of which may have ended.
         records: A pattern that matches every record.
     """
 
@@ -39,7 +38,6 @@ class Keys:
         self.repair = f"{self._tag}:repair"
         self.instance = secrets.token_hex(8)
         self.instances = f"{self._tag}:instances"
-        self.heartbeat = self.heartbeat_of(self.instance)
         self.records = f"{self._tag}:r:*"
 
     @property
@@ -59,10 +57,6 @@ class Keys:
         if target.issuer:
             about += f"@{quote(target.issuer, safe='', errors='surrogatepass')}"
         return f"{self._tag}:r:{about}:{target.text}".encode("utf-8", "surrogatepass")
-
-    def heartbeat_of(self, instance: str) -> str:
-        """Return the key of another instance's heartbeat."""
-        return f"{self._tag}:hb:{instance}"
 
     def answers(self, inquiry: str) -> str:
         """Return the channel on which the question `inquiry` is answered."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from revokebus.presence import VERSION
 from revokebus.report import Confirmation, InstanceStatus
 from revokebus.revocation import Spending, Spent
-from revokebus.upstream import Health, Recorded
+from revokebus.upstream import Confirmed, Health, Recorded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -108,9 +108,10 @@ class MemoryUpstream:
         recorded: Recorded,  # noqa: ARG002 - an Upstream's
         began: float,  # noqa: ARG002
         timeout: float,  # noqa: ARG002
-    ) -> tuple[Confirmation, ...]:
+    ) -> Confirmed:
         """Return that this process, which is all there is, has applied it."""
-        return (Confirmation(_ALONE, socket.gethostname(), os.getpid(), "applied", 0.0),)
+        own = Confirmation(_ALONE, socket.gethostname(), os.getpid(), "applied", 0.0)
+        return Confirmed((own,))
 
     async def audit(self) -> Sequence[Finding]:
         """Return nothing: there is nothing that could be set up wrongly."""

@@ -39,8 +39,10 @@ class Beat:
         bound: What ``max_staleness`` is there, in seconds.
         accepts_stale: Whether ``on_stale`` is ``accept`` there.
         interval: What ``tick_interval`` is there.
-        life: For how many seconds the heartbeat is kept.
         longest_life: For how many seconds a token may live there.
+        issuer: The ``iss`` of tokens that are made there; empty where they have none.
+        checked_types: The types of token that are looked up there.
+        claims: The claims that tokens can be revoked by there, beside the usual ones.
         epoch: The data set that it reads; empty before it reads one.
         position: The last row of the log that its copy includes; None likewise.
         entries: How many revocations its copy holds.
@@ -54,8 +56,10 @@ class Beat:
     bound: float
     accepts_stale: bool
     interval: float
-    life: float
     longest_life: float
+    issuer: str
+    checked_types: list[str]
+    claims: list[str]
     epoch: str
     position: str | None
     entries: int
@@ -70,13 +74,18 @@ UNREADABLE = Beat(
     bound=math.inf,
     accepts_stale=False,
     interval=0.0,
-    life=0.0,
     longest_life=0.0,
+    issuer="",
+    checked_types=[],
+    claims=[],
     epoch="",
     position=None,
     entries=0,
 )
 """What is taken for the beat of an instance whose own cannot be read."""
+
+ENDED = b"ended"
+"""What an instance leaves in place of a beat: it accepts no token any more."""
 
 _BEAT = TypeAdapter(Beat)
 
@@ -100,9 +109,9 @@ def decode_beat(text: bytes) -> Beat:
             decode_row_id(beat.position.encode())
     except (ValidationError, UnicodeError):
         raise WireError("beat") from None
-    if not all(map(math.isfinite, (beat.staleness or 0.0, beat.bound, beat.interval, beat.life))):
-        raise WireError("beat")
-    if not math.isfinite(beat.longest_life):
+    if not all(
+        map(math.isfinite, (beat.staleness or 0.0, beat.bound, beat.interval, beat.longest_life))
+    ):
         raise WireError("beat")
     return beat
 

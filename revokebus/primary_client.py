@@ -94,4 +94,7 @@ class Deadline:
         if isinstance(error, ResponseError):
             raise RefusedError(f"Redis: {error}".rstrip(".")) from error
         if isinstance(error, RedisError | OSError):
-            raise StoreError(f"Redis: {error}".rstrip(".")) from error
+            message = f"Redis: {error}".rstrip(".")
+            if isinstance(error.__context__, FileNotFoundError):
+                message += "; is each file that redis_url (REVOKEBUS_REDIS_URL) names there?"
+            raise StoreError(message) from error

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from inspect import signature
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from redis.asyncio.connection import parse_url
+from redis.asyncio.connection import SSLConnection, parse_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,6 +30,9 @@ _KINDS: dict[str, Kind] = {
 }
 _DEFAULT_PORT: dict[Kind, int] = {"single": 6379, "sentinel": 26379, "cluster": 6379}
 _OPTIONS = frozenset({"db", "username", "password", "max_connections"})
+_TLS_OPTIONS = frozenset(
+    name for name in signature(SSLConnection.__init__).parameters if name.startswith("ssl_")
+)
 _SENTINEL_OPTIONS = frozenset({"sentinel_username", "sentinel_password"})
 
 SCHEMES = tuple(_KINDS)
@@ -89,10 +93,11 @@ def _parse(url: str) -> RedisUrl:
 def _check_options(parts: SplitResult, kind: Kind) -> None:
     allowed = _OPTIONS | _SENTINEL_OPTIONS if kind == "sentinel" else _OPTIONS
     for name in parse_qs(parts.query):
-        if name not in allowed and not name.startswith("ssl_"):
+        if name.startswith("ssl_") and not parts.scheme.startswith("rediss"):
+            raise _NotUnderstoodError("has options for TLS, which only rediss:// and the like use")
+        if name not in allowed | _TLS_OPTIONS:
             raise _NotUnderstoodError(
-                f"has an option other than {', '.join(sorted(allowed))} and those that begin with "
-                "ssl_"
+                f"has an option other than {', '.join(sorted(allowed | _TLS_OPTIONS))}"
             )
 
 

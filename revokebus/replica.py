@@ -31,7 +31,7 @@ from revokebus.tasks import end, finish
 from revokebus.ticker import Ticker
 from revokebus.troubles import Troubles
 from revokebus.unsaved import Unsaved
-from revokebus.upstream import Health, Recorded
+from revokebus.upstream import Confirmed, Health, Recorded
 from revokebus.wire import decode_row_id, encode_row_id
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from revokebus.counts import Counts
     from revokebus.denylist import Denylist
     from revokebus.feed import Feed
-    from revokebus.report import Confirmation, Finding, InstanceStatus
+    from revokebus.report import Finding, InstanceStatus
     from revokebus.revocation import Revocation, Target
     from revokebus.settings import Settings
     from revokebus.store import Store, Written
@@ -117,7 +117,7 @@ class Replica:
         store, troubles, wake = self._connect(), Troubles(), asyncio.Event()
         continuity = Continuity()
         applier = Applier(self._denylist, self._repair, troubles, self._feed)
-        answerer = Answerer(store, continuity, troubles, wake)
+        answerer = Answerer(store.roll_call, continuity, troubles, wake)
         subscriber = Subscriber(
             store=store,
             continuity=continuity,
@@ -170,6 +170,8 @@ class Replica:
         except Exception as error:  # noqa: BLE001 - whatever it was, what follows must be done
             run.troubles.note("unsaved", error)
         finally:
+            with contextlib.suppress(StoreError):  # the heartbeat is forgotten by itself
+                await run.store.roll_call.say_farewell()
             await run.store.close()
             await asyncio.sleep(0)  # requests that were under way now know
             self._say_what_is_owed()
@@ -203,7 +205,7 @@ class Replica:
             done.set_result(None)
         # A push that was refused is no loss, but others hear of it at their next tick only.
         run.troubles.note_or_over("publisher", written.unheard)
-        return Recorded(written.position, written.replicas)
+        return Recorded(written.position, written.epoch, written.replicas)
 
     async def _write(
         self, run: _Run, revocations: Sequence[Revocation], min_replicas: int
@@ -263,18 +265,18 @@ class Replica:
 
     async def fleet(self) -> Sequence[InstanceStatus]:
         """Ask Redis how each instance is."""
-        store = self._running().store
-        return describe(await store.presents(), store.instance)
+        roll_call = self._running().store.roll_call
+        roll = await roll_call.call()
+        return describe(roll.presents.values(), roll_call.instance)
 
-    async def confirm(
-        self, recorded: Recorded, began: float, timeout: float
-    ) -> tuple[Confirmation, ...]:
+    async def confirm(self, recorded: Recorded, began: float, timeout: float) -> Confirmed:
         """Ask every instance whether it has what was recorded."""
-        run = self._running()
+        roll_call = self._running().store.roll_call
         if recorded.position is None:
-            return ()
+            return Confirmed()
         row = decode_row_id(recorded.position.encode())
-        confirmer = Confirmer(run.store, self._clock, run.continuity.epoch, row, began)
+        bound = self._settings.max_staleness
+        confirmer = Confirmer(roll_call, self._clock, bound, recorded.epoch, row, began)
         try:
             return await confirmer.ask(timeout)
         except (RedisError, OSError) as error:  # of the subscription
@@ -304,7 +306,7 @@ class Replica:
             last_error=str(self._run.troubles) or None,
             ignored=dict(self._run.troubles.ignored),
             unsaved=len(self._unsaved),
-            instance=self._run.store.instance,
+            instance=self._run.store.roll_call.instance,
         )
 
     def _running(self) -> _Run:

@@ -86,6 +86,10 @@ class Receipt:
             and where Redis could not say.
         confirmations: With ``confirm="fleet"``: what became of it at each instance that lived,
             this one included. None otherwise.
+        knows_all: With ``confirm="fleet"``: whether no other instance can be there. False for
+            ``max_staleness`` after the data in Redis were made, or restored, or another server
+            has taken over: one that was cut off before is not known, and may accept tokens for
+            so long.
     """
 
     revocations: int
@@ -94,14 +98,16 @@ class Receipt:
     sessions: int | None = None
     instances: int | None = None
     confirmations: tuple[Confirmation, ...] | None = None
+    knows_all: bool = True
 
     @property
     def is_confirmed(self) -> bool:
-        """Whether no instance that Redis knows accepts what was revoked.
+        """Whether no instance accepts what was revoked.
 
-        But on a route that says ``on_stale="accept"``, at an instance that is ``stale``.
+        But where ``on_stale`` is ``accept``, in the settings or on a route, and the instance has
+        been cut off for longer than ``max_staleness``; and where ``denylist_enabled`` is off.
         """
-        return bool(self.confirmations) and not self.silent
+        return bool(self.confirmations) and not self.silent and self.knows_all
 
     @property
     def silent(self) -> tuple[Confirmation, ...]:
@@ -115,7 +121,7 @@ class Finding:
 
     Attributes:
         check: What was looked at, in one word: ``eviction``, ``persistence``, ``replicas``,
-            ``fencing``, ``clock``, ``rights``, ``retention`` or ``lifetimes``.
+            ``fencing``, ``clock``, ``rights``, ``retention``, ``lifetimes`` or ``alike``.
         level: ``ok``; ``warning``; or ``refused``, with which the bus does not start.
         message: What was found.
         remedy: What to do about it; empty where nothing is to be done.

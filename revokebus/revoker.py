@@ -243,10 +243,12 @@ class Revoker:
         if assurance.confirm is None:
             return receipt
         try:
-            confirmations = await self._upstream.confirm(recorded, began, assurance.timeout)
+            confirmed = await self._upstream.confirm(recorded, began, assurance.timeout)
         except StoreError as error:
             raise NotConfirmedError(receipt, error) from error
-        return replace(receipt, confirmations=confirmations)
+        return replace(
+            receipt, confirmations=confirmed.confirmations, knows_all=confirmed.knows_all
+        )
 
     def require_denylist(self) -> None:
         """Check that a revocation would have an effect.

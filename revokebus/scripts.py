@@ -105,7 +105,10 @@ local function unsettled(meta, hold_key, repair, settling, turn)
   local info, left = redis.pcall('INFO', 'server'), 0
   local id = type(info) == 'string' and string.match(info, 'run_id:(%x+)')
   if id and redis.call('EXISTS', meta) == 1 and redis.call('HGET', meta, 'server') ~= id then
-    if not hold(hold_key, settling) or type(redis.pcall('HSET', meta, 'server', id)) == 'table' then
+    local time = redis.call('TIME')
+    local since = string.format('%.3f', time[1] + time[2] / 1000000)
+    local function note() return redis.pcall('HSET', meta, 'server', id, 'since', since) end
+    if not hold(hold_key, settling) or type(note()) == 'table' then
       left = settling - 1000 * (tonumber(string.match(info, 'uptime_in_seconds:(%d+)')) or 0)
     end
   end
@@ -180,7 +183,7 @@ end
 local function publish(id)
   local message = table.concat({'RB', epoch, last[1], id, payload}, ' ')
   local heard = redis.pcall('PUBLISH', channel, message)
-  return {id, 'granted', type(heard) == 'table' and heard.err or ''}
+  return {id, 'granted', type(heard) == 'table' and heard.err or '', epoch}
 end
 """
 )
@@ -225,30 +228,55 @@ return publish(id)
 """
 )
 
-# A script and not MULTI, which a Redis that is full refuses even for reading. To lengthen the
-# heartbeat is a write, so that a former primary that may no longer accept writes cannot answer;
-# one that is full allows it. What the heartbeat says is a help to operators, no condition.
+# A heartbeat: when it was sent, for how many seconds it counts, and what it says.
+_BEAT = """
+local function beat(key, instance, life, text)
+  local time = redis.call('TIME')
+  local sent = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
+  redis.pcall('HSET', key, instance, table.concat({sent, life, text}, ' '))
+end
+"""
+
+# A script and not MULTI, which a Redis that is full refuses even for reading. PERSIST is a write,
+# so that a former primary that may no longer accept writes cannot answer; one that is full allows
+# it. A heartbeat is a help to operators, no condition.
 READ = _script(
     _UNSETTLED
+    + _BEAT
     + """
-redis.call('EXPIRE', KEYS[3], ARGV[3])
-redis.pcall('SET', KEYS[3], ARGV[6], 'EX', ARGV[3])
-redis.pcall('SADD', KEYS[6], ARGV[7])
-local left, repairing = unsettled(KEYS[1], KEYS[4], KEYS[5], ARGV[4], ARGV[5])
+redis.call('PERSIST', KEYS[5])
+beat(KEYS[5], ARGV[5], ARGV[6], ARGV[7])
+local left, repairing = unsettled(KEYS[1], KEYS[3], KEYS[4], ARGV[3], ARGV[4])
 local named = redis.call('HMGET', KEYS[1], 'epoch', 'format')
 local rows = redis.call('XRANGE', KEYS[2], ARGV[1], '+', 'COUNT', ARGV[2])
 return {named, rows, left, repairing}
 """
 )
 
-# What heartbeats hold, and for how many milliseconds each is still kept.
+FAREWELL = _script(_BEAT + "beat(KEYS[1], ARGV[1], ARGV[2], ARGV[3])")
+
+# For how many milliseconds Redis has had its data, and been the same process; and of each instance
+# how many milliseconds ago its heartbeat was sent, and what that says. In one step, so that nobody
+# is forgotten who comes back meanwhile.
 PRESENT = _script("""
-local found = {}
-for i = 1, #KEYS do
-  local beat = redis.pcall('GET', KEYS[i])
-  found[i] = {type(beat) == 'string' and beat or '', redis.call('PTTL', KEYS[i])}
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local names, found = redis.call('HGETALL', KEYS[2]), {}
+for i = 1, #names, 2 do
+  local sent, life, text = string.match(names[i + 1], '^(%d+) (%d+) (.*)$')
+  local silence = sent and math.max(0, now - sent)
+  if silence and silence <= life * 1000 then
+    found[#found + 1] = {names[i], silence, text}
+  else
+    redis.pcall('HDEL', KEYS[2], names[i])
+  end
 end
-return found
+local began, server, since = unpack(redis.call('HMGET', KEYS[1], 'began', 'server', 'since'))
+local info = redis.pcall('INFO', 'server')
+local id = type(info) == 'string' and string.match(info, 'run_id:(%x+)')
+local from = math.max(tonumber(began or '') or math.huge, tonumber(since or '') or 0)
+if id and id ~= server then from = math.huge end
+return {math.max(0, now - 1000 * from), found}
 """)
 
 # How many seconds ago the log's first row was written, how many rows it has, and how many names

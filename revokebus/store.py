@@ -1,4 +1,4 @@
-"""Redis: the write script, the records, the log and the heartbeat."""
+"""Redis: the write script, the records, the log and the channel."""
 
 from __future__ import annotations
 
@@ -16,18 +16,16 @@ from revokebus.continuity import Position, Row
 from revokebus.errors import OtherDataSetError, StoreError, UnsettledError, WireError
 from revokebus.keys import Keys
 from revokebus.listing import PAGE_ROWS, Listing, payload_of
-from revokebus.presence import UNREADABLE, Present, decode_beat
 from revokebus.primary_client import Answer, PrimaryClient
 from revokebus.revocation import Spending, Spent, is_refused
+from revokebus.roll_call import RollCall
 from revokebus.subscription import Subscription
 from revokebus.wire import (
     FORMAT_VERSION,
     MAX_BYTES,
-    Inquiry,
     Message,
     decode_payload,
     decode_row_id,
-    encode_inquiry,
     encode_message,
     encode_payload,
     encode_row_id,
@@ -57,8 +55,6 @@ _BATCH_ROWS = 500
 _BATCH_BYTES, _CHARACTER_BYTES, _ROW_BYTES = MAX_BYTES // 2, 12, 96
 _TURN_MILLISECONDS = 10_000
 _TICK_DEADLINE = 0.5
-_HEARTBEAT_TICKS = 20
-_HEARTBEAT_LEAST = 10.0
 _WAIT_SHARE = 0.5
 _CLOCKS_APART = 60.0
 _KEPT = 1.1
@@ -89,11 +85,13 @@ class Written:
 
     Attributes:
         position: The last row of the log that was written.
+        epoch: The data set that it is in.
         unheard: Why it could not be published, or nothing.
         replicas: How many replicas have acknowledged it; None where nobody asked.
     """
 
     position: str
+    epoch: str
     unheard: str
     replicas: int | None = None
 
@@ -109,9 +107,8 @@ class Store:
 
     Attributes:
         acknowledged: What was written here and the log has yet to show.
-        heartbeat_life: For how many seconds a heartbeat is kept.
-        instance: What this instance is called.
         listing: Reads everything that is recorded.
+        roll_call: Knows which instances there are.
     """
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
@@ -122,12 +119,7 @@ class Store:
         self._primary = self._client.primary
 
         self.acknowledged = Acknowledged()
-        self.instance = self._keys.instance
-        # Whoever is cut off may accept tokens for `max_staleness`; so long it counts as alive.
-        self.heartbeat_life = math.ceil(
-            settings.max_staleness
-            + max(_HEARTBEAT_LEAST, _HEARTBEAT_TICKS * settings.tick_interval)
-        )
+        self.roll_call = RollCall(self._client, self._keys, settings, self._subscribed)
         self._tick_deadline = min(
             settings.redis_timeout, max(settings.tick_interval, _TICK_DEADLINE)
         )
@@ -141,10 +133,7 @@ class Store:
         self.listing = Listing(self._client, self._keys, covered)
 
     async def close(self) -> None:
-        """Withdraw the heartbeat and end every connection, whatever state they are in."""
-        with contextlib.suppress(StoreError):  # the heartbeat expires by itself
-            await self._client.ask(lambda redis: redis.delete(self._keys.heartbeat))
-            await self._forget([self._keys.instance])
+        """End every connection, whatever state they are in."""
         await self._primary.close()
 
     async def write(
@@ -161,15 +150,15 @@ class Store:
             OtherDataSetError: Redis has another data set: it has lost this one, or another
                 server answers. Nothing was written.
         """
-        written = Written("", "")
+        written = Written("", "", "")
         for batch in _batches(revocations):
             keys, args, payload = self._write_arguments(batch, epoch)
             answer, replicas = await self._run_write(keys, args, min_replicas)
-            row, outcome, unheard = answer
+            row, outcome, unheard, *data_set = answer
             self._remember(row, outcome, batch, payload)
             if written.replicas is not None:
                 replicas = min(written.replicas, replicas)
-            written = Written(row.decode(), unheard.decode(), replicas)
+            written = Written(row.decode(), data_set[0].decode(), unheard.decode(), replicas)
         return written
 
     def _remember(
@@ -226,7 +215,8 @@ class Store:
         if outcome == b"unsettled" and (unsettled := _unsettled(*rest)):
             raise unsettled
         self._remember(row, outcome, [spent], payload)
-        return Spent(Spending(outcome.decode()), rest[0] if rest else None)
+        spending = Spending(outcome.decode())
+        return Spent(spending, rest[0] if rest and spending is Spending.SPENT else None)
 
     async def spent_note(self, jti: str) -> bytes | None:
         """Return what the one who spent the token `jti` has left, as long as that is kept."""
@@ -238,10 +228,10 @@ class Store:
         for batch in _batches(revocations):
             # Before every row of the log: who hears it applies it and expects nothing after it.
             message = encode_message(Message(epoch, (0, 0), (0, 0), encode_payload(batch)))
-            await self._publish(message)
+            await self._client.ask(self._publishing(message))
 
-    async def _publish(self, message: bytes) -> None:
-        await self._client.ask(lambda redis: redis.publish(self._keys.channel, message))
+    def _publishing(self, message: bytes) -> Callable[[Client], Awaitable[Any]]:
+        return lambda redis: redis.publish(self._keys.channel, message)
 
     def _write_arguments(
         self, revocations: Sequence[Revocation], epoch: str
@@ -294,9 +284,10 @@ class Store:
             beat: What the heartbeat says, see `encode_beat`.
         """
         names = self._keys
-        keys = [names.meta, names.log, names.heartbeat, names.hold, names.repair, names.instances]
-        args: list[Argument] = [encode_row_id(after.row.id), PAGE_ROWS, self.heartbeat_life]
-        args += [self._settling, _TURN_MILLISECONDS, beat, names.instance]
+        keys = [names.meta, names.log, names.hold, names.repair, names.instances]
+        args: list[Argument] = [encode_row_id(after.row.id), PAGE_ROWS]
+        args += [self._settling, _TURN_MILLISECONDS]
+        args += [names.instance, self.roll_call.heartbeat_life, beat]
         (epoch, version), entries, left, repairing = await self._client.ask(
             lambda redis: scripts.READ.run(redis, keys, args), deadline=self._tick_deadline
         )
@@ -305,48 +296,6 @@ class Store:
         rows = [_row(*entry) for entry in entries]
         name, more = epoch.decode() if epoch else "", len(rows) == PAGE_ROWS
         return Page(name, rows, more, _unsettled(left, repairing))
-
-    async def presents(self) -> list[Present]:
-        """Return every instance that has a heartbeat, whether it can be read or not."""
-        names = await self._client.ask(
-            lambda redis: cast("Awaitable[Any]", redis.smembers(self._keys.instances))
-        )
-        instances = sorted(name.decode("ascii", "replace") for name in names)
-        keys = [self._keys.heartbeat_of(instance) for instance in instances]
-        if not keys:
-            return []
-        found = await self._client.ask(lambda redis: scripts.PRESENT.run(redis, keys, []))
-        presents, ended = [], []
-        for instance, (text, left) in zip(instances, found, strict=True):
-            if left < 0:
-                ended.append(instance)
-                continue
-            try:
-                beat = decode_beat(text)
-            except WireError:  # of another version: it lives, and may accept tokens
-                beat = UNREADABLE
-            presents.append(Present(instance, beat, max(0.0, beat.life - left / 1000)))
-        if ended:  # those that live add themselves again with their next tick
-            await self._forget(ended)
-        return presents
-
-    async def _forget(self, instances: Sequence[str]) -> None:
-        await self._client.ask(
-            lambda redis: cast("Awaitable[Any]", redis.srem(self._keys.instances, *instances))
-        )
-
-    async def inquire(self, inquiry: Inquiry) -> None:
-        """Ask every instance whether it has applied a row; see `answers`."""
-        await self._publish(encode_inquiry(inquiry))
-
-    async def answer(self, inquiry: Inquiry) -> None:
-        """Say that this instance has."""
-        channel = self._keys.answers(inquiry.name)
-        await self._client.ask(lambda redis: redis.publish(channel, self.instance))
-
-    def answers(self, inquiry: str) -> contextlib.AbstractAsyncContextManager[Subscription]:
-        """Subscribe to the answers to the question of that name."""
-        return self._subscribed(self._keys.answers(inquiry))
 
     async def refuses(self, targets: Sequence[Target], since: float, epoch: str) -> bool:
         """Return whether anything that is recorded for `targets` refuses a token.
@@ -379,6 +328,23 @@ class Store:
         if unsettled := _unsettled(*rest):
             raise unsettled
         return False
+
+    async def settled_epoch(self) -> str:
+        """Return which data set there is, if it has all that live instances know.
+
+        Raises:
+            StoreError: There is none.
+            UnsettledError: Others may be about to write back what Redis has lost.
+        """
+        named = await self._client.ask(
+            lambda redis: cast("Awaitable[Any]", redis.hget(self._keys.meta, "epoch"))
+        )
+        if named is None:
+            namespace = self._settings.namespace
+            raise StoreError(f"nothing has the namespace {namespace} (REVOKEBUS_NAMESPACE)")
+        epoch: str = named.decode()
+        await self.refuses([], 0.0, epoch)
+        return epoch
 
     async def missing(self, revocations: Sequence[Revocation]) -> list[Revocation]:
         """Return those of `revocations` that have no record, or one that ends before they do."""

@@ -19,11 +19,26 @@ class Recorded:
 
     Attributes:
         position: The log's last row; None where there is no log.
+        epoch: The data set that it is in; empty where there is none.
         replicas: How many replicas have acknowledged it; None where nobody asked.
     """
 
     position: str | None = None
+    epoch: str = ""
     replicas: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """What became of a write in the fleet.
+
+    Attributes:
+        confirmations: One for each instance that is known.
+        knows_all: Whether there can be no other that accepts tokens.
+    """
+
+    confirmations: tuple[Confirmation, ...] = ()
+    knows_all: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +146,7 @@ class Upstream(Protocol):
             StoreError: It is not known.
         """
 
-    async def confirm(
-        self, recorded: Recorded, began: float, timeout: float
-    ) -> tuple[Confirmation, ...]:
+    async def confirm(self, recorded: Recorded, began: float, timeout: float) -> Confirmed:
         """Return what became of a write at each instance.
 
         Args:
@@ -142,7 +155,7 @@ class Upstream(Protocol):
             timeout: For how many seconds to wait for them.
 
         Raises:
-            StoreError: It is not known which instances there are.
+            StoreError: It is not known which instances there are, or was not in time.
         """
 
     async def audit(self) -> Sequence[Finding]:

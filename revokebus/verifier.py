@@ -130,6 +130,17 @@ class Verifier:
         self.verified.add(Verified(token, digest, self._leeway), times_cleared)
         return token
 
+    def fault_of(self, encoded: str) -> str:
+        """Return why `encoded` is no genuine token, for an operator; nothing where it is one.
+
+        Nothing that the token says is in it.
+        """
+        try:
+            self._read(encoded)
+        except Exception as error:  # noqa: BLE001 - as for `_decode`
+            return _reason(error)
+        return ""
+
     def _decode(self, encoded: str) -> AccessToken | RefreshToken:
         try:
             return self._read(encoded)

@@ -125,4 +125,6 @@ async def opened_engine(settings: Settings) -> AsyncIterator[Engine]:
         for finding in await engine.audit():
             if finding.check == "lifetimes" and finding.level != "ok":
                 raise ValueError(f"{finding.message}; {finding.remedy}")
+            if finding.check == "alike" and finding.level != "ok":
+                say(f"{finding.message}; {finding.remedy}")
         yield engine

@@ -108,7 +108,7 @@ def print_receipt(receipt: Receipt, own: str | None, *, as_json: bool) -> None:
     if confirmations is not None:
         confirmations = tuple(each for each in confirmations if each.instance != own)
     if as_json:
-        told = asdict(receipt) | {"is_confirmed": bool(confirmations) and not receipt.silent}
+        told = asdict(receipt) | {"is_confirmed": bool(confirmations) and receipt.is_confirmed}
         if confirmations is not None:
             told["confirmations"] = [asdict(each) for each in confirmations]
         print_json(told)

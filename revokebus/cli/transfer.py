@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from revokebus.cli.output import as_dict
-from revokebus.errors import WireError
+from revokebus.errors import StoreError, WireError
 from revokebus.wire import decode_payload, revocation_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
     from typing import TextIO
 
     from revokebus.clock import Clock
@@ -21,8 +25,47 @@ _FIELDS = frozenset({"iss", "claim", "value", "expires_at", "issued_before"})
 _AT_ONCE = 500
 
 
-async def export(store: Store, output: TextIO, progress: Callable[[int], None]) -> int:
-    """Write every record as a line, some perhaps twice; return how many lines.
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What was exported.
+
+    Attributes:
+        written: How many lines were written.
+        unreadable: How many records were left out because they cannot be read.
+    """
+
+    written: int
+    unreadable: int
+
+
+@contextlib.contextmanager
+def new_file(path: Path | None) -> Iterator[TextIO]:
+    """Open a file that is there once the body has ended, with all of it, or not at all.
+
+    Args:
+        path: Where; standard output where it is None.
+
+    Raises:
+        FileExistsError: There is a file.
+    """
+    if path is None:
+        yield sys.stdout
+        sys.stdout.flush()
+        return
+    path.open("x").close()  # so that nobody else makes it meanwhile
+    part = path.with_name(f"{path.name}.part")
+    try:
+        with part.open("w") as file:
+            yield file
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+        raise
+
+
+async def export(store: Store, output: TextIO, progress: Callable[[int], None]) -> Exported:
+    """Write every record as a line, some perhaps twice.
 
     Args:
         store: Where they are.
@@ -30,16 +73,22 @@ async def export(store: Store, output: TextIO, progress: Callable[[int], None]) 
         progress: Is told how many were written so far.
 
     Raises:
-        StoreError: Redis could not be read to the end.
+        StoreError: Redis could not be read to the end, has nothing, or may lack what instances
+            are writing back to it.
     """
-    written = 0
+    written = unreadable = 0
+    epoch = await store.settled_epoch()
     async for payloads in store.listing.records():
         for payload in payloads:
-            for revocation in _decoded(payload):
+            revocations = _decoded(payload)
+            unreadable += not revocations
+            for revocation in revocations:
                 output.write(json.dumps(as_dict(revocation), ensure_ascii=True) + "\n")
                 written += 1
         progress(written)
-    return written
+    if await store.settled_epoch() != epoch:
+        raise StoreError("Redis has lost its data meanwhile, so this would not be all of it")
+    return Exported(written, unreadable)
 
 
 def _decoded(payload: bytes | None) -> list[Revocation]:

@@ -105,6 +105,8 @@ def demonstrate(
         # Apart from whatever else the Redis holds.
         "REVOKEBUS_NAMESPACE": f"revokebus-demo-{secrets.token_hex(4)}",
         # For the admin page, in a browser, over plain HTTP on loopback.
+        # One that is stopped is soon seen to be stale, and a new Redis trusted to know everybody.
+        "REVOKEBUS_MAX_STALENESS": "5",
         "REVOKEBUS_TOKEN_SOURCES": "header,cookie",
         "REVOKEBUS_COOKIES__SECURE": "false",
         KEY_VARIABLE: key,

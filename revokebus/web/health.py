@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastapi import APIRouter, Response
 
 # FastAPI reads the annotations of a route when it is made.
 from starlette.requests import Request  # noqa: TC002
 
-from revokebus.errors import UnavailableError
 from revokebus.web.guards import bus_of
-
-if TYPE_CHECKING:
-    from revokebus.engine import Engine
 
 _NO_STORE = {"Cache-Control": "no-store"}
 
@@ -25,9 +21,10 @@ def health_endpoints(*, live: str = "/livez", ready: str = "/readyz") -> APIRout
     every instance would not bring Redis back, and would cost each its copy.
 
     **Ready** is 200 while tokens can be decided upon: the copy is fresh, or it is stale and
-    ``on_stale`` is ``accept``. With ``ask_redis`` and a copy that is stale or not loaded yet, Redis
-    is asked whether it answers. It is 503 otherwise, and once the bus is closing. The body says in
-    JSON which ``state`` the copy has; nothing of it is secret.
+    ``on_stale`` is ``accept``. Where a request would have Redis asked (a copy without room for
+    everything; one that is stale or not loaded yet, with ``ask_redis``), it is asked here, too. It
+    is 503 otherwise, and once the bus is closing. The body says in JSON which ``state`` the copy
+    has; nothing of it is secret.
 
     Args:
         live: Where the first one is.
@@ -43,24 +40,9 @@ def health_endpoints(*, live: str = "/livez", ready: str = "/readyz") -> APIRout
     @router.get(ready, include_in_schema=False)
     async def readyz(request: Request, response: Response) -> dict[str, Any]:
         bus = bus_of(request)
-        status = bus.status()
-        is_ready = status.state == "fresh"
-        if status.state in ("starting", "stale"):
-            policy = bus.settings.on_stale
-            if policy == "accept":
-                is_ready = status.state == "stale"
-            elif policy == "ask_redis":
-                is_ready = await _answers(bus)
+        status, is_ready = bus.status(), await bus.can_decide()
         response.headers.update(_NO_STORE)
         response.status_code = 200 if is_ready else 503
         return {"status": "ready" if is_ready else "not ready", "state": status.state}
 
     return router
-
-
-async def _answers(bus: Engine) -> bool:
-    try:
-        await bus.fleet()
-    except UnavailableError:
-        return False
-    return True

@@ -18,7 +18,7 @@ from playwright.sync_api import expect, sync_playwright
 
 from revokebus import RevokeBus, admin_page, require_access
 from revokebus.testing import AppServer, RedisServer, serving
-from tests.support import SECRET
+from tests.support import SECRET, settle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -199,6 +199,7 @@ def browser() -> Iterator[Browser]:
 def fleet() -> Iterator[list[AppServer]]:
     with ExitStack() as stack:
         redis = stack.enter_context(RedisServer())
+        settle(redis)
         environment = {
             "REVOKEBUS_SECRET_KEY": SECRET,
             "REVOKEBUS_REDIS_URL": redis.url,

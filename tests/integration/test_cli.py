@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from typer.testing import Result
 
     from revokebus.issuer import TokenPair
+    from revokebus.revocation import Revocation
 
 PASSWORD = "the-redis-password"
 
@@ -82,6 +83,7 @@ def run(*arguments: str, given: str | None = None) -> Result:
 def test_a_wrong_namespace_is_no_confirmation(pair: TokenPair) -> None:
     """A slip in a variable would look like a log-out that everybody has."""
     result = run("revoke", "--json", given=pair.access_token)
+    assert result.exit_code == connect.REFUSED
     assert "no instance has the namespace" in result.stderr
     assert not json.loads(result.stdout)["is_confirmed"]
     assert run("revoke", "--jti", pair.access_token).exit_code == connect.USAGE
@@ -120,7 +122,7 @@ def test_a_token_that_is_piped_in_is_revoked_everywhere(
 
 def test_a_token_by_its_id(pair: TokenPair) -> None:
     """An id in a log would be of no use without the token."""
-    assert told("revoke", "--jti", jti_of(pair.access_token))["revocations"] == 1
+    assert told("revoke", "--no-confirm", "--jti", jti_of(pair.access_token))["revocations"] == 1
     assert told("check", given=pair.access_token, status=1)["verdict"] == "revoked"
 
 
@@ -138,7 +140,8 @@ def test_every_way_of_revoking(pair: TokenPair, command: list[str]) -> None:
     nothing = told(*words, "--dry-run")
     assert (nothing["revocations"], nothing["position"]) == (0, None)
     assert told("check", given=pair.access_token)["verdict"] == "valid"
-    assert told(*words, "--issued-before", "2020-01-01T00:00:00Z")["revocations"] == 1
+    old = [*words, "--no-confirm", "--issued-before", "2020-01-01T00:00:00Z"]
+    assert told(*old)["revocations"] == 1
     assert told("check", given=pair.access_token)["verdict"] == "valid"
     assert told(*words, "--no-confirm")["confirmations"] is None
     assert told("check", given=pair.access_token, status=1)["verdict"] == "revoked"
@@ -148,7 +151,7 @@ def test_everybody_is_signed_out_only_by_whoever_is_sure(pair: TokenPair) -> Non
     """A slip on the command line would sign every user out."""
     assert run("revoke-all", given="n\n").exit_code == 1
     assert told("check", given=pair.access_token)["verdict"] == "valid"
-    assert run("revoke-all", given="y\n").exit_code == 0
+    assert run("revoke-all", "--no-confirm", given="y\n").exit_code == 0
     assert told("check", given=pair.access_token, status=1)["verdict"] == "revoked"
 
 
@@ -156,6 +159,9 @@ def test_a_bad_and_an_expired_token_are_told_apart(
     pair: TokenPair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An operator would look for a revocation where there is none."""
+    foreign = jwt.encode({"sub": "alice"}, "k" * 64)
+    told_of_it = told("check", given=foreign, status=1)
+    assert told_of_it == {"verdict": "invalid", "reason": "no key verifies its signature"}
     assert told("check", given=pair.access_token + "x", status=1)["verdict"] == "invalid"
     claims = jwt.decode(pair.access_token, SECRET, algorithms=["HS256"])
     old = jwt.encode({**claims, "iat": 1000, "auth_time": 1000, "exp": 1060}, SECRET)
@@ -166,7 +172,7 @@ def test_a_bad_and_an_expired_token_are_told_apart(
 
 def test_without_a_key_everything_else_can_be_done() -> None:
     """Whoever operates Redis would have to be given the key that signs tokens."""
-    assert told("revoke-subject", "alice")["revocations"] == 1
+    assert told("revoke-subject", "alice", "--no-confirm")["revocations"] == 1
     assert told("doctor", status=1)
 
 
@@ -208,8 +214,8 @@ def test_watch_prints_what_is_revoked(pair: TokenPair) -> None:
         assert process.stderr is not None
         assert process.stdout is not None
         assert "watching" in process.stderr.readline()
-        told("revoke-subject", "bob")
-        told("revoke", given=pair.access_token)
+        told("revoke-subject", "bob", "--no-confirm")
+        told("revoke", "--no-confirm", given=pair.access_token)
         seen = [json.loads(process.stdout.readline()) for _ in range(2)]
         assert process.wait(10) == 0
     assert [(each["claim"], each["value"]) for each in seen] == [
@@ -238,7 +244,7 @@ def test_a_value_cannot_write_to_the_terminal() -> None:
         assert process.stderr is not None
         assert process.stdout is not None
         process.stderr.readline()
-        told("revoke-subject", "[bold]\x1b[2J")
+        told("revoke-subject", "[bold]\x1b[2J", "--no-confirm")
         line = process.stdout.readline()
     assert "\x1b" not in line
     assert "[bold]" in line
@@ -251,9 +257,9 @@ def test_what_is_exported_can_be_imported(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A move to another Redis would make revoked tokens valid."""
-    told("revoke", given=pair.access_token)
-    told("revoke-subject", "bob")
-    told("revoke-all", "--yes", "--issued-before", "2020-01-01T00:00:00Z")
+    told("revoke", "--no-confirm", given=pair.access_token)
+    told("revoke-subject", "bob", "--no-confirm")
+    told("revoke-all", "--yes", "--no-confirm", "--issued-before", "2020-01-01T00:00:00Z")
     file = tmp_path / "revocations.jsonl"
     assert told("export", "--output", str(file)) == {"exported": 3}
     assert run("export", "--output", str(file)).exit_code == connect.USAGE  # it exists
@@ -269,6 +275,9 @@ def test_what_is_exported_can_be_imported(
         assert told("import", str(file)) == {"imported": 3}
         assert told("import", given=lines) == {"imported": 3}  # once more changes nothing
         assert told("check", given=pair.access_token, status=1)["verdict"] == "revoked"
+        with other.client() as client:
+            while client.exists("{revokebus}:hold"):  # a new Redis is not exported from at once
+                time.sleep(0.05)
         assert sorted(run("export").stdout.splitlines()) == sorted(lines.splitlines())
 
 
@@ -316,7 +325,35 @@ def test_strangers_records_are_not_exported(client: redis.Redis) -> None:
     client.set("{revokebus}:r:jti:x", b"\xff")
     client.lpush("{revokebus}:r:jti:y", "z")
     client.set("{revokebus}:r:jti:z", encode_payload([]))
-    assert run("export").stdout == ""
+    result = run("export")
+    assert result.stdout == ""
+    assert result.exit_code == connect.REFUSED
+    assert "3 records are left out" in result.stderr
+
+
+def test_an_export_is_whole_or_is_not(
+    client: redis.Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A part of the revocations would be taken for a backup of all of them."""
+    file = tmp_path / "revocations.jsonl"
+    told("revoke-subject", "alice", "--no-confirm")
+    client.set("{revokebus}:hold", "1", px=5000)  # others write back what Redis has lost
+    result = run("export", "--output", str(file))
+    assert result.exit_code == connect.UNAVAILABLE
+    assert "write it back" in result.stderr
+    client.delete("{revokebus}:hold")
+
+    def lose_all(revocation: Revocation) -> dict[str, Any]:
+        client.hset("{revokebus}:meta", "epoch", "another")
+        return output.as_dict(revocation)
+
+    monkeypatch.setattr("revokebus.cli.transfer.as_dict", lose_all)
+    assert run("export", "--output", str(file)).exit_code == connect.UNAVAILABLE
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setenv("REVOKEBUS_NAMESPACE", "misspelt")
+    result = run("export", "--output", str(file))
+    assert "nothing has the namespace misspelt" in result.stderr
+    assert result.exit_code == connect.UNAVAILABLE
 
 
 @pytest.mark.parametrize("command", ["status", "doctor", "watch", "export", "revoke-subject alice"])
@@ -403,9 +440,31 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_an_id_of_an_outside_issuer(pair: TokenPair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The record would stand under our own name, and refuse nothing."""
+    idp = {"issuer": "https://idp.example", "jwks_url": "https://idp.example/jwks"}
+    issuers = [{**idp, "audience": "api"}]
+    monkeypatch.setenv("REVOKEBUS_ISSUERS", json.dumps(issuers))
+    monkeypatch.setenv("REVOKEBUS_STARTUP_TIMEOUT", "1")
+    of = ["--issuer", "https://idp.example"]
+    told("revoke", "--no-confirm", "--jti", "j", *of)
+    assert told("check", "j", *of, status=1)["verdict"] == "revoked"
+    assert told("check", "j", status=1)["verdict"] == "no record"
+    assert run("revoke", *of, given=pair.access_token).exit_code == connect.USAGE
+
+
+@pytest.mark.usefixtures("instance")
+def test_another_setting_than_the_fleet_has_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record under a name that nobody looks up would look like a log-out."""
+    monkeypatch.setenv("REVOKEBUS_ISSUER", "https://auth.example")
+    result = run("revoke-subject", "alice")
+    assert "REVOKEBUS_ISSUER" in result.stderr
+    assert findings()["alike"]["level"] == "warning"
+
+
 def test_an_id_alone_is_no_all_clear(pair: TokenPair) -> None:
     """A token whose user was signed out would be reported as good."""
-    told("revoke-subject", "alice")
+    told("revoke-subject", "alice", "--no-confirm")
     assert run("check", jti_of(pair.access_token)).exit_code == connect.REFUSED
     assert "pipe in the token" in run("check", jti_of(pair.access_token)).output
     assert run("check", "").exit_code == connect.USAGE  # an unset variable of a script
@@ -425,7 +484,7 @@ def test_an_id_alone_is_no_all_clear(pair: TokenPair) -> None:
 )
 def test_what_cannot_be_is_said_in_a_line(command: str, variables: dict[str, str]) -> None:
     """An operator would read a traceback, and a script take it for an answer."""
-    told("revoke-subject", "alice")
+    told("revoke-subject", "alice", "--no-confirm")
     done = subprocess.run(
         ["bash", "-c", f"{sys.executable} -m revokebus.cli {command}"],
         env={**os.environ, **variables},
@@ -495,7 +554,7 @@ class Ahead(SystemClock):
 
 
 def plant_skew(_client: redis.Redis, patch: pytest.MonkeyPatch) -> None:
-    patch.setattr("revokebus.cli.commands.SystemClock", Ahead)
+    patch.setattr("revokebus.cli.looking.SystemClock", Ahead)
 
 
 def plant_short_retention(_client: redis.Redis, patch: pytest.MonkeyPatch) -> None:
@@ -554,26 +613,29 @@ def test_the_doctor_is_content_with_what_is_well(redis_binary: str) -> None:
             assert {each["level"] for each in findings(status=0).values()} == {"ok"}
 
 
-def commands_of_the_page() -> list[str]:
-    page = (Path(__file__).parents[2] / "docs" / "command-line.md").read_text()
-    blocks = re.findall(r"^```sh\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
-    return [line for block in blocks for line in block.splitlines() if line.strip()]
+def commands_of(page: str) -> list[str]:
+    text = (Path(__file__).parents[2] / "docs" / page).read_text()
+    blocks = re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines()]
+    return [line for line in lines if "revokebus " in line and " demo" not in line]  # test_demo.py
 
 
-def test_every_command_of_the_page_works(pair: TokenPair, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("instance")
+@pytest.mark.parametrize(("page", "count"), [("command-line.md", 13), ("operating.md", 4)])
+def test_every_command_of_the_page_works(
+    pair: TokenPair, tmp_path: Path, page: str, count: int
+) -> None:
     """An operator would copy a command that does not exist, during an incident."""
     (tmp_path / "token.txt").write_text(pair.access_token)
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path}
-    commands = commands_of_the_page()
-    assert len(commands) == 14
+    commands = commands_of(page)
+    assert len(commands) == count
     with RedisServer() as other:
         for command in commands:
             words = command.replace("redis://new:6379/0", other.url)
             if " watch" in words:
                 words = f"timeout --signal INT 2 {words.partition('#')[0]}"
-            if " demo" in words:
-                continue  # test_demo.py
             done = subprocess.run(
                 ["bash", "-c", words],
                 cwd=tmp_path,
@@ -584,7 +646,16 @@ def test_every_command_of_the_page_works(pair: TokenPair, tmp_path: Path) -> Non
                 timeout=30,
                 check=False,
             )
-            refused = "status", "doctor", "check"  # of what stands alone, and is revoked
+            refused = "doctor", "check"  # of what has no replica, and is revoked
             expected = 1 if any(f"revokebus {word}" in command for word in refused) else 0
             expected = 124 if " watch" in command else expected
             assert done.returncode == expected, (command, done.stdout, done.stderr)
+
+
+def test_a_file_that_is_missing_is_no_redis_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An operator would look for a fault in the network."""
+    url = "rediss://127.0.0.1:1/0?ssl_ca_certs=/nowhere/ca.pem"
+    monkeypatch.setenv("REVOKEBUS_REDIS_URL", url)
+    result = run("status")
+    assert result.exit_code == connect.UNAVAILABLE
+    assert "each file that redis_url" in result.output

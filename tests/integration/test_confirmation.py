@@ -11,9 +11,10 @@ import pytest
 
 from revokebus import AccessToken, Receipt
 from revokebus.engine import Engine
-from revokebus.errors import NotConfirmedError
+from revokebus.errors import NotConfirmedError, StoreError
 from revokebus.tasks import end
 from revokebus.testing import AppServer
+from revokebus.upstream import Recorded
 from revokebus.wire import Inquiry, encode_inquiry
 from tests.support import SECRET, settle
 
@@ -57,6 +58,11 @@ def epoch_of(client: redis.Redis) -> str:
     return name
 
 
+def let_it_be_old(client: redis.Redis) -> None:
+    """As if Redis had had its data for long, so that whoever there is is known."""
+    client.hset("{revokebus}:meta", mapping={"began": "1", "since": "1"})
+
+
 def outcomes(receipt: Receipt) -> list[str]:
     return sorted(each.outcome for each in receipt.confirmations or ())
 
@@ -64,6 +70,7 @@ def outcomes(receipt: Receipt) -> list[str]:
 async def test_every_instance_answers(fleet: list[Engine], client: redis.Redis) -> None:
     """Whoever locks a stolen account out could not know when it is locked out."""
     await all_present(3, fleet[0])
+    let_it_be_old(client)
     client.config_resetstat()
     receipt = await fleet[1].revoke(await access(fleet[0]), confirm="fleet", timeout=LONG)
     assert outcomes(receipt) == ["applied"] * 3
@@ -74,7 +81,7 @@ async def test_every_instance_answers(fleet: list[Engine], client: redis.Redis) 
     assert all(0 <= (each.seconds or 0) < LONG for each in receipt.confirmations or ())
     # Who there is, is asked once, however many there are.
     stats = client.info("commandstats")
-    assert stats["cmdstat_smembers"]["calls"] == 1
+    assert stats["cmdstat_hgetall"]["calls"] == 1
 
 
 async def test_every_way_of_revoking_can_be_confirmed(fleet: list[Engine]) -> None:
@@ -176,9 +183,12 @@ async def test_one_that_dies_meanwhile_is_named(
         assert outcomes(await waiting) == ["applied", "silent"]
 
 
-async def test_one_that_ends_meanwhile_is_not_waited_for(fleet: list[Engine]) -> None:
+async def test_one_that_ends_meanwhile_is_not_waited_for(
+    fleet: list[Engine], client: redis.Redis
+) -> None:
     """A deployment would make every confirmation wait for its timeout."""
     await all_present(3, fleet[0])
+    let_it_be_old(client)
     await end(tasks_of(fleet[2], "subscriber"))
     await end(tasks_of(fleet[2], "ticker"))
     token = await access(fleet[0])
@@ -190,13 +200,70 @@ async def test_one_that_ends_meanwhile_is_not_waited_for(fleet: list[Engine]) ->
     assert receipt.is_confirmed
 
 
+async def test_one_that_is_forgotten_meanwhile_has_not_ended(
+    fleet: list[Engine], client: redis.Redis
+) -> None:
+    """Data that Redis loses at the wrong moment would confirm what an instance has not heard."""
+    await all_present(3, fleet[0])
+    await end(tasks_of(fleet[2], "subscriber"))
+    await end(tasks_of(fleet[2], "ticker"))
+    token = await access(fleet[0])
+    waiting = asyncio.create_task(fleet[0].revoke(token, confirm="fleet", timeout=1.2))
+    await asyncio.sleep(0.1)
+    client.hdel("{revokebus}:instances", fleet[2].status().instance or "")
+    receipt = await waiting
+    assert outcomes(receipt) == ["applied", "applied", "silent"]
+
+
+async def test_nobody_knows_who_was_there_before_redis_lost_its_data(
+    redis_server: RedisServer, make_settings: MakeSettings, client: redis.Redis
+) -> None:
+    """An instance that was cut off would accept the token, and a receipt say that none does."""
+    settings = make_settings(redis_server.url, max_staleness=1.5)
+    async with Engine(settings) as bus, Engine(settings) as cut_off:
+        await all_present(2, bus)
+        let_it_be_old(client)
+        await end(tasks_of(cut_off, "subscriber"))
+        await end(tasks_of(cut_off, "ticker"))
+        client.flushall()
+        await all_present(1, bus)
+        token = await access(bus)
+        receipt = await bus.revoke(token, confirm="fleet", timeout=SHORT)
+        assert cut_off.status().state == "fresh"
+        assert (outcomes(receipt), receipt.knows_all) == (["applied"], False)
+        assert not receipt.is_confirmed
+        # It waits where it has been given the time.
+        receipt = await bus.revoke(token, confirm="fleet", timeout=LONG)
+        assert cut_off.status().state == "stale"
+        assert receipt.is_confirmed
+
+
+async def test_a_redis_that_hangs_does_not_lengthen_the_wait(
+    redis_server: RedisServer, make_settings: MakeSettings
+) -> None:
+    """Whoever handles an incident would wait for much longer than was asked for."""
+    async with Engine(make_settings(redis_server.url, redis_timeout=LONG)) as bus:
+        confirm = bus._upstream.confirm
+        recorded = Recorded("1-1", bus._upstream._run.continuity.epoch)  # type: ignore[attr-defined]  # a Replica's
+        redis_server.freeze()
+        try:
+            with pytest.raises(StoreError, match="who is to answer"):
+                await confirm(recorded, 0.0, SHORT)
+        finally:
+            redis_server.thaw()
+
+
 async def test_one_that_knows_that_it_is_stale_is_not_waited_for(
-    redis_server: RedisServer, make_settings: MakeSettings, eventually: Eventually
+    redis_server: RedisServer,
+    client: redis.Redis,
+    make_settings: MakeSettings,
+    eventually: Eventually,
 ) -> None:
     """Each confirmation after a crash would take its whole timeout."""
-    settings = make_settings(redis_server.url, max_staleness=1.0)
+    settings = make_settings(redis_server.url, max_staleness=1.5)
     async with Engine(settings) as bus, Engine(settings) as other:
         await all_present(2, bus)
+        let_it_be_old(client)
         await end(tasks_of(other, "subscriber"))
         await end(tasks_of(other, "ticker"))
         await eventually(lambda: other.status().state == "stale")
@@ -225,7 +292,7 @@ async def test_the_fleet_tells_how_it_is(fleet: list[Engine]) -> None:
 
 @pytest.mark.parametrize(
     ("channel", "commands"),
-    [("*", ["+@all", "-smembers"]), ("{revokebus}:ch", ["+@all"])],
+    [("*", ["+@all", "-hgetall"]), ("{revokebus}:ch", ["+@all"])],
     ids=["who there is", "the channel of the answers"],
 )
 async def test_what_redis_does_not_allow_loses_no_receipt(

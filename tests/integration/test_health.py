@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from fastapi.testclient import TestClient
 from starlette.routing import Route
 
 from revokebus import RevokeBus, Settings, health_endpoints
+from revokebus.engine import Engine
 from revokebus.testing import AppServer
 from revokebus.testing.redis_server import embedded_valkey
 from tests.support import SECRET
@@ -88,6 +90,36 @@ def test_a_process_without_a_copy_is_not_ready(redis_server: RedisServer) -> Non
         answer = httpx2.get(f"{app.url}/readyz")
         assert (answer.status_code, answer.json()["state"]) == (503, "starting")
         assert httpx2.get(f"{app.url}/livez").status_code == 200
+        redis_server.thaw()
+        wait_for(f"{app.url}/readyz", 200)
+    finally:
+        redis_server.thaw()
+        app.stop()
+
+
+def test_a_copy_without_room_is_ready_while_redis_answers(
+    redis_server: RedisServer, make_settings: MakeSettings
+) -> None:
+    """An instance that has to ask Redis about each token would be sent requests in an outage."""
+    environment = {
+        "REVOKEBUS_SECRET_KEY": SECRET,
+        "REVOKEBUS_REDIS_URL": redis_server.url,
+        "REVOKEBUS_MAX_ENTRIES": "1",
+        "REVOKEBUS_REDIS_TIMEOUT": "0.2",
+    }
+    app = AppServer("tests.health_app:app", environment)
+    app.start()
+
+    async def revoke_two() -> None:
+        async with Engine(make_settings(redis_server.url)) as bus:
+            for subject in ("alice", "bob"):
+                await bus.revoke_subject(subject)
+
+    try:
+        asyncio.run(revoke_two())
+        wait_for(f"{app.url}/readyz", 200)
+        redis_server.freeze()
+        assert wait_for(f"{app.url}/readyz", 503).json()["state"] == "fresh"
         redis_server.thaw()
         wait_for(f"{app.url}/readyz", 200)
     finally:

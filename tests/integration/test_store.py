@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import time
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from revokebus.clock import Clock
     from revokebus.settings import Settings
-    from tests.support import MakeSettings
+    from tests.support import Eventually, MakeSettings
 
 CLOCK = SystemClock()
 TERMS = Terms(since=1.5)
@@ -41,8 +41,10 @@ BEAT = encode_beat(
         bound=30,
         accepts_stale=False,
         interval=0.5,
-        life=60,
         longest_life=60,
+        issuer="",
+        checked_types=[],
+        claims=[],
         epoch="",
         position=None,
         entries=0,
@@ -376,32 +378,38 @@ async def test_a_restarted_server_costs_no_revocation(
 async def test_the_heartbeat_says_who_lives(store: Store, client: redis.Redis) -> None:
     """Nobody could tell which instances there are, and a dead one would be counted for ever."""
     await store.read(await store.position(), BEAT)
-    (key,) = client.keys("{revokebus}:hb:*")
-    assert 0 < client.ttl(key) <= store.heartbeat_life
-    (present,) = await store.presents()
-    assert present.instance == store.instance
-    await store.close()
-    assert client.keys("{revokebus}:hb:*") == []
-    assert client.smembers("{revokebus}:instances") == set()
+    roll = await store.roll_call.call()
+    assert [*roll.presents] == [store.roll_call.instance]
+    await store.roll_call.say_farewell()
+    roll = await store.roll_call.call()
+    assert not roll.presents
+    assert roll.ended == {store.roll_call.instance}
+    assert client.ttl("{revokebus}:instances") == -1  # or it could be evicted
+
+
+def beat_of(sent: float, life: int, text: str) -> str:
+    return f"{1000 * sent:.0f} {life} {text}"
 
 
 async def test_the_dead_are_forgotten(store: Store, client: redis.Redis) -> None:
     """The list of instances would grow with each crash, for ever."""
     await store.read(await store.position(), BEAT)
-    client.sadd("{revokebus}:instances", "a" * 16, b"\xff")
-    client.set("{revokebus}:hb:" + "b" * 16, b"\xff no beat")
-    client.sadd("{revokebus}:instances", "b" * 16)
-    client.lpush("{revokebus}:hb:" + "c" * 16, "no string")
-    client.sadd("{revokebus}:instances", "c" * 16)
-    assert [each.instance for each in await store.presents()] == [store.instance]
-    assert b"a" * 16 not in client.smembers("{revokebus}:instances")
+    now = time.time()
+    junk: dict[Any, Any] = {
+        "a" * 16: beat_of(now - 61, 60, "{}"),
+        "b" * 16: b"\xff no beat",
+        b"\xff": b"",
+    }
+    client.hset("{revokebus}:instances", mapping=junk)
+    assert [*(await store.roll_call.call()).presents] == [store.roll_call.instance]
+    assert client.hlen("{revokebus}:instances") == 1
 
 
 async def test_one_of_another_version_is_an_instance(store: Store, client: redis.Redis) -> None:
     """During an upgrade a receipt would say that everybody has it, and mean those it can read."""
-    client.set("{revokebus}:hb:" + "b" * 16, '{"format": "of the future"}', ex=60)
-    client.sadd("{revokebus}:instances", "b" * 16)
-    (present,) = await store.presents()
+    beat = beat_of(time.time(), 60, '{"format": "of the future"}')
+    client.hset("{revokebus}:instances", "b" * 16, beat)
+    (present,) = (await store.roll_call.call()).presents.values()
     assert (present.instance, present.beat.version) == ("b" * 16, "unknown")
     assert present.may_accept
     (told,) = describe([present], own="")
@@ -414,7 +422,27 @@ async def test_whoever_was_forgotten_comes_back(store: Store, client: redis.Redi
     await store.read(position, BEAT)
     client.delete("{revokebus}:instances")
     await store.read(position, BEAT)
-    assert [each.instance for each in await store.presents()] == [store.instance]
+    assert [*(await store.roll_call.call()).presents] == [store.roll_call.instance]
+
+
+async def test_it_is_known_since_when_everybody_is_known(
+    make_settings: MakeSettings, redis_server: RedisServer, client: redis.Redis
+) -> None:
+    """Whoever was cut off before Redis lost its data would not be missed."""
+    client.flushall()
+    async with opened(make_settings(redis_server.url)) as store:
+        assert (await store.roll_call.call()).age == 0
+        position = await store.position()
+        await store.read(position, BEAT)
+        assert (await store.roll_call.call()).age < LONG_AGO
+        client.hset("{revokebus}:meta", mapping={"began": "1", "since": "2"})
+        assert (await store.roll_call.call()).age > LONG_AGO
+        client.hset("{revokebus}:meta", "server", "another")  # it was restored from a snapshot
+        assert (await store.roll_call.call()).age == 0
+        await store.read(position, BEAT)
+        assert (await store.roll_call.call()).age < LONG_AGO
+        client.hset("{revokebus}:meta", mapping={"began": "9e99", "since": "junk"})
+        assert (await store.roll_call.call()).age == 0
 
 
 async def test_another_data_set_is_not_written_to(store: Store, client: redis.Redis) -> None:
@@ -568,7 +596,10 @@ async def test_the_history_is_the_whole_log(store: Store) -> None:
 
 
 async def test_nothing_is_connected_after_the_end(
-    redis_server: RedisServer, make_settings: MakeSettings, client: redis.Redis
+    redis_server: RedisServer,
+    make_settings: MakeSettings,
+    client: redis.Redis,
+    eventually: Eventually,
 ) -> None:
     """A request that is under way while the bus closes would leave a connection behind."""
     store = Store(make_settings(redis_server.url), CLOCK)
@@ -576,7 +607,7 @@ async def test_nothing_is_connected_after_the_end(
     await store.close()
     with pytest.raises(StoreError, match="closed"):
         await store.position()
-    assert len(client.client_list()) == 1
+    await eventually(lambda: len(client.client_list()) == 1)
 
 
 @pytest.mark.parametrize(

@@ -98,3 +98,17 @@ def test_nothing_of_the_url_is_quoted(url: str) -> None:
         parse_redis_url(url)
     assert "hunter2" not in str(refused.value)
     assert refused.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    ("url", "word"),
+    [
+        ("redis://host/0?ssl_cert_reqs=none", "rediss://"),
+        ("redis+sentinel://host/main?ssl_ca_certs=/ca.pem", "rediss://"),
+        ("rediss://host/0?ssl_ca_cert=/ca.pem", "ssl_ca_certs"),
+    ],
+)
+def test_a_slip_about_encryption_is_said(url: str, word: str) -> None:
+    """An operator would read an error of a library that names none of his settings."""
+    with pytest.raises(ValueError, match=word):
+        parse_redis_url(url)

@@ -18,6 +18,7 @@ from revokebus.troubles import Troubles
 if TYPE_CHECKING:
     import pytest
 
+    from revokebus.roll_call import RollCall
     from revokebus.store import Store
     from revokebus.testing import ManualClock
 
@@ -48,7 +49,7 @@ async def test_the_subscriber_outlives_a_long_outage(
         store=cast("Store", store),
         continuity=continuity,
         applier=Applier(denylist, Repair(denylist), troubles),
-        answerer=Answerer(cast("Store", store), continuity, troubles, wake),
+        answerer=Answerer(cast("RollCall", store), continuity, troubles, wake),
         counts=Counts(),
         clock=clock,
         troubles=troubles,

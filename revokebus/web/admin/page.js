@@ -112,7 +112,10 @@ function showReceipt(receipt) {
     ? element("strong", "Recorded; who has applied it is not known.", "warn")
     : missing
       ? element("strong", `Recorded; ${missing} of ${answers.length} have not answered.`, "failed")
-      : element("strong", "Refused everywhere.", "applied");
+      : receipt.knows_all
+        ? element("strong", "Refused everywhere.", "applied")
+        : element("strong", "Refused by all that are known. Redis, or its data, is new: an instance that "
+          + "was cut off before may accept it until it is stale.", "warn");
   const list = element("ul");
   for (const each of answers) {
     const [className, text] = OUTCOMES[each.outcome](each);

@@ -1,0 +1,89 @@
+"""The commands that move revocations from one Redis to another, or keep a copy of them."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+
+# Typer reads the annotations of a command when it is called.
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+
+from revokebus.cli import connect, output, transfer
+from revokebus.cli.connect import opened_store, perform, read_settings
+from revokebus.cli.options import AsJson, EnvFile
+from revokebus.clock import SystemClock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+def export(
+    *,
+    to: Annotated[
+        Path | None, typer.Option("--output", help="A new file; standard output by default.")
+    ] = None,
+    env_file: EnvFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write every live revocation as a line of JSON."""
+    settings = read_settings(env_file, needs_keys=False)
+
+    async def work() -> transfer.Exported:
+        async with opened_store(settings) as store:
+            with transfer.new_file(to) as file, _progress("Read") as progress:
+                return await transfer.export(store, file, progress)
+
+    try:
+        exported = perform(work())
+    except FileExistsError:
+        connect.say(f"{to} exists already")
+        raise typer.Exit(connect.USAGE) from None
+    _say_count("exported", exported.written, as_json=as_json and to is not None)
+    if exported.unreadable:
+        connect.say(
+            f"{exported.unreadable:,} records are left out, because they cannot be read: another "
+            "version has written them, or a stranger"
+        )
+        raise typer.Exit(connect.REFUSED)
+
+
+def import_(
+    file: Annotated[
+        Path | None,
+        typer.Argument(help="Lines of export; standard input by default.", exists=True),
+    ] = None,
+    *,
+    env_file: EnvFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Record and push revocations that were exported; what is there already stays."""
+    settings = read_settings(env_file, needs_keys=False)
+
+    async def work() -> int:
+        with contextlib.ExitStack() as opened:
+            lines = sys.stdin if file is None else opened.enter_context(file.open())
+            revocations = list(transfer.read_lines(lines))  # all of them are well, or none is taken
+        async with opened_store(settings) as store:
+            with _progress("Written", len(revocations)) as progress:
+                return await transfer.write_all(store, revocations, SystemClock(), progress)
+
+    _say_count("imported", perform(work()), as_json=as_json)
+
+
+def _say_count(verb: str, count: int, *, as_json: bool) -> None:
+    if as_json:
+        output.print_json({verb: count})
+    else:
+        output.errors.print(f"{count:,} revocations {verb}")
+
+
+@contextlib.contextmanager
+def _progress(verb: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+    columns = (SpinnerColumn(), TextColumn(verb), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=output.errors) as bars:
+        task = bars.add_task(verb, total=total)
+        yield lambda done: bars.update(task, completed=done)

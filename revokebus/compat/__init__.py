@@ -1,0 +1,1 @@
+"""Names of other libraries, for programs that move over. Nothing in RevokeBus imports them."""

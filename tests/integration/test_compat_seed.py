@@ -1,0 +1,185 @@
+"""The programs of fastapi-jwt-auth's page on revoking, unchanged but for the import."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import jwt
+import pytest
+import redis as redis_py
+from fastapi.testclient import TestClient
+
+from revokebus import RevokeBus
+from revokebus.compat.fastapi_jwt_auth import AuthJWT
+from revokebus.compat.fastapi_jwt_auth.config import Config
+from revokebus.testing.redis_server import embedded_valkey
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from revokebus.testing import RedisServer
+    from tests.support import MakeSettings
+
+SEED = Path(__file__).parents[1] / "seed"
+USER = {"username": "test", "password": "test"}
+# Their programs sign with "secret", which PyJWT warns of, and use `setex`, which redis-py does.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::jwt.warnings.InsecureKeyLengthWarning"),
+    pytest.mark.filterwarnings("ignore:Call to deprecated setex:DeprecationWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def redis_binary() -> str:
+    """One server will do: what is tested here is the same with the other."""
+    return embedded_valkey()
+
+
+@pytest.fixture(autouse=True)
+def as_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The class has the configuration, so each program is to find it as it was imported."""
+    monkeypatch.setattr(AuthJWT, "config", Config())
+    monkeypatch.setattr(AuthJWT, "loader", None)
+
+
+@pytest.fixture
+def load(
+    monkeypatch: pytest.MonkeyPatch, redis_server: RedisServer
+) -> Iterator[Callable[[str], Any]]:
+    """Run a program; it finds our server where it expects one at port 6379."""
+    host, port = redis_server.address
+
+    class Here(redis_py.Redis):
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**{**options, "host": host, "port": port})
+
+    monkeypatch.setattr(redis_py, "Redis", Here)
+
+    def run(name: str) -> Any:
+        source = (SEED / f"{name}.py").read_text()
+        assert source.count("from fastapi_jwt_auth") == 2
+        source = source.replace("from fastapi_jwt_auth", "from revokebus.compat.fastapi_jwt_auth")
+        program = ModuleType(f"seed_{name}")
+        monkeypatch.setitem(sys.modules, program.__name__, program)
+        exec(compile(source, name, "exec"), program.__dict__)  # noqa: S102 - that is the test
+        return program
+
+    yield run
+    if "seed_denylist_redis" in sys.modules:
+        sys.modules["seed_denylist_redis"].redis_conn.close()
+
+
+def header(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+PROGRAMS = pytest.mark.parametrize("program", ["denylist", "denylist_redis"])
+
+
+@PROGRAMS
+def test_a_program_of_the_page_runs(load: Callable[[str], Any], program: str) -> None:
+    """Whoever has it in production would be stranded with an old FastAPI."""
+    with TestClient(load(program).app) as client:
+        answer = client.post("/login", json={**USER, "password": "x"})
+        assert (answer.status_code, answer.json()) == (401, {"detail": "Bad username or password"})
+        pair = client.post("/login", json=USER).json()
+        access, refresh = header(pair["access_token"]), header(pair["refresh_token"])
+        assert client.get("/protected", headers=access).json() == {"user": "test"}
+        answer = client.get("/protected", headers=refresh)
+        assert answer.status_code == 422
+        assert answer.json() == {"detail": "Only access tokens are allowed"}
+        answer = client.get("/protected")
+        assert (answer.status_code, answer.json()) == (
+            401,
+            {"detail": "Missing Authorization Header"},
+        )
+        renewed = header(client.post("/refresh", headers=refresh).json()["access_token"])
+        assert client.get("/protected", headers=renewed).status_code == 200
+
+        answer = client.delete("/access-revoke", headers=access)
+        assert answer.json() == {"detail": "Access token has been revoke"}
+        answer = client.get("/protected", headers=access)
+        assert (answer.status_code, answer.json()) == (401, {"detail": "Token has been revoked"})
+        assert client.get("/protected", headers=renewed).status_code == 200
+        answer = client.delete("/refresh-revoke", headers=refresh)
+        assert answer.json() == {"detail": "Refresh token has been revoke"}
+        answer = client.post("/refresh", headers=refresh)
+        assert (answer.status_code, answer.json()) == (401, {"detail": "Token has been revoked"})
+
+
+def test_the_redis_keeps_what_it_kept(
+    load: Callable[[str], Any], redis_server: RedisServer
+) -> None:
+    """An instance that still runs the old library would not see what was revoked."""
+    with TestClient(load("denylist_redis").app) as client, redis_server.client() as redis:
+        token = client.post("/login", json=USER).json()["access_token"]
+        client.delete("/access-revoke", headers=header(token))
+        jti = jwt.decode(token, options={"verify_signature": False})["jti"]
+        assert redis.get(jti) == b"true"
+        assert 0 < redis.ttl(jti) <= 900
+        # And the other way round.
+        other = client.post("/login", json=USER).json()["access_token"]
+        jti = jwt.decode(other, options={"verify_signature": False})["jti"]
+        redis.set(jti, "true", ex=60)
+        assert client.get("/protected", headers=header(other)).status_code == 401
+
+
+@PROGRAMS
+def test_with_a_bus_it_gains_push(
+    load: Callable[[str], Any],
+    program: str,
+    make_settings: MakeSettings,
+    redis_server: RedisServer,
+) -> None:
+    """What another service revokes would be accepted by the program until it expires."""
+    app = load(program).app
+    bus = RevokeBus.attach(app, make_settings(redis_server.url))
+    other_settings = make_settings(redis_server.url)
+    with TestClient(app) as client:
+        assert client.portal is not None
+        pair = client.post("/login", json=USER).json()
+        access, refresh = header(pair["access_token"]), header(pair["refresh_token"])
+        claims = jwt.decode(pair["access_token"], options={"verify_signature": False})
+        assert client.get("/protected", headers=access).status_code == 200
+
+        async def revoke_elsewhere() -> None:
+            async with RevokeBus(other_settings) as other:
+                receipt = await other.revoke_claim(
+                    "jti", claims["jti"], confirm="fleet", timeout=20
+                )
+                assert {each.outcome for each in receipt.confirmations or ()} == {"applied"}
+
+        client.portal.call(revoke_elsewhere)
+        answer = client.get("/protected", headers=access)
+        assert (answer.status_code, answer.json()) == (401, {"detail": "Token has been revoked"})
+        # Both tokens of a sign-in, and those made from them, are one session.
+        renewed = header(client.post("/refresh", headers=refresh).json()["access_token"])
+        client.portal.call(bus.revoke_session, claims["sid"])
+        assert client.get("/protected", headers=renewed).status_code == 401
+        assert client.post("/refresh", headers=refresh).status_code == 401
+        # What it had goes on working.
+        access = header(client.post("/login", json=USER).json()["access_token"])
+        client.delete("/access-revoke", headers=access)
+        assert client.get("/protected", headers=access).status_code == 401
+
+
+def test_the_bus_is_asked_without_a_network(
+    load: Callable[[str], Any], make_settings: MakeSettings, redis_server: RedisServer
+) -> None:
+    """Each request would wait for Redis, and an outage of it would be one of the program."""
+    app = load("denylist").app
+    bus = RevokeBus.attach(app, make_settings(redis_server.url, redis_timeout=0.3))
+    with TestClient(app) as client:
+        assert client.portal is not None
+        tokens = [client.post("/login", json=USER).json()["access_token"] for _ in range(2)]
+        jti = jwt.decode(tokens[0], options={"verify_signature": False})["jti"]
+        client.portal.call(bus.revoke_claim, "jti", jti)
+        redis_server.freeze()
+        try:
+            found = [client.get("/protected", headers=header(t)).status_code for t in tokens]
+        finally:
+            redis_server.thaw()
+        assert found == [401, 200]

@@ -1,0 +1,358 @@
+"""Where the shim for fastapi-jwt-auth answers otherwise; the guide lists each, with its test."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import jwt
+import pytest
+from fastapi import Depends, FastAPI, Request, WebSocket
+from fastapi.responses import JSONResponse
+from fastapi.testclient import TestClient
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.datastructures import State
+
+from revokebus import RevokeBus
+from revokebus.compat.fastapi_jwt_auth import AuthJWT
+from revokebus.compat.fastapi_jwt_auth.config import Config
+from revokebus.compat.fastapi_jwt_auth.exceptions import (
+    AuthJWTException,
+    DenylistUnavailableError,
+    InvalidHeaderError,
+    JWTDecodeError,
+    MissingTokenError,
+)
+from revokebus.testing import ManualClock
+from tests.hostile import (
+    good_claims,
+    hostile_forms,
+    hostile_headers,
+    hostile_tokens,
+    with_claims,
+    with_header,
+)
+from tests.keys import private_pem, public_pem
+from tests.support import SECRET
+
+if TYPE_CHECKING:
+    from revokebus.settings import OnStale
+    from tests.support import MakeSettings
+
+Auth = Annotated[AuthJWT, Depends()]
+
+
+@pytest.fixture(autouse=True)
+def configured(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = Config(authjwt_secret_key=SECRET, authjwt_denylist_enabled=True)
+    monkeypatch.setattr(AuthJWT, "config", config)
+    monkeypatch.setattr(AuthJWT, "loader", None)
+    AuthJWT.token_in_denylist_loader(lambda claims: claims["jti"] == "denied")
+
+
+def configure(**settings: Any) -> None:
+    AuthJWT.load_config(lambda: [("authjwt_secret_key", SECRET), *settings.items()])
+
+
+def make_app() -> FastAPI:
+    app = FastAPI()
+
+    @app.exception_handler(AuthJWTException)
+    def answer(_: Request, error: AuthJWTException) -> JSONResponse:
+        return JSONResponse({"detail": error.message}, error.status_code)
+
+    @app.api_route("/required", methods=["GET", "POST"])
+    def required(auth: Auth) -> Any:
+        auth.jwt_required()
+
+    @app.get("/fresh")
+    def fresh(auth: Auth) -> Any:
+        auth.fresh_jwt_required()
+
+    @app.post("/twice")
+    def twice(auth: Auth) -> Any:
+        with pytest.raises(AuthJWTException):
+            auth.jwt_required()
+        auth.jwt_required()
+
+    @app.websocket("/ws")
+    async def socket(websocket: WebSocket, token: str, auth: Auth) -> None:
+        await websocket.accept()
+        try:
+            auth.jwt_required("websocket", token=token)
+            await websocket.send_text("accepted")
+        except AuthJWTException as error:
+            await websocket.send_text(error.message)
+        await websocket.close()
+
+    return app
+
+
+@pytest.fixture(scope="module")
+def client() -> TestClient:
+    return TestClient(make_app())
+
+
+def told(client: TestClient, token: str, path: str = "/required") -> tuple[int, str]:
+    """Return the status, and the message; an exception in the program would be raised here."""
+    answer = client.get(path, headers={b"Authorization": f"Bearer {token}".encode()})
+    return answer.status_code, "" if answer.is_success else answer.json()["detail"]
+
+
+OF_FORM = {**hostile_headers(SECRET), **hostile_forms(SECRET)}
+# Not read by PyJWT, and harmless to it: the key is never taken from the token.
+PASSED_OVER = {"jwk", "jku", "x5u", "zip", "typ of a logout token", "typ a list"}
+PASSED_OVER |= {"kid of 5000 characters", "kid with a lone surrogate"}
+
+
+@pytest.mark.parametrize("name", [each for each in OF_FORM if each not in PASSED_OVER])
+def test_a_hostile_token_is_no_error_of_the_program(client: TestClient, name: str) -> None:
+    """Anybody could fill the log with tracebacks: an algorithm that does not exist was a 500."""
+    try:
+        status, message = told(client, OF_FORM[name])
+    except ValueError:  # what no client can send
+        assert name in ("not ASCII", "NUL")
+        return
+    assert status == 422
+    assert OF_FORM[name][:20] not in message or len(OF_FORM[name]) < 20
+
+
+@pytest.mark.parametrize("name", hostile_tokens(SECRET))
+def test_odd_claims_are_no_error_of_the_program(name: str, make_settings: MakeSettings) -> None:
+    """A token without ``type`` or ``jti`` was a 500."""
+    app = make_app()
+    RevokeBus.attach(app, make_settings())
+    with TestClient(app) as client:
+        try:
+            status, _ = told(client, hostile_tokens(SECRET)[name])
+        except ValueError:  # what no client can send
+            assert name in ("not ASCII", "NUL")
+        else:
+            assert status in (200, 401, 422)
+
+
+@given(st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1))
+def test_any_header_is_a_token_or_none(text: str) -> None:
+    """A stranger could find a header that ends in a traceback."""
+    auth = AuthJWT()
+    for look in (auth.get_raw_jwt, auth.get_unverified_jwt_headers, auth.get_jti):
+        with pytest.raises(AuthJWTException) as caught:
+            look(text)
+        assert caught.value.status_code == 422
+
+
+@pytest.mark.parametrize("claim", ["type", "jti"])
+@pytest.mark.parametrize("value", [..., 5, ["access"], None])
+def test_a_claim_that_is_needed_is_named(client: TestClient, claim: str, value: object) -> None:
+    """It was a 500."""
+    assert told(client, with_claims(SECRET, **{claim: value})) == (422, f"Missing claim: {claim}")
+
+
+def test_a_subject_that_is_none_is_named() -> None:
+    """`get_jwt_subject` was a 500, or handed a list to the program."""
+    auth = AuthJWT()
+    auth._token = with_claims(SECRET, sub=...)
+    with pytest.raises(JWTDecodeError, match="Missing claim: sub"):
+        auth.get_jwt_subject()
+
+
+def test_junk_in_a_signature_is_refused(client: TestClient) -> None:
+    """One token had many texts: whoever compares or logs them could be deceived."""
+    head, payload, signature = with_claims(SECRET).split(".")
+    assert told(client, f"{head}.{payload}.{signature}")[0] == 200
+    for junk in (f"{signature[:5]}!{signature[5:]}", f"{signature}=", f"{signature}/+"):
+        assert told(client, f"{head}.{payload}.{junk}") == (422, "Invalid header padding")
+    other_bits = signature[:-1] + chr(ord(signature[-1]) + 1)
+    assert told(client, f"{head}.{payload}.{other_bits}")[0] == 422
+
+
+@pytest.mark.parametrize("header", [{"crit": ["exp"], "exp": 1}, {"crit": []}, {"b64": True}])
+def test_what_must_be_understood_and_is_not(client: TestClient, header: dict[str, Any]) -> None:
+    """A token that says that it is to be read otherwise was read all the same."""
+    token = with_header(SECRET, **header)
+    assert told(client, token) == (422, "Invalid header string")
+
+
+def test_an_algorithm_without_a_key_that_is_not_allowed(client: TestClient) -> None:
+    """Anybody could cause the error of a server without its key."""
+    token = jwt.encode(good_claims(), private_pem("rsa"), algorithm="RS256")
+    assert told(client, token) == (422, "The specified alg value is not allowed")
+    keys = {"authjwt_private_key": private_pem("rsa"), "authjwt_public_key": public_pem("rsa")}
+    configure(authjwt_algorithm="RS256", authjwt_decode_algorithms=["RS256", "ES256"], **keys)
+    other = jwt.encode(good_claims(), private_pem("p256"), algorithm="ES256")
+    assert told(client, other) == (422, "Invalid token")
+
+
+def test_a_csrf_header_of_any_bytes(client: TestClient) -> None:
+    """It was a 500."""
+    configure(authjwt_token_location=["cookies"])
+    token = AuthJWT().create_access_token("test")
+    cookie = {b"Cookie": f"access_token_cookie={token}".encode(), b"X-CSRF-Token": b"\xff\xe9"}
+    answer = client.post("/required", headers=cookie)
+    assert answer.status_code == 401
+    assert answer.json() == {"detail": "CSRF double submit tokens do not match"}
+    for value in (5, None, ["a"], ...):
+        cookie[b"Cookie"] = f"access_token_cookie={with_claims(SECRET, csrf=value)}".encode()
+        answer = client.post("/required", headers=cookie)
+        assert (answer.status_code, answer.json()) == (422, {"detail": "Missing claim: csrf"})
+
+
+def test_a_second_check_asks_for_the_csrf_value_again(client: TestClient) -> None:
+    """Whoever caught the first refusal let another site's page in."""
+    configure(authjwt_token_location=["headers", "cookies"])
+    token = AuthJWT().create_access_token("test")
+    answer = client.post("/twice", headers={"Cookie": f"access_token_cookie={token}"})
+    assert (answer.status_code, answer.json()) == (401, {"detail": "Missing CSRF Token"})
+
+
+def test_a_misspelt_auth_from_is_an_error() -> None:
+    """It checked nothing, and the request went on."""
+    with pytest.raises(ValueError, match="auth_from"):
+        AuthJWT().jwt_required("websockets")  # type: ignore[arg-type]  # what it is to refuse
+
+
+def test_an_optional_token_has_the_issuer_too() -> None:
+    """Another service's token was good for `jwt_optional`."""
+    configure(authjwt_decode_issuer="urn:foo")
+    auth = AuthJWT()
+    with pytest.raises(JWTDecodeError, match="iss"):
+        auth.jwt_optional("websocket", token=with_claims(SECRET))
+
+
+@pytest.mark.parametrize("value", ["no", 1, [0]])
+def test_only_true_is_fresh(client: TestClient, value: object) -> None:
+    """Whatever Python takes for true was fresh; none was a 500."""
+    assert told(client, with_claims(SECRET, fresh=value), "/fresh")[0] == 401
+    assert told(client, with_claims(SECRET), "/fresh") == (401, "Fresh token required")
+    assert told(client, with_claims(SECRET, fresh=True), "/fresh")[0] == 200
+
+
+def test_a_token_of_the_future_is_refused(client: TestClient) -> None:
+    """Only ``nbf`` was looked at."""
+    token = with_claims(SECRET, iat=int(time.time()) + 600)
+    assert told(client, token) == (422, "The token is not yet valid (nbf)")
+
+
+def test_the_type_of_the_header_is_no_pattern(client: TestClient) -> None:
+    """A type with a dot let others pass."""
+    configure(authjwt_header_type="J.T")
+    answer = client.get("/required", headers={"Authorization": f"JWT {with_claims(SECRET)}"})
+    assert answer.status_code == 422
+
+
+def test_messages_do_not_quote_the_token() -> None:
+    """What PyJWT says of bytes it cannot read came back to the sender, and into logs."""
+    for token in hostile_tokens(SECRET).values():
+        with pytest.raises((InvalidHeaderError, JWTDecodeError)) as caught:
+            AuthJWT().get_raw_jwt(token + "x" if token.count(".") == 2 else token)
+        assert len(caught.value.message) < 60
+
+
+def test_no_token_has_no_header() -> None:
+    """It was PyJWT's own error, and so a 500."""
+    with pytest.raises(MissingTokenError):
+        AuthJWT().get_unverified_jwt_headers()
+
+
+def test_a_decorated_function_stays_itself() -> None:
+    """It became None, and could not be called in a test."""
+
+    @AuthJWT.load_config
+    def settings() -> list[tuple[str, object]]:
+        return [("authjwt_secret_key", SECRET)]
+
+    @AuthJWT.token_in_denylist_loader
+    def loader(claims: dict[str, Any]) -> bool:
+        return bool(claims)
+
+    assert settings()
+    assert loader({"a": 1})
+
+
+# With a bus
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+def with_bus(bus: RevokeBus) -> AuthJWT:
+    app = FastAPI()
+    app.state = State({"revokebus": bus})
+    return AuthJWT(Request({"type": "http", "headers": [], "app": app}))
+
+
+@pytest.fixture
+async def bus(make_settings: MakeSettings) -> Any:
+    async with RevokeBus(make_settings()) as bus:
+        yield bus
+
+
+@pytest.mark.parametrize(
+    "claims", [{"exp": ...}, {"exp": int(time.time()) + 366 * 86_400}, {"iat": "1"}, {"exp": "9e9"}]
+)
+def test_a_token_outlives_no_revocation(bus: RevokeBus, claims: dict[str, Any]) -> None:
+    """A revoked token would work again once the record has expired."""
+    token = with_claims(SECRET, **claims)
+    with pytest.raises(JWTDecodeError) as caught:
+        with_bus(bus).jwt_required("websocket", token=token)
+    assert caught.value.message in ("Token lives longer than a revocation", "Invalid token")
+    with_bus(bus).jwt_required("websocket", token=with_claims(SECRET))
+    AuthJWT().jwt_required("websocket", token=with_claims(SECRET, exp=...))  # without a bus
+
+
+@pytest.mark.parametrize(("policy", "accepts"), [("reject", False), ("accept", True)])
+async def test_a_copy_that_is_too_old_lets_nobody_in(
+    make_settings: MakeSettings, policy: OnStale, *, accepts: bool
+) -> None:
+    """A revoked token would be accepted for as long as Redis is away."""
+    clock = ManualClock()
+    settings = make_settings("redis://127.0.0.1:1/0", on_stale=policy, startup_timeout=0.2)
+    async with RevokeBus(settings, clock=clock) as bus:
+        auth = with_bus(bus)
+        token = with_claims(SECRET)
+        with pytest.raises(DenylistUnavailableError) as caught:  # it was never loaded
+            auth.jwt_required("websocket", token=token)
+        assert caught.value.status_code == 503
+        bus._upstream._freshness.proven_at = clock.elapsed()  # type: ignore[attr-defined]  # as a tick does
+        auth.jwt_required("websocket", token=token)
+        clock.advance(settings.max_staleness + 1)
+        if accepts:
+            auth.jwt_required("websocket", token=token)
+        else:
+            with pytest.raises(DenylistUnavailableError):
+                auth.jwt_required("websocket", token=token)
+    with pytest.raises(DenylistUnavailableError):  # it has ended
+        auth.jwt_required("websocket", token=token)
+
+
+async def test_the_loader_is_not_needed_with_a_bus(bus: RevokeBus) -> None:
+    """The last step of a move would be refused: there is nothing left to ask but the bus."""
+    AuthJWT.loader = None
+    auth = with_bus(bus)
+    token = auth.create_access_token("test")
+    auth.jwt_required("websocket", token=token)
+    await bus.revoke_claim("jti", auth.get_jti(token))
+    with pytest.raises(AuthJWTException, match="revoked"):
+        auth.jwt_required("websocket", token=token)
+
+
+def test_tokens_of_one_sign_in_are_a_session() -> None:
+    """One of them could be revoked, and the other would buy new ones."""
+    auth = AuthJWT()
+    claims = [
+        json.loads(json.dumps(auth.get_raw_jwt(token)))
+        for token in (auth.create_access_token("a"), auth.create_refresh_token("a"))
+    ]
+    assert claims[0]["sid"] == claims[1]["sid"]
+    later = AuthJWT()
+    later.jwt_refresh_token_required("websocket", token=auth.create_refresh_token("a"))
+    renewed = later.get_raw_jwt(later.create_access_token("a"))
+    assert renewed is not None
+    assert renewed["sid"] == claims[0]["sid"]
+    other = AuthJWT().get_raw_jwt(AuthJWT().create_access_token("a"))
+    assert other is not None
+    assert other["sid"] != claims[0]["sid"]

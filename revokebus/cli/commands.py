@@ -33,6 +33,7 @@ for _command in (
     looking.doctor,
     moving.export,
     moving.import_,
+    moving.import_jtis,
 ):
     app.command(_command.__name__.strip("_").replace("_", "-"))(_command)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 
 # Typer reads the annotations of a command when it is called.
@@ -14,11 +15,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from revokebus.cli import connect, output, transfer
 from revokebus.cli.connect import opened_store, perform, read_settings
-from revokebus.cli.options import AsJson, EnvFile
+from revokebus.cli.old_denylist import UUIDS, OldDenylist
+from revokebus.cli.options import AsJson, EnvFile, Issuer
 from revokebus.clock import SystemClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+_OLD_URL = "OLD_REDIS_URL"
 
 
 def export(
@@ -72,6 +76,43 @@ def import_(
                 return await transfer.write_all(store, revocations, SystemClock(), progress)
 
     _say_count("imported", perform(work()), as_json=as_json)
+
+
+def import_jtis(
+    *,
+    prefix: Annotated[str, typer.Option(help="What stands before the id in a key.")] = "",
+    pattern: Annotated[str, typer.Option(help="What an id looks like, as in SCAN.")] = UUIDS,
+    value: Annotated[
+        str, typer.Option(help="What the key of a revoked one holds; * for anything.")
+    ] = "true",
+    issuer: Issuer = None,
+    env_file: EnvFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take over a denylist of another library: a key in Redis for each revoked jti.
+
+    Its URL is read from the variable OLD_REDIS_URL, or asked for. The keys stay as they are.
+    """
+    settings = read_settings(env_file, needs_keys=False)
+    url = os.environ.get(_OLD_URL) or typer.prompt("Its Redis", hide_input=True, err=True)
+    old = OldDenylist(url, prefix, pattern, None if value == "*" else value)
+    of, clock = settings.home_issuer if issuer is None else issuer, SystemClock()
+
+    async def work() -> int:
+        count = 0
+        async with opened_store(settings) as store:
+            with _progress("Taken over") as progress:
+                async for some in old.revocations(settings, of, clock):
+                    count += await transfer.write_all(store, some, clock, lambda _: None)
+                    progress(count)
+        return count
+
+    try:
+        count = perform(work())
+    except typer.Exit:
+        connect.say(f"{_OLD_URL} is the other Redis that is read")
+        raise
+    _say_count("imported", count, as_json=as_json)
 
 
 def _say_count(verb: str, count: int, *, as_json: bool) -> None:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -292,6 +293,44 @@ def test_a_running_instance_learns_what_is_imported(instance: AppServer, pair: T
     deadline = time.monotonic() + 10
     while httpx2.get(f"{instance.url}/protected", headers=header).status_code != 401:
         assert time.monotonic() < deadline
+
+
+def test_a_denylist_of_another_library_is_taken_over(
+    redis_binary: str, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was revoked before the move would become valid."""
+    revoked = [str(uuid.uuid4()) for _ in range(1200)]
+    forever, pardoned, other = (str(uuid.uuid4()) for _ in range(3))
+    with RedisServer(redis_binary) as server, server.client() as old:
+        pipe = old.pipeline(transaction=False)
+        for jti in revoked:
+            pipe.set(jti, "true", ex=600)
+        pipe.set(forever, "true").set(pardoned, "false", ex=600)
+        pipe.lpush(other, "true").set("session:1", "true").set(b"\xff" * 36, "true")
+        pipe.execute()
+        monkeypatch.setenv("OLD_REDIS_URL", server.url)
+        assert told("import-jtis") == {"imported": 1201}
+        assert told("import-jtis") == {"imported": 1201}  # once more changes nothing
+        assert old.dbsize() == 1205
+        for jti in (*revoked[::100], forever):
+            assert told("check", jti, status=1)["verdict"] == "revoked"
+        for jti in (pardoned, other):
+            assert told("check", jti, status=1)["verdict"] == "no record"
+        assert 600 <= client.ttl(f"{{revokebus}}:r:jti:{revoked[0]}") < 700
+        assert client.ttl(f"{{revokebus}}:r:jti:{forever}") > 30 * 86_400
+        old.set("deny[*]:abc", "1", ex=60)
+        with_prefix = ["--prefix", "deny[*]:", "--pattern", "*", "--value", "*"]
+        assert told("import-jtis", *with_prefix, "--issuer", "https://idp.example") == {
+            "imported": 1
+        }
+        assert client.exists("{revokebus}:r:jti@https%3A%2F%2Fidp.example:abc")
+    result = run("import-jtis")  # the old one is away
+    assert result.exit_code == connect.UNAVAILABLE
+    assert "OLD_REDIS_URL" in result.output
+    monkeypatch.setenv("OLD_REDIS_URL", f"http://:{PASSWORD}@host")
+    result = run("import-jtis")
+    assert result.exit_code == connect.USAGE
+    assert PASSWORD not in result.output
 
 
 @pytest.mark.parametrize(
@@ -621,7 +660,7 @@ def commands_of(page: str) -> list[str]:
 
 
 @pytest.mark.usefixtures("instance")
-@pytest.mark.parametrize(("page", "count"), [("command-line.md", 13), ("operating.md", 4)])
+@pytest.mark.parametrize(("page", "count"), [("command-line.md", 15), ("operating.md", 4)])
 def test_every_command_of_the_page_works(
     pair: TokenPair, tmp_path: Path, page: str, count: int
 ) -> None:
@@ -634,6 +673,7 @@ def test_every_command_of_the_page_works(
     with RedisServer() as other:
         for command in commands:
             words = command.replace("redis://new:6379/0", other.url)
+            words = words.replace("redis://old:6379/0", other.url)
             if " watch" in words:
                 words = f"timeout --signal INT 2 {words.partition('#')[0]}"
             done = subprocess.run(

@@ -13,7 +13,9 @@ from fastapi.responses import JSONResponse
 from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from starlette.datastructures import State
+from starlette.responses import Response
 
 from revokebus import RevokeBus
 from revokebus.compat.fastapi_jwt_auth import AuthJWT
@@ -65,6 +67,10 @@ def make_app() -> FastAPI:
 
     @app.api_route("/required", methods=["GET", "POST"])
     def required(auth: Auth) -> Any:
+        auth.jwt_required()
+
+    @app.get("/async")
+    async def in_async(auth: Auth) -> Any:
         auth.jwt_required()
 
     @app.get("/fresh")
@@ -271,12 +277,47 @@ def test_a_decorated_function_stays_itself() -> None:
     assert loader({"a": 1})
 
 
+@pytest.mark.parametrize("name", Config.model_fields)
+def test_a_setting_that_is_none_is_refused(name: str) -> None:
+    """None for the types that are checked was an error in each request."""
+    default = Config.model_fields[name].default
+    if default is None or name == "authjwt_header_type":
+        AuthJWT.load_config(lambda: [(name, None)])
+        return
+    with pytest.raises(ValidationError, match=name):
+        AuthJWT.load_config(lambda: [(name, None)])
+
+
+def test_cookies_are_deleted_as_they_were_set() -> None:
+    """A browser keeps a Secure cookie that is to be deleted by one that is not."""
+    configure(
+        authjwt_token_location=["cookies"],
+        authjwt_cookie_secure=True,
+        authjwt_cookie_samesite="none",
+        authjwt_cookie_domain="example.com",
+    )
+    response = Response()
+    AuthJWT().unset_jwt_cookies(response)
+    cookies = response.headers.getlist("set-cookie")
+    assert len(cookies) == 4
+    for cookie in cookies:
+        for attribute in ("Secure", "SameSite=none", "Domain=example.com", "Max-Age=0"):
+            assert attribute in cookie
+
+
+@pytest.mark.parametrize("path", ["/required", "/async"])
+def test_an_async_loader_is_awaited(client: TestClient, path: str) -> None:
+    """Every token was refused, because a coroutine is true; or none, had it been a failure."""
+
+    @AuthJWT.token_in_denylist_loader
+    async def is_denied(claims: dict[str, Any]) -> bool:
+        return bool(claims["jti"] == "denied")
+
+    assert told(client, with_claims(SECRET), path)[0] == 200
+    assert told(client, with_claims(SECRET, jti="denied"), path) == (401, "Token has been revoked")
+
+
 # With a bus
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
 
 
 def with_bus(bus: RevokeBus) -> AuthJWT:

@@ -6,10 +6,8 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
-from revokebus.errors import StoreError
-
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from revokebus.continuity import Continuity
     from revokebus.roll_call import RollCall
@@ -25,15 +23,22 @@ class Answerer:
     Args:
         roll_call: Sends answers.
         continuity: Knows what was applied.
+        is_sure: Returns whether what is in the log is refused here, by the copy or by asking Redis.
         troubles: Counts questions that there is no room for.
         wake: Set where the log should be read at once, because a question waits for it.
     """
 
     def __init__(
-        self, roll_call: RollCall, continuity: Continuity, troubles: Troubles, wake: asyncio.Event
+        self,
+        roll_call: RollCall,
+        continuity: Continuity,
+        is_sure: Callable[[], bool],
+        troubles: Troubles,
+        wake: asyncio.Event,
     ) -> None:
         self._roll_call = roll_call
         self._continuity = continuity
+        self._is_sure = is_sure
         self._troubles = troubles
         self._wake = wake
         self._waiting: dict[str, Inquiry] = {}
@@ -54,7 +59,8 @@ class Answerer:
             self._due.set()
 
     def _can_answer(self, inquiry: Inquiry) -> bool:
-        return self._is_applied and self._continuity.covers(inquiry.epoch, inquiry.row)
+        covers = self._continuity.covers(inquiry.epoch, inquiry.row)
+        return self._is_applied and covers and self._is_sure()
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
@@ -71,10 +77,11 @@ class Answerer:
             await self._due.wait()
             self._due.clear()
             for inquiry in [each for each in self._waiting.values() if self._can_answer(each)]:
-                del self._waiting[inquiry.name]
+                if self._waiting.pop(inquiry.name, None) is None:
+                    continue  # others have crowded it out meanwhile
                 try:
                     await self._roll_call.answer(inquiry)
-                except StoreError as error:
+                except Exception as error:  # noqa: BLE001 - a silent end would leave all unanswered
                     self._troubles.note("answers", error)
                 else:
                     self._troubles.over("answers")

@@ -67,6 +67,7 @@ class Confirmer:
         self._heard_at: dict[str, float] = {}
         self._ended: frozenset[str] = frozenset()
         self._known_since = math.inf
+        self._confirmed_at = -math.inf
 
     async def ask(self, timeout: float) -> Confirmed:
         """Return what became of the row at each instance that may have lived when it was written.
@@ -96,7 +97,8 @@ class Confirmer:
                 raise StoreError(message) from None
         now = self._clock.elapsed()
         confirmations = tuple(self._confirmation(each, now) for each in self._fleet.values())
-        return Confirmed(confirmations, knows_all=now >= self._all_known_at())
+        knows_all = self._confirmed_at >= self._began and now >= self._all_known_at()
+        return Confirmed(confirmations, knows_all)
 
     async def _listen(self, answers: Subscription) -> None:
         # Where it ends, the heartbeats are looked at.
@@ -120,6 +122,7 @@ class Confirmer:
                     self._note(instance)
         self._ended |= roll.ended
         self._known_since = now - roll.age
+        self._confirmed_at = roll.confirmed_at
 
     async def _wait(self, deadline: float) -> None:
         while not self._is_over(deadline):
@@ -134,6 +137,8 @@ class Confirmer:
     def _is_over(self, deadline: float) -> bool:
         """Return whether waiting until then changes nothing any more."""
         now = self._clock.elapsed()
+        if now >= deadline:
+            return True
         if any(self._outcome(each, now) == "silent" for each in self._fleet.values()):
             return False
         return not now < self._all_known_at() <= deadline

@@ -23,7 +23,7 @@ VERSION = version("revokebus")
 
 _SILENT_TICKS = 4
 _SILENT_LEAST = 2.0
-_MAX_BYTES = 4096
+_MAX_BYTES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,7 @@ class Beat:
         epoch: The data set that it reads; empty before it reads one.
         position: The last row of the log that its copy includes; None likewise.
         entries: How many revocations its copy holds.
+        complete: Whether it has had room for all of them.
     """
 
     version: str
@@ -63,6 +64,7 @@ class Beat:
     epoch: str
     position: str | None
     entries: int
+    complete: bool
 
 
 UNREADABLE = Beat(
@@ -81,6 +83,7 @@ UNREADABLE = Beat(
     epoch="",
     position=None,
     entries=0,
+    complete=True,
 )
 """What is taken for the beat of an instance whose own cannot be read."""
 
@@ -131,10 +134,11 @@ class Present:
     silence: float
 
     def has(self, epoch: str, row: tuple[int, int]) -> bool:
-        """Return whether its copy includes `row`."""
-        position = self.beat.position
+        """Return whether it refuses what `row` revokes, by its copy or by asking Redis."""
+        position, beat = self.beat.position, self.beat
         return (
             position is not None
+            and (beat.complete or not beat.accepts_stale)
             and epoch == self.beat.epoch
             and decode_row_id(position.encode()) >= row
         )

@@ -93,6 +93,7 @@ class Replica:
 
     async def start(self) -> None:
         """Begin to keep the copy fresh; wait for the first proof, ``startup_timeout`` at most."""
+        self._freshness.proven_at = -math.inf
         self._run = run = self._begin()
         try:
             async with asyncio.timeout(self._settings.startup_timeout):
@@ -117,7 +118,7 @@ class Replica:
         store, troubles, wake = self._connect(), Troubles(), asyncio.Event()
         continuity = Continuity()
         applier = Applier(self._denylist, self._repair, troubles, self._feed)
-        answerer = Answerer(store.roll_call, continuity, troubles, wake)
+        answerer = Answerer(store.roll_call, continuity, self._is_sure, troubles, wake)
         subscriber = Subscriber(
             store=store,
             continuity=continuity,
@@ -146,6 +147,10 @@ class Replica:
         )
         return _Run(subscriber, ticker, answerer)
 
+    def _is_sure(self) -> bool:
+        # What there was no room for is refused by asking Redis, unless that may fail unnoticed.
+        return self._denylist.complete or self._settings.on_stale != "accept"
+
     async def stop(self) -> None:
         """End both tasks, try once more to write what is unsaved, and close the connections.
 
@@ -161,6 +166,7 @@ class Replica:
     async def _end(self, run: _Run) -> None:
         try:
             await run.end()
+            self._freshness.proven_at = -math.inf  # a last tick may have ended meanwhile
             if self._writing:
                 await asyncio.wait(self._writing, timeout=self._settings.redis_timeout)
             while self._unsaved:

@@ -38,11 +38,14 @@ class Roll:
         ended: The names of those that have lately said that they end.
         age: For how many seconds Redis has had this data, and been the same process. Whoever was
             cut off from it before that may live, and is not known.
+        confirmed_at: The moment, in elapsed seconds, at which Sentinels or the cluster last said
+            that it is the primary; infinite where nobody has to.
     """
 
     presents: Mapping[str, Present]
     ended: frozenset[str]
     age: float
+    confirmed_at: float
 
 
 class RollCall:
@@ -96,11 +99,13 @@ class RollCall:
             except WireError:  # of another version: it lives, and may accept tokens
                 beat = UNREADABLE
             presents[instance] = Present(instance, beat, silence / 1000)
-        return Roll(presents, frozenset(ended), age / 1000)
+        confirmed_at = self._client.primary.confirmed_at
+        return Roll(presents, frozenset(ended), age / 1000, confirmed_at)
 
     async def inquire(self, inquiry: Inquiry) -> None:
         """Ask every instance whether it has applied a row; see `answers`."""
         message = encode_inquiry(inquiry)
+        self._client.primary.doubt()  # one that was deposed reaches nobody who knows better
         await self._client.ask(lambda redis: redis.publish(self._keys.channel, message))
 
     async def answer(self, inquiry: Inquiry) -> None:

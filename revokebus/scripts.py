@@ -150,7 +150,12 @@ local function stored(key)
   local value = redis.pcall('GET', key)
   return type(value) == 'string' and value or nil
 end
-local function split(value) return string.match(value, '^(.*,)([%d.]+),([%d.nul]+)%]%]$') end
+local function split(value)
+  local what, till, cut_off = string.match(value, '^(.*,)([%d.]+),([%d.nul]+)%]%]$')
+  if tonumber(till or '') and (cut_off == 'null' or tonumber(cut_off)) then
+    return what, till, cut_off
+  end
+end
 local function later(one, other)
   if one == 'null' or other == 'null' then return 'null' end
   return tonumber(one) > tonumber(other) and one or other
@@ -233,7 +238,15 @@ _BEAT = """
 local function beat(key, instance, life, text)
   local time = redis.call('TIME')
   local sent = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
-  redis.pcall('HSET', key, instance, table.concat({sent, life, text}, ' '))
+  local function send()
+    redis.pcall('HSETNX', key, 'since', sent)
+    return redis.pcall('HSET', key, instance, table.concat({sent, life, text}, ' '))
+  end
+  local sent_it = send()
+  if type(sent_it) == 'table' and string.find(sent_it.err or '', 'WRONGTYPE') then
+    redis.call('DEL', key)
+    send()
+  end
 end
 """
 
@@ -255,17 +268,20 @@ return {named, rows, left, repairing}
 
 FAREWELL = _script(_BEAT + "beat(KEYS[1], ARGV[1], ARGV[2], ARGV[3])")
 
-# For how many milliseconds Redis has had its data, and been the same process; and of each instance
-# how many milliseconds ago its heartbeat was sent, and what that says. In one step, so that nobody
-# is forgotten who comes back meanwhile.
+# For how many milliseconds Redis has had its data and the heartbeats, and been the same process,
+# which is not known without INFO; and of each instance how many milliseconds ago its heartbeat was
+# sent, and what that says. In one step, so that nobody is forgotten who comes back meanwhile.
 PRESENT = _script("""
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local names, found = redis.call('HGETALL', KEYS[2]), {}
+local names, found, roll_since = redis.pcall('HGETALL', KEYS[2]), {}, nil
+if names.err and not string.find(names.err, 'WRONGTYPE') then return names end
 for i = 1, #names, 2 do
   local sent, life, text = string.match(names[i + 1], '^(%d+) (%d+) (.*)$')
   local silence = sent and math.max(0, now - sent)
-  if silence and silence <= life * 1000 then
+  if names[i] == 'since' then
+    roll_since = tonumber(names[i + 1])
+  elseif silence and silence <= life * 1000 then
     found[#found + 1] = {names[i], silence, text}
   else
     redis.pcall('HDEL', KEYS[2], names[i])
@@ -275,7 +291,8 @@ local began, server, since = unpack(redis.call('HMGET', KEYS[1], 'began', 'serve
 local info = redis.pcall('INFO', 'server')
 local id = type(info) == 'string' and string.match(info, 'run_id:(%x+)')
 local from = math.max(tonumber(began or '') or math.huge, tonumber(since or '') or 0)
-if id and id ~= server then from = math.huge end
+from = math.max(from, roll_since and roll_since / 1000 or math.huge)
+if not id or id ~= server then from = math.huge end
 return {math.max(0, now - 1000 * from), found}
 """)
 

@@ -342,6 +342,7 @@ class Ticker:
             epoch=position.epoch,
             position=encode_row_id(position.row.id),
             entries=len(self.denylist),
+            complete=self.denylist.complete,
         )
 
     def _interval(self) -> float:

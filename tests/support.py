@@ -27,6 +27,7 @@ def settle(redis_server: RedisServer, namespace: str = "revokebus") -> None:
             "server": server,
         }
         client.hset(f"{{{namespace}}}:meta", mapping=meta)
+        client.hset(f"{{{namespace}}}:instances", "since", "1000")
 
 
 SECRET = secrets.token_urlsafe(64)

@@ -15,7 +15,12 @@ from redis.exceptions import RedisError
 
 from revokebus.clock import SystemClock
 from revokebus.engine import Engine
-from revokebus.errors import RevokeBusError, StoreError
+from revokebus.errors import (
+    ConfigurationError,
+    RevokeBusError,
+    StoreError,
+    UnavailableError,
+)
 from revokebus.settings import Settings, unknown_variables
 from revokebus.store import Store
 
@@ -90,10 +95,10 @@ def perform(work: Coroutine[Any, Any, Answer]) -> Answer:
     except (StoreError, RedisError) as error:
         say(f"{error}. Is REVOKEBUS_REDIS_URL right?")
         raise typer.Exit(UNAVAILABLE) from None
-    except RevokeBusError as error:
+    except (UnavailableError, ConfigurationError) as error:
         say(str(error))
         raise typer.Exit(UNAVAILABLE) from None
-    except (ValueError, TypeError) as error:
+    except (RevokeBusError, ValueError, TypeError) as error:
         say(str(error))
         raise typer.Exit(USAGE) from None
     except KeyboardInterrupt:

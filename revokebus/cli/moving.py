@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
+from revokebus.audit import audit
 from revokebus.cli import connect, output, transfer
 from revokebus.cli.connect import opened_store, perform, read_settings
 from revokebus.cli.old_denylist import UUIDS, OldDenylist
@@ -34,12 +35,14 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write every live revocation as a line of JSON."""
-    settings = read_settings(env_file, needs_keys=False)
+    settings, clock = read_settings(env_file, needs_keys=False), SystemClock()
 
     async def work() -> transfer.Exported:
         async with opened_store(settings) as store:
             with transfer.new_file(to) as file, _progress("Read") as progress:
-                return await transfer.export(store, file, progress)
+                found = {each.check: each.level for each in await audit(store, settings, clock)}
+                may_lack = found["eviction"] != "ok"
+                return await transfer.export(store, file, progress, may_lack=may_lack)
 
     try:
         exported = perform(work())

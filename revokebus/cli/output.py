@@ -76,7 +76,9 @@ def moment(at: float | None) -> str | None:
     """Return a moment in UTC (RFC 3339)."""
     if at is None:
         return None
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    latest = datetime.max.replace(tzinfo=UTC).timestamp() - 1  # what others send can be later
+    shown = datetime.fromtimestamp(min(at, latest), UTC)
+    return shown.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def print_fleet(fleet: Sequence[InstanceStatus], *, as_json: bool) -> None:
@@ -116,6 +118,8 @@ def print_receipt(receipt: Receipt, own: str | None, *, as_json: bool) -> None:
     if receipt.sessions is not None:
         others = "an unknown number" if receipt.instances is None else receipt.instances - 1
         print_line(f"Nothing was revoked. Subscribed beside this command: {others}.")
+        return
+    if not receipt.revocations:
         return
     print_line(f"Recorded at {receipt.position}.")
     if confirmations is not None:

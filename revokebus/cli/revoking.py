@@ -139,6 +139,9 @@ def _revoke(
     with output.errors.status("Revoking ..."):
         receipt, own = perform(perform_it())
     output.print_receipt(receipt, own, as_json=as_json)
+    if not receipt.revocations and receipt.sessions is None:
+        connect.say("the token has expired, so there is nothing to revoke")
+        return
     if confirm and receipt.confirmations is not None:
         _say_who_is_missing(receipt, own, settings.namespace)
 

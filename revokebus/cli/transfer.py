@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from tempfile import NamedTemporaryFile
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from revokebus.cli.output import as_dict
 from revokebus.errors import StoreError, WireError
 from revokebus.wire import decode_payload, revocation_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
     from pathlib import Path
-    from typing import TextIO
 
     from revokebus.clock import Clock
     from revokebus.revocation import Revocation
@@ -52,25 +53,24 @@ def new_file(path: Path | None) -> Iterator[TextIO]:
         yield sys.stdout
         sys.stdout.flush()
         return
-    path.open("x").close()  # so that nobody else makes it meanwhile
-    part = path.with_name(f"{path.name}.part")
-    try:
-        with part.open("w") as file:
-            yield file
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        path.unlink(missing_ok=True)
-        raise
+    if path.exists():  # which is better said before the work than after it
+        raise FileExistsError
+    with NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", suffix=".part") as file:
+        yield cast("TextIO", file)
+        file.flush()
+        os.link(file.name, path)  # fails if it is there meanwhile
 
 
-async def export(store: Store, output: TextIO, progress: Callable[[int], None]) -> Exported:
+async def export(
+    store: Store, output: TextIO, progress: Callable[[int], None], *, may_lack: bool
+) -> Exported:
     """Write every record as a line, some perhaps twice.
 
     Args:
         store: Where they are.
         output: Where to.
         progress: Is told how many were written so far.
+        may_lack: Whether Redis may have evicted records; the log is then read as well.
 
     Raises:
         StoreError: Redis could not be read to the end, has nothing, or may lack what instances
@@ -78,11 +78,11 @@ async def export(store: Store, output: TextIO, progress: Callable[[int], None]) 
     """
     written = unreadable = 0
     epoch = await store.settled_epoch()
-    async for payloads in store.listing.records():
+    async for payloads in _everything(store, may_lack=may_lack):
         for payload in payloads:
             revocations = _decoded(payload)
-            unreadable += not revocations
-            for revocation in revocations:
+            unreadable += revocations is None
+            for revocation in revocations or ():
                 output.write(json.dumps(as_dict(revocation), ensure_ascii=True) + "\n")
                 written += 1
         progress(written)
@@ -91,11 +91,20 @@ async def export(store: Store, output: TextIO, progress: Callable[[int], None]) 
     return Exported(written, unreadable)
 
 
-def _decoded(payload: bytes | None) -> list[Revocation]:
+async def _everything(store: Store, *, may_lack: bool) -> AsyncIterator[Sequence[bytes | None]]:
+    position = await store.position()
+    async for records in store.listing.records():
+        yield records
+    if may_lack:
+        async for rows in store.listing.history(position):
+            yield rows
+
+
+def _decoded(payload: bytes | None) -> list[Revocation] | None:
     try:
         return decode_payload(payload or b"")
     except WireError:
-        return []
+        return None
 
 
 def read_lines(lines: Iterable[str]) -> Iterator[Revocation]:
@@ -133,8 +142,9 @@ async def write_all(
     Raises:
         StoreError: Redis refuses; what was written before stays.
     """
-    live = [each for each in revocations if each.expires_at > clock.wall()]
+    live, epoch = [each for each in revocations if each.expires_at > clock.wall()], ""
     for start in range(0, len(live), _AT_ONCE):
-        await store.write(live[start : start + _AT_ONCE], "")
+        written = await store.write(live[start : start + _AT_ONCE], epoch)
+        epoch = written.epoch  # if Redis loses its data meanwhile, the next part is refused
         progress(min(start + _AT_ONCE, len(live)))
     return len(live)

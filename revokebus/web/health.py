@@ -23,8 +23,9 @@ def health_endpoints(*, live: str = "/livez", ready: str = "/readyz") -> APIRout
     **Ready** is 200 while tokens can be decided upon: the copy is fresh, or it is stale and
     ``on_stale`` is ``accept``. Where a request would have Redis asked (a copy without room for
     everything; one that is stale or not loaded yet, with ``ask_redis``), it is asked here, too. It
-    is 503 otherwise, and once the bus is closing. The body says in JSON which ``state`` the copy
-    has; nothing of it is secret.
+    is 503 otherwise, and once the bus is closing. The keys of outside issuers and predicates of the
+    application's own are not looked at. The body says in JSON which ``state`` the copy has; nothing
+    of it is secret.
 
     Args:
         live: Where the first one is.

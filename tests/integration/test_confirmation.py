@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     import redis
 
-    from revokebus.testing import RedisServer
+    from revokebus.testing import RedisServer, SentinelServers
     from tests.support import Eventually, MakeSettings
 
 LONG = 20.0
@@ -61,6 +61,7 @@ def epoch_of(client: redis.Redis) -> str:
 def let_it_be_old(client: redis.Redis) -> None:
     """As if Redis had had its data for long, so that whoever there is is known."""
     client.hset("{revokebus}:meta", mapping={"began": "1", "since": "1"})
+    client.hset("{revokebus}:instances", "since", "1000")
 
 
 def outcomes(receipt: Receipt) -> list[str]:
@@ -236,6 +237,90 @@ async def test_nobody_knows_who_was_there_before_redis_lost_its_data(
         receipt = await bus.revoke(token, confirm="fleet", timeout=LONG)
         assert cut_off.status().state == "stale"
         assert receipt.is_confirmed
+
+
+async def test_a_lost_list_of_instances_names_nobody(
+    fleet: list[Engine], client: redis.Redis
+) -> None:
+    """Whoever was cut off before the list was lost would not be missed."""
+    await all_present(3, fleet[0])
+    let_it_be_old(client)
+    await end(tasks_of(fleet[2], "subscriber"))
+    await end(tasks_of(fleet[2], "ticker"))
+    client.set("{revokebus}:instances", "of a stranger")  # which the next tick repairs
+    await all_present(2, fleet[0])
+    receipt = await fleet[0].revoke(await access(fleet[0]), confirm="fleet", timeout=SHORT)
+    assert (outcomes(receipt), receipt.is_confirmed) == (["applied"] * 2, False)
+
+
+async def test_without_info_a_restart_cannot_be_seen(
+    redis_server: RedisServer, client: redis.Redis, make_settings: MakeSettings
+) -> None:
+    """A Redis that was restored from a snapshot would be taken to know everybody."""
+    rules: dict[str, Any] = {"enabled": True, "passwords": ["+pw"], "keys": ["*"]}
+    client.acl_setuser("blind", channels=["*"], commands=["+@all", "-info"], **rules)
+    url = redis_server.url.replace("redis://", "redis://blind:pw@")
+    async with Engine(make_settings(url)) as bus:
+        let_it_be_old(client)
+        receipt = await bus.revoke(await access(bus), confirm="fleet", timeout=SHORT)
+        assert (outcomes(receipt), receipt.knows_all) == (["applied"], False)
+
+
+@pytest.mark.parametrize(("policy", "outcome"), [("reject", "applied"), ("accept", "silent")])
+async def test_a_copy_without_room_confirms_only_what_it_would_refuse(
+    redis_server: RedisServer,
+    make_settings: MakeSettings,
+    client: redis.Redis,
+    policy: str,
+    outcome: str,
+    eventually: Eventually,
+) -> None:
+    """One that accepts what it has no room for, once Redis is away, would be counted on."""
+    small = make_settings(redis_server.url, max_entries=1, on_stale=policy)
+    async with Engine(make_settings(redis_server.url)) as bus, Engine(small) as other:
+        await all_present(2, bus)
+        let_it_be_old(client)
+        await bus.revoke_subject("carol")
+        await bus.revoke_subject("dave")
+        await eventually(lambda: not other.status().complete)
+        receipt = await bus.revoke_subject("bob", confirm="fleet", timeout=1.2)
+        assert outcomes(receipt) == sorted(["applied", outcome])
+
+
+async def test_a_writer_that_nobody_confirms_confirms_nothing(
+    sentinels: SentinelServers, make_settings: MakeSettings
+) -> None:
+    """On the wrong side of a cut, all that lives on the other would be taken for ended."""
+    async with Engine(make_settings(sentinels.url)) as bus:
+        with sentinels.primary.client() as client:
+            client.hset("{revokebus}:meta", mapping={"began": "1", "since": "1"})
+            client.hset("{revokebus}:instances", "since", "1000")
+        assert (await bus.revoke_all(confirm="fleet", timeout=LONG)).is_confirmed
+        for sentinel in sentinels.sentinels:
+            sentinel.freeze()
+        try:
+            receipt = await bus.revoke_all(confirm="fleet", timeout=LONG)
+        finally:
+            for sentinel in sentinels.sentinels:
+                sentinel.thaw()
+        assert (outcomes(receipt), receipt.knows_all) == (["applied"], False)
+
+
+async def test_a_crowd_of_questions_ends_no_answerer(
+    fleet: list[Engine], client: redis.Redis, eventually: Eventually
+) -> None:
+    """Anybody on the channel could end the answers of a process, which nothing would show."""
+    await all_present(3, fleet[0])
+    epoch = epoch_of(client)
+    pipe = client.pipeline(transaction=False)
+    for number in range(1500):
+        pipe.publish("{revokebus}:ch", encode_inquiry(Inquiry(epoch, (0, 0), f"{number:016x}")))
+    pipe.execute()
+    await eventually(lambda: all(each.status().subscribed for each in fleet))
+    receipt = await fleet[0].revoke(await access(fleet[0]), confirm="fleet", timeout=LONG)
+    assert outcomes(receipt) == ["applied"] * 3
+    for engine in fleet:
+        assert not any(task.done() for task in tasks_of(engine, "answerer"))
 
 
 async def test_a_redis_that_hangs_does_not_lengthen_the_wait(

@@ -48,6 +48,7 @@ BEAT = encode_beat(
         epoch="",
         position=None,
         entries=0,
+        complete=True,
     )
 )
 LONG_AGO = 366 * 86_400
@@ -402,7 +403,7 @@ async def test_the_dead_are_forgotten(store: Store, client: redis.Redis) -> None
     }
     client.hset("{revokebus}:instances", mapping=junk)
     assert [*(await store.roll_call.call()).presents] == [store.roll_call.instance]
-    assert client.hlen("{revokebus}:instances") == 1
+    assert client.hlen("{revokebus}:instances") == 2  # it, and since when there is a list
 
 
 async def test_one_of_another_version_is_an_instance(store: Store, client: redis.Redis) -> None:
@@ -436,6 +437,8 @@ async def test_it_is_known_since_when_everybody_is_known(
         await store.read(position, BEAT)
         assert (await store.roll_call.call()).age < LONG_AGO
         client.hset("{revokebus}:meta", mapping={"began": "1", "since": "2"})
+        assert (await store.roll_call.call()).age < LONG_AGO
+        client.hset("{revokebus}:instances", "since", "1000")
         assert (await store.roll_call.call()).age > LONG_AGO
         client.hset("{revokebus}:meta", "server", "another")  # it was restored from a snapshot
         assert (await store.roll_call.call()).age == 0
@@ -443,6 +446,20 @@ async def test_it_is_known_since_when_everybody_is_known(
         assert (await store.roll_call.call()).age < LONG_AGO
         client.hset("{revokebus}:meta", mapping={"began": "9e99", "since": "junk"})
         assert (await store.roll_call.call()).age == 0
+
+
+@pytest.mark.parametrize("text", ["nu", "1.2.3", "null.5", "l"])
+async def test_a_strangers_record_hinders_no_revocation(
+    store: Store, client: redis.Redis, text: str
+) -> None:
+    """It would be logged again and again, and never be acknowledged or pushed."""
+    await store.position()
+    record = f'2 [["","jti","a",99999999999.0,{text}]]'
+    client.set("{revokebus}:r:jti:a", record)
+    before: Any = client.xlen("{revokebus}:log")
+    await store.write([revocation("a")], ANY)
+    assert client.xlen("{revokebus}:log") == before + 1
+    assert client.get("{revokebus}:r:jti:a") != record.encode()
 
 
 async def test_another_data_set_is_not_written_to(store: Store, client: redis.Redis) -> None:

@@ -38,7 +38,7 @@ def test_a_revocation_reaches_every_worker(redis_server: RedisServer, tmp_path: 
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     try:
         with redis_server.client() as client:
-            wait_for(lambda: client.hlen("{revokebus}:instances") == WORKERS)
+            wait_for(lambda: client.hlen("{revokebus}:instances") == WORKERS + 1)
             wait_for(lambda: not client.exists("{revokebus}:hold"))
         wait_for(lambda: serves(port))
         check(f"http://{LOOPBACK}:{port}")

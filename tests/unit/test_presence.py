@@ -28,6 +28,7 @@ beats = st.builds(
     epoch=names,
     position=st.none() | st.builds("{}-{}".format, st.integers(0, 2**63), st.integers(0, 9)),
     entries=st.integers(0, 10**9),
+    complete=st.booleans(),
 )
 
 
@@ -44,7 +45,7 @@ def beat(**changes: Any) -> Beat:
         "epoch": "e",
         "position": "5000-0",
     }
-    return Beat(**{**usual, "entries": 3, **changes})
+    return Beat(**{**usual, "entries": 3, "complete": True, **changes})
 
 
 @given(beats)
@@ -62,7 +63,7 @@ def test_any_bytes_are_a_beat_or_none(junk: bytes) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"position": "x"}, {"state": "well"}, {"pid": "1"}, {"entries": 1.5}, {"host": "h" * 5000}],
+    [{"position": "x"}, {"state": "well"}, {"pid": "1"}, {"entries": 1.5}, {"host": "h" * 70_000}],
 )
 def test_a_beat_of_another_kind_is_refused(wrong: dict[str, Any]) -> None:
     """A position that is none would raise where it is compared."""

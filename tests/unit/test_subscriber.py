@@ -49,7 +49,7 @@ async def test_the_subscriber_outlives_a_long_outage(
         store=cast("Store", store),
         continuity=continuity,
         applier=Applier(denylist, Repair(denylist), troubles),
-        answerer=Answerer(cast("RollCall", store), continuity, troubles, wake),
+        answerer=Answerer(cast("RollCall", store), continuity, lambda: True, troubles, wake),
         counts=Counts(),
         clock=clock,
         troubles=troubles,

@@ -166,6 +166,7 @@ def _commands(keys: Keys) -> list[list[str]]:
         ["HEXISTS", keys.meta, "x"],
         ["HGET", keys.meta, "x"],
         ["HSET", keys.meta, "x", "y"],
+        ["HSETNX", keys.instances, "x", "y"],
         ["HMGET", keys.meta, "x"],
         ["XADD", keys.log, "*", "r", "x"],
         ["XRANGE", keys.log, "-", "+"],

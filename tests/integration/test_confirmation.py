@@ -316,7 +316,7 @@ async def test_a_crowd_of_questions_ends_no_answerer(
     for number in range(1500):
         pipe.publish("{revokebus}:ch", encode_inquiry(Inquiry(epoch, (0, 0), f"{number:016x}")))
     pipe.execute()
-    await eventually(lambda: all(each.status().subscribed for each in fleet))
+    await eventually(lambda: all(sum(e.status().ignored.values()) > 0 for e in fleet))
     receipt = await fleet[0].revoke(await access(fleet[0]), confirm="fleet", timeout=LONG)
     assert outcomes(receipt) == ["applied"] * 3
     for engine in fleet:
@@ -401,7 +401,7 @@ async def test_what_redis_does_not_allow_loses_no_receipt(
 
 
 async def test_questions_that_cannot_be_answered_do_not_crowd_out_others(
-    fleet: list[Engine], client: redis.Redis
+    fleet: list[Engine], client: redis.Redis, eventually: Eventually
 ) -> None:
     """A stranger could make every later confirmation wait."""
     await all_present(3, fleet[0])
@@ -410,6 +410,7 @@ async def test_questions_that_cannot_be_answered_do_not_crowd_out_others(
         never = Inquiry("0" * 32, (1, 0), f"{number:016x}")
         pipe.publish("{revokebus}:ch", encode_inquiry(never))
     pipe.execute()
+    await eventually(lambda: all(sum(e.status().ignored.values()) == 100 for e in fleet))
     receipt = await fleet[0].revoke(await access(fleet[0]), confirm="fleet", timeout=LONG)
     assert outcomes(receipt) == ["applied"] * 3
 

@@ -75,6 +75,7 @@ def import_(
             lines = sys.stdin if file is None else opened.enter_context(file.open())
             revocations = list(transfer.read_lines(lines))  # all of them are well, or none is taken
         async with opened_store(settings) as store:
+            connect.compare(await audit(store, settings, SystemClock()))
             with _progress("Written", len(revocations)) as progress:
                 return await transfer.write_all(store, revocations, SystemClock(), progress)
 
@@ -101,21 +102,25 @@ def import_jtis(
     old = OldDenylist(url, prefix, pattern, None if value == "*" else value)
     of, clock = settings.home_issuer if issuer is None else issuer, SystemClock()
 
-    async def work() -> int:
-        count = 0
+    async def work() -> tuple[int, int]:
+        count = passed_over = 0
         async with opened_store(settings) as store:
+            connect.compare(await audit(store, settings, clock))
             with _progress("Taken over") as progress:
                 async for some in old.revocations(settings, of, clock):
-                    count += await transfer.write_all(store, some, clock, lambda _: None)
+                    written = some.revocations
+                    count += await transfer.write_all(store, written, clock, lambda _: None)
+                    passed_over += some.passed_over
                     progress(count)
-        return count
+        return count, passed_over
 
-    try:
-        count = perform(work())
-    except typer.Exit:
-        connect.say(f"{_OLD_URL} is the other Redis that is read")
-        raise
+    count, passed_over = perform(work())
     _say_count("imported", count, as_json=as_json)
+    if passed_over:
+        connect.say(f"{passed_over:,} keys look like ids and hold something else (see --value)")
+    if not count:
+        connect.say("nothing was found there; is OLD_REDIS_URL right, database included?")
+        raise typer.Exit(connect.REFUSED)
 
 
 def _say_count(verb: str, count: int, *, as_json: bool) -> None:

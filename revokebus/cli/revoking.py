@@ -148,13 +148,17 @@ def _revoke(
 
 def _say_who_is_missing(receipt: Receipt, own: str | None, namespace: str) -> None:
     if {each.instance for each in receipt.confirmations or ()} <= {own}:
-        connect.say(f"no instance has the namespace {namespace} (REVOKEBUS_NAMESPACE)")
+        connect.say(
+            f"recorded, for instances that start later; none has the namespace {namespace} "
+            "(REVOKEBUS_NAMESPACE) now"
+        )
     elif receipt.silent:
         connect.say("not every instance has answered; those may accept it until they are stale")
     elif not receipt.knows_all:
         connect.say(
-            "Redis, or its data, is new: an instance that was cut off before is not known, and may "
-            "accept it until it is stale"
+            "recorded; but Redis, or its data, is new, so that an instance that was cut off before "
+            "is not known, and may accept the tokens for max_staleness seconds: ask again after "
+            "that, or with a --timeout that is longer"
         )
     else:
         return

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import jwt
 import pytest
+import redis
 from typer.testing import CliRunner
 
 from revokebus import Settings
@@ -24,7 +25,7 @@ from revokebus.clock import SystemClock
 from revokebus.issuer import Issuer
 from revokebus.report import Confirmation, Receipt
 from revokebus.store import Store
-from revokebus.testing import AppServer, RedisServer
+from revokebus.testing import AppServer, ClusterServers, RedisServer
 from revokebus.testing.redis_server import embedded_valkey, follows
 from revokebus.wire import encode_payload
 from tests.support import SECRET
@@ -32,7 +33,6 @@ from tests.support import SECRET
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import redis
     from typer.testing import Result
 
     from revokebus.issuer import TokenPair
@@ -86,7 +86,7 @@ def test_a_wrong_namespace_is_no_confirmation(pair: TokenPair) -> None:
     """A slip in a variable would look like a log-out that everybody has."""
     result = run("revoke", "--json", given=pair.access_token)
     assert result.exit_code == connect.REFUSED
-    assert "no instance has the namespace" in result.stderr
+    assert "none has the namespace" in result.stderr
     assert not json.loads(result.stdout)["is_confirmed"]
     assert run("revoke", "--jti", pair.access_token).exit_code == connect.USAGE
 
@@ -315,7 +315,9 @@ def test_a_denylist_of_another_library_is_taken_over(
         pipe.lpush(other, "true").set("session:1", "true").set(b"\xff" * 36, "true")
         pipe.execute()
         monkeypatch.setenv("OLD_REDIS_URL", server.url)
-        assert told("import-jtis") == {"imported": 1201}
+        result = run("import-jtis", "--json")
+        assert json.loads(result.stdout) == {"imported": 1201}
+        assert "2 keys look like ids" in result.stderr
         assert told("import-jtis") == {"imported": 1201}  # once more changes nothing
         assert old.dbsize() == 1205
         for jti in (*revoked[::100], forever):
@@ -324,6 +326,17 @@ def test_a_denylist_of_another_library_is_taken_over(
             assert told("check", jti, status=1)["verdict"] == "no record"
         assert 600 <= client.ttl(f"{{revokebus}}:r:jti:{revoked[0]}") < 700
         assert client.ttl(f"{{revokebus}}:r:jti:{forever}") > 30 * 86_400
+        for right in ("get", "pttl", "scan"):  # an error is no key that holds something else
+            rules: dict[str, Any] = {"enabled": True, "passwords": ["+pw"], "keys": ["*"]}
+            old.acl_setuser("limited", commands=["+@all", f"-{right}"], **rules)
+            limited = server.url.replace("redis://", "redis://limited:pw@")
+            monkeypatch.setenv("OLD_REDIS_URL", limited)
+            result = run("import-jtis")
+            assert result.exit_code == connect.UNAVAILABLE
+            assert "OLD_REDIS_URL" in result.output
+        monkeypatch.setenv("OLD_REDIS_URL", f"{server.url.removesuffix('/0')}/1")
+        assert run("import-jtis").exit_code == connect.REFUSED  # there is nothing
+        monkeypatch.setenv("OLD_REDIS_URL", server.url)
         old.set("deny[*]:abc", "1", ex=60)
         with_prefix = ["--prefix", "deny[*]:", "--pattern", "*", "--value", "*"]
         assert told("import-jtis", *with_prefix, "--issuer", "https://idp.example") == {
@@ -333,10 +346,24 @@ def test_a_denylist_of_another_library_is_taken_over(
     result = run("import-jtis")  # the old one is away
     assert result.exit_code == connect.UNAVAILABLE
     assert "OLD_REDIS_URL" in result.output
-    monkeypatch.setenv("OLD_REDIS_URL", f"http://:{PASSWORD}@host")
-    result = run("import-jtis")
-    assert result.exit_code == connect.USAGE
-    assert PASSWORD not in result.output
+    for url in ("http://:{}@host", "redis://:{}/0#@host/0", "redis://:top\u2100{}@host/0"):
+        monkeypatch.setenv("OLD_REDIS_URL", url.format(PASSWORD))
+        result = run("import-jtis")
+        assert result.exit_code in (connect.USAGE, connect.UNAVAILABLE)
+        assert PASSWORD not in result.output
+
+
+def test_a_denylist_in_a_cluster_is_taken_over_whole(
+    redis_binary: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One node has a part only, and the rest would become valid."""
+    with ClusterServers(redis_binary) as servers:
+        client = redis.RedisCluster(host="127.0.0.1", port=servers.nodes[0].address[1])
+        for _ in range(60):
+            client.set(str(uuid.uuid4()), "true", ex=60)
+        client.close()
+        monkeypatch.setenv("OLD_REDIS_URL", servers.nodes[0].url)
+        assert told("import-jtis") == {"imported": 60}
 
 
 @pytest.mark.parametrize(
@@ -718,7 +745,9 @@ def test_every_command_of_the_page_works(
     environment = {**os.environ, "PATH": path}
     commands = commands_of(page)
     assert len(commands) == count
-    with RedisServer() as other:
+    with RedisServer() as other, other.client() as client:
+        # What other libraries would have left there.
+        client.mset({str(uuid.uuid4()): "true", "blocklist:a": "1"})
         for command in commands:
             words = command.replace("redis://new:6379/0", other.url)
             words = words.replace("redis://old:6379/0", other.url)

@@ -98,6 +98,15 @@ def test_each_step_works_with_the_tokens_of_the_one_before(steps: list[AppServer
         wait_until_refused(goes, [service])
         if service is steps[1]:  # so that instances of the step before know it, too
             assert not goes.may(before)
+    # What step 5 has exchanged, step 4 does not take.
+    user = User(steps[3])
+    first = dict(user.pair)
+    assert user.refresh(steps[4]) == 200
+    user.pair = first
+    deadline = time.monotonic() + 10
+    while user.refresh(steps[3]) != 401:
+        user.pair = first
+        assert time.monotonic() < deadline
     # A session has ended as a whole, and a refresh token is good once.
     user = User(steps[4])
     first = dict(user.pair)

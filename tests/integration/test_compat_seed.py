@@ -43,6 +43,7 @@ def as_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     """The class has the configuration, so each program is to find it as it was imported."""
     monkeypatch.setattr(AuthJWT, "config", Config())
     monkeypatch.setattr(AuthJWT, "loader", None)
+    monkeypatch.setattr(AuthJWT, "seen", None)
 
 
 @pytest.fixture

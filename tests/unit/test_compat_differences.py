@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import time
+from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import jwt
@@ -17,11 +17,13 @@ from pydantic import ValidationError
 from starlette.datastructures import State
 from starlette.responses import Response
 
-from revokebus import RevokeBus
+from revokebus import AccessToken, RevokeBus, RevokeBusError
 from revokebus.compat.fastapi_jwt_auth import AuthJWT
 from revokebus.compat.fastapi_jwt_auth.config import Config
+from revokebus.compat.fastapi_jwt_auth.denylist import Registered, Verdict
 from revokebus.compat.fastapi_jwt_auth.exceptions import (
     AuthJWTException,
+    CSRFError,
     DenylistUnavailableError,
     InvalidHeaderError,
     JWTDecodeError,
@@ -51,6 +53,7 @@ def configured(monkeypatch: pytest.MonkeyPatch) -> None:
     config = Config(authjwt_secret_key=SECRET, authjwt_denylist_enabled=True)
     monkeypatch.setattr(AuthJWT, "config", config)
     monkeypatch.setattr(AuthJWT, "loader", None)
+    monkeypatch.setattr(AuthJWT, "seen", None)
     AuthJWT.token_in_denylist_loader(lambda claims: claims["jti"] == "denied")
 
 
@@ -333,7 +336,15 @@ async def bus(make_settings: MakeSettings) -> Any:
 
 
 @pytest.mark.parametrize(
-    "claims", [{"exp": ...}, {"exp": int(time.time()) + 366 * 86_400}, {"iat": "1"}, {"exp": "9e9"}]
+    "claims",
+    [
+        {"exp": ...},
+        {"exp": int(time.time()) + 366 * 86_400},
+        {"exp": 10**400},
+        {"exp": "9e9"},
+        {"iat": "1"},
+        {"iat": ...},
+    ],
 )
 def test_a_token_outlives_no_revocation(bus: RevokeBus, claims: dict[str, Any]) -> None:
     """A revoked token would work again once the record has expired."""
@@ -342,7 +353,8 @@ def test_a_token_outlives_no_revocation(bus: RevokeBus, claims: dict[str, Any]) 
         with_bus(bus).jwt_required("websocket", token=token)
     assert caught.value.message in ("Token lives longer than a revocation", "Invalid token")
     with_bus(bus).jwt_required("websocket", token=with_claims(SECRET))
-    AuthJWT().jwt_required("websocket", token=with_claims(SECRET, exp=...))  # without a bus
+    AuthJWT.seen = None  # and without a bus
+    AuthJWT().jwt_required("websocket", token=with_claims(SECRET, exp=...))
 
 
 @pytest.mark.parametrize(("policy", "accepts"), [("reject", False), ("accept", True)])
@@ -381,19 +393,202 @@ async def test_the_loader_is_not_needed_with_a_bus(bus: RevokeBus) -> None:
         auth.jwt_required("websocket", token=token)
 
 
+def request() -> Request:
+    return Request({"type": "http", "headers": []})
+
+
+def claims_of(token: str) -> dict[str, Any]:
+    claims: dict[str, Any] = jwt.decode(
+        token, SECRET, algorithms=["HS256"], options={"verify_sub": False}
+    )
+    return claims
+
+
 def test_tokens_of_one_sign_in_are_a_session() -> None:
     """One of them could be revoked, and the other would buy new ones."""
-    auth = AuthJWT()
-    claims = [
-        json.loads(json.dumps(auth.get_raw_jwt(token)))
-        for token in (auth.create_access_token("a"), auth.create_refresh_token("a"))
-    ]
-    assert claims[0]["sid"] == claims[1]["sid"]
-    later = AuthJWT()
-    later.jwt_refresh_token_required("websocket", token=auth.create_refresh_token("a"))
-    renewed = later.get_raw_jwt(later.create_access_token("a"))
-    assert renewed is not None
-    assert renewed["sid"] == claims[0]["sid"]
-    other = AuthJWT().get_raw_jwt(AuthJWT().create_access_token("a"))
-    assert other is not None
-    assert other["sid"] != claims[0]["sid"]
+    auth = AuthJWT(request())
+    access, refresh = auth.create_access_token("a"), auth.create_refresh_token("a")
+    first = claims_of(access)
+    assert first["sid"] == claims_of(refresh)["sid"]
+    assert first["auth_time"] == claims_of(refresh)["auth_time"]
+    later = AuthJWT(request())
+    later.jwt_refresh_token_required("websocket", token=refresh)
+    renewed = claims_of(later.create_access_token("a"))
+    assert (renewed["sid"], renewed["auth_time"]) == (first["sid"], first["auth_time"])
+    # Somebody else's, and one that the program makes without a request, are other sessions.
+    assert claims_of(later.create_access_token("b"))["sid"] != first["sid"]
+    own = AuthJWT()
+    made = {claims_of(own.create_access_token(name))["sid"] for name in ("a", "b", "a")}
+    assert len(made) == 3
+    # A new sign-in is a new session, also where the old token was looked at.
+    again = AuthJWT(request())
+    again.jwt_optional("websocket", token=access)
+    assert claims_of(again.create_access_token("a"))["sid"] != first["sid"]
+
+
+def test_a_refresh_token_has_the_issuer_too() -> None:
+    """A guard that demands it would refuse the token, and sign everybody out."""
+    configure(authjwt_encode_issuer="urn:me")
+    assert claims_of(AuthJWT().create_refresh_token("a"))["iss"] == "urn:me"
+
+
+@pytest.mark.parametrize("token", [5, b"a.b.c", ["a"], {"a": 1}, True])
+def test_what_is_no_text_is_no_token(token: Any) -> None:
+    """Whatever a WebSocket sends as JSON could be a 500, as could a CSRF value."""
+    with pytest.raises(InvalidHeaderError):
+        AuthJWT().jwt_required("websocket", token=token)
+    configure(authjwt_token_location=["cookies"])
+    good = AuthJWT().create_access_token("test")
+    scope = {"type": "websocket", "headers": [(b"cookie", f"access_token_cookie={good}".encode())]}
+    socket = WebSocket(scope, receive=None, send=None)  # type: ignore[arg-type]  # it is not used
+    for value in (token, "\ud800"):
+        with pytest.raises(CSRFError):
+            AuthJWT().jwt_required("websocket", websocket=socket, csrf_token=value)
+
+
+def test_a_subclass_has_its_own_loader() -> None:
+    """The loader of another one would decide."""
+
+    class Admin(AuthJWT):
+        pass
+
+    asked = []
+
+    @AuthJWT.token_in_denylist_loader
+    async def of_all(_: dict[str, Any]) -> bool:
+        return False
+
+    @Admin.token_in_denylist_loader
+    def of_admins(claims: dict[str, Any]) -> bool:
+        asked.append(claims["jti"])
+        return True
+
+    app = FastAPI()
+
+    @app.get("/admin")
+    async def admin(auth: Any = Depends(Admin)) -> None:  # noqa: B008 - as their programs do
+        with pytest.raises(AuthJWTException, match="revoked"):
+            auth.jwt_required()
+
+    token = with_claims(SECRET)
+    answer = TestClient(app).get("/admin", headers={"Authorization": f"Bearer {token}"})
+    assert (answer.status_code, asked) == (200, ["j"])
+
+
+def test_what_a_loader_has_said_does_not_last(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stream that checks again would go on by what was said when it began."""
+
+    @AuthJWT.token_in_denylist_loader
+    async def is_denied(_: dict[str, Any]) -> bool:
+        return False
+
+    configure(authjwt_denylist_enabled=True)
+    asked = Registered(is_denied)
+    verdict = Verdict(asked, said_at=time.monotonic() - 4)
+    assert verdict.is_of(asked)
+    assert not Verdict(asked, said_at=time.monotonic() - 6).is_of(asked)
+    monkeypatch.setattr("revokebus.compat.fastapi_jwt_auth.denylist._VERDICT_SECONDS", 0)
+    with pytest.raises(RuntimeError, match="ask_denylist"):
+        told(client, with_claims(SECRET), "/async")
+
+
+# More of the bus
+
+
+async def test_every_instance_has_the_bus(bus: RevokeBus) -> None:
+    """A mounted application, or what the program makes itself, would accept what is revoked."""
+    AuthJWT.loader = None
+    auth = with_bus(bus)
+    token = auth.create_access_token("test")
+    await bus.revoke_claim("jti", auth.get_jti(token))
+    mounted = Request({"type": "http", "headers": [], "app": FastAPI()})
+    for other in (AuthJWT(), AuthJWT(mounted)):
+        with pytest.raises(AuthJWTException, match="revoked"):
+            other.jwt_required("websocket", token=token)
+
+
+def test_a_longer_leeway_than_the_bus_has_is_an_error(bus: RevokeBus) -> None:
+    """A revoked token would be accepted again for the difference."""
+    for leeway in (60, timedelta(seconds=60)):
+        configure(authjwt_decode_leeway=leeway)
+        with pytest.raises(RuntimeError, match="REVOKEBUS_LEEWAY"):
+            with_bus(bus).jwt_required("websocket", token=with_claims(SECRET))
+
+
+@pytest.mark.parametrize("subject", [7, "7"])
+async def test_a_subject_is_revoked_as_number_and_as_text(
+    bus: RevokeBus, subject: int | str
+) -> None:
+    """A command line, which has texts only, would report success and revoke nothing."""
+    token = with_bus(bus).create_access_token(subject)
+    await bus.revoke_subject("7")
+    with pytest.raises(AuthJWTException, match="revoked"):
+        with_bus(bus).jwt_required("websocket", token=token)
+
+
+async def test_a_sign_in_after_a_cut_off_works(bus: RevokeBus) -> None:
+    """After "sign out everywhere" nobody could sign in for a moment, and not notice."""
+    old = with_bus(bus).create_access_token("test")
+    await bus.revoke_subject("test")
+    with pytest.raises(AuthJWTException, match="revoked"):
+        with_bus(bus).jwt_required("websocket", token=old)
+    new = with_bus(bus).create_access_token("test")
+    with_bus(bus).jwt_required("websocket", token=new)
+
+
+async def test_a_session_does_not_outlive_a_cut_off_by_refreshing(bus: RevokeBus) -> None:
+    """A thief would refresh, and be spared by a cut-off at the moment before."""
+    signed_in = with_bus(bus)
+    refresh = signed_in.create_refresh_token("test")
+    while (moment := time.time()) <= claims_of(refresh)["auth_time"]:
+        pass
+    later = with_bus(bus)
+    later.jwt_refresh_token_required("websocket", token=refresh)
+    access = later.create_access_token("test")
+    await bus.revoke_subject("test", issued_before=moment)
+    with pytest.raises(AuthJWTException, match="revoked"):
+        with_bus(bus).jwt_required("websocket", token=access)
+
+
+@pytest.mark.parametrize("policy", ["reject", "accept", "ask_redis"])
+async def test_a_copy_without_room_lets_nobody_in(
+    make_settings: MakeSettings, policy: OnStale
+) -> None:
+    """What the copy had no room for would be accepted; a guard asks Redis instead."""
+    settings = make_settings("redis://127.0.0.1:1/0", on_stale=policy, startup_timeout=0.2)
+    async with RevokeBus(settings, clock=ManualClock()) as bus:
+        bus._upstream._freshness.proven_at = bus._clock.elapsed()  # type: ignore[attr-defined]  # as a tick does
+        bus._denylist.complete = False
+        with pytest.raises(DenylistUnavailableError):
+            with_bus(bus).jwt_required("websocket", token=with_claims(SECRET))
+
+
+async def test_a_bus_that_checks_nothing_replaces_no_loader(make_settings: MakeSettings) -> None:
+    """The setting says that tokens can be revoked, and none could."""
+    AuthJWT.loader = None
+    async with RevokeBus(make_settings(denylist_enabled=False)) as bus:
+        with pytest.raises(RuntimeError, match="@AuthJWT"):
+            with_bus(bus).jwt_required("websocket", token=with_claims(SECRET))
+
+
+async def test_the_bus_decides_which_types_it_checks(bus: RevokeBus) -> None:
+    """A setting for the loader would keep refresh tokens from being revoked."""
+    configure(authjwt_denylist_token_checks=["access"])
+    refresh = with_bus(bus).create_refresh_token("test")
+    await bus.revoke_subject("test")
+    with pytest.raises(AuthJWTException, match="revoked"):
+        with_bus(bus).jwt_refresh_token_required("websocket", token=refresh)
+
+
+async def test_predicates_are_asked_by_guards_only(bus: RevokeBus) -> None:
+    """The guide would promise too much: `jwt_required` cannot wait for them."""
+
+    @bus.deny_if
+    async def always(_: object) -> bool:
+        return True
+
+    with_bus(bus).jwt_required("websocket", token=with_claims(SECRET))
+    with pytest.raises(RevokeBusError):
+        await bus.authenticate(with_claims(SECRET), AccessToken)

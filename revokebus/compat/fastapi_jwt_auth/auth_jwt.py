@@ -6,12 +6,14 @@ import contextlib
 import time
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from weakref import ReferenceType, ref
 
 from fastapi import Depends
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.websockets import WebSocket
 
+from revokebus import RevokeBus
 from revokebus.compat.fastapi_jwt_auth import codec
 from revokebus.compat.fastapi_jwt_auth.config import Config, Life, TokenType, read_config
 from revokebus.compat.fastapi_jwt_auth.cookies import (
@@ -25,6 +27,7 @@ from revokebus.compat.fastapi_jwt_auth.denylist import (
     Verdict,
     bus_of,
     check_by_bus,
+    checked_types,
     require_loader,
 )
 from revokebus.compat.fastapi_jwt_auth.exceptions import (
@@ -36,6 +39,7 @@ from revokebus.compat.fastapi_jwt_auth.exceptions import (
     RefreshTokenRequired,
     RevokedTokenError,
 )
+from revokebus.compat.fastapi_jwt_auth.sessions import Session, new_session, session_of
 
 SettingsLoader = TypeVar("SettingsLoader", bound=Callable[[], object])
 AnyLoader = TypeVar("AnyLoader", bound=Callable[[dict[str, Any]], object])
@@ -73,8 +77,9 @@ async def _verdict_on(config: Config, loader: Registered, token: str) -> Verdict
         if codec.text_claim(claims, "type") not in config.authjwt_denylist_token_checks:
             return None
         codec.text_claim(claims, "jti")
-    except (AuthJWTException, RuntimeError):  # raised again where the token is checked
-        return None
+    except (AuthJWTException, RuntimeError) as error:
+        # Where it is checked it may have become good, and must not be taken for asked about.
+        return Verdict(loader, error=error)
     return await loader.ask(claims)
 
 
@@ -112,6 +117,8 @@ class AuthJWT:
     Attributes:
         config: What `load_config` has read.
         loader: What `token_in_denylist_loader` has registered.
+        seen: The bus that was met last. Like the two before it is for every `AuthJWT`: also for one
+            in a mounted application, or that the program itself has made.
 
     Raises:
         InvalidHeaderError: The header of the token holds something else.
@@ -119,6 +126,7 @@ class AuthJWT:
 
     config: ClassVar[Config] = Config()
     loader: ClassVar[Registered | None] = None
+    seen: ClassVar[ReferenceType[RevokeBus] | None] = None
 
     def __init__(
         self,
@@ -129,12 +137,20 @@ class AuthJWT:
         self._connection: HTTPConnection | None = req
         self._response: Response | None = res
         self._verdicts = dict(verdicts or {})
-        self._bus = bus_of(req)
-        self._session_id = codec.new_id()
+        self._bus = self._find_bus(req)
+        self._sessions: dict[str | int, Session] = {}
         self._in_header: str | None = None
         if isinstance(req, Request) and "headers" in self.config.authjwt_token_location:
             self._in_header = _header_token(self.config, req)
         self._token = self._in_header
+
+    @staticmethod
+    def _find_bus(connection: HTTPConnection | None) -> RevokeBus | None:
+        if (bus := bus_of(connection)) is not None:
+            AuthJWT.seen = ref(bus)
+            return bus
+        bus = AuthJWT.seen() if AuthJWT.seen is not None else None
+        return bus if bus is not None and bus.status().state != "closed" else None
 
     # Set up
 
@@ -274,8 +290,11 @@ class AuthJWT:
         issuer = self.config.authjwt_decode_issuer if token_type == "access" else None  # noqa: S105 - a type
         claims = codec.verify(self.config, token, issuer)
         found = codec.text_claim(claims, "type")
+        bus = self._bus
+        if bus is not None and found in checked_types(bus):
+            check_by_bus(bus, self.config, claims)
         if found in self.config.authjwt_denylist_token_checks:
-            self._check_unrevoked(token, claims)
+            self._ask_loader(token, claims)
         if found != token_type:
             message = f"Only {token_type} tokens are allowed"
             raise _WRONG_TYPE[token_type](_UNPROCESSABLE, message)
@@ -283,12 +302,11 @@ class AuthJWT:
             raise FreshTokenRequired(_UNAUTHORIZED, "Fresh token required")
         if csrf is not None:
             check_csrf(claims, csrf)
-        if isinstance(session_id := claims.get("sid"), str):
-            self._session_id = session_id  # which a token that is made next belongs to
+        subject = claims.get("sub")
+        if token_type == "refresh" and isinstance(subject, str | int):  # noqa: S105 - a type
+            self._sessions[subject] = session_of(claims)  # which a token for him now belongs to
 
-    def _check_unrevoked(self, token: str, claims: dict[str, Any]) -> None:
-        if self._bus is not None:
-            check_by_bus(self._bus, claims)
+    def _ask_loader(self, token: str, claims: dict[str, Any]) -> None:
         loader = require_loader(self.config, self.loader, self._bus)
         if loader is None:
             return
@@ -296,7 +314,8 @@ class AuthJWT:
         verdict = self._verdicts.get(token)
         if not isinstance(self._connection, Request):
             self._verdicts.pop(token, None)  # a WebSocket lasts, and what was said does not
-        if loader.ask_now(claims) if verdict is None else verdict.value():
+        is_said = verdict is not None and verdict.is_of(loader)
+        if verdict.value() if verdict and is_said else loader.ask_now(claims):
             raise RevokedTokenError(_UNAUTHORIZED, "Token has been revoked")
 
     # Make
@@ -331,8 +350,6 @@ class AuthJWT:
         if not isinstance(fresh, bool):
             raise TypeError("fresh must be a boolean")
         own: dict[str, Any] = {"type": "access", "fresh": fresh}
-        if self.config.authjwt_encode_issuer:
-            own["iss"] = self.config.authjwt_encode_issuer
         return self._create(own, subject, algorithm, headers, expires_time, audience, user_claims)
 
     def create_refresh_token(
@@ -345,7 +362,7 @@ class AuthJWT:
         user_claims: dict[str, Any] | None = None,
     ) -> str:
         """Return a new refresh token; see `create_access_token`."""
-        own = {"type": "refresh"}
+        own: dict[str, Any] = {"type": "refresh"}
         return self._create(own, subject, algorithm, headers, expires_time, audience, user_claims)
 
     def _create(
@@ -358,17 +375,13 @@ class AuthJWT:
         audience: Audience | None,
         user_claims: dict[str, Any] | None,
     ) -> str:
-        if not isinstance(subject, str | int):
-            raise TypeError("subject must be a string or integer")
-        if algorithm and not isinstance(algorithm, str):
-            raise TypeError("algorithm must be a string")
-        if audience and not isinstance(audience, str | list | tuple | set | frozenset):
-            raise TypeError("audience must be a string or sequence")
-        if user_claims and not isinstance(user_claims, dict):
-            raise TypeError("user_claims must be a dictionary")
+        _check_types(subject, algorithm, audience, user_claims)
         now, expires_at = int(time.time()), codec.expiry(self.config, own["type"], expires_time)
         claims = {"sub": subject, "iat": now, "nbf": now, "jti": codec.new_id(), **own}
-        claims["sid"] = self._session_id
+        session = self._session_for(subject)
+        claims |= {"sid": session.session_id, "auth_time": session.began}
+        if self.config.authjwt_encode_issuer:
+            claims["iss"] = self.config.authjwt_encode_issuer
         if expires_at is not None:
             claims["exp"] = expires_at
         if audience:
@@ -376,6 +389,12 @@ class AuthJWT:
         if self._uses_csrf():
             claims["csrf"] = codec.new_id()
         return codec.sign(self.config, {**claims, **(user_claims or {})}, algorithm, headers)
+
+    def _session_for(self, subject: str | int) -> Session:
+        session = self._sessions.get(subject) or new_session(self._bus)
+        if self._connection is not None:  # another token of this request belongs to it
+            self._sessions[subject] = session
+        return session
 
     def _uses_csrf(self) -> bool:
         in_cookies = "cookies" in self.config.authjwt_token_location
@@ -467,6 +486,17 @@ class AuthJWT:
             name = self.config.authjwt_header_name
             raise MissingTokenError(_UNAUTHORIZED, f"Missing {name} Header")
         return codec.unverified_header(token)
+
+
+def _check_types(subject: object, algorithm: object, audience: object, user_claims: object) -> None:
+    if not isinstance(subject, str | int):
+        raise TypeError("subject must be a string or integer")
+    if algorithm and not isinstance(algorithm, str):
+        raise TypeError("algorithm must be a string")
+    if audience and not isinstance(audience, str | list | tuple | set | frozenset):
+        raise TypeError("audience must be a string or sequence")
+    if user_claims and not isinstance(user_claims, dict):
+        raise TypeError("user_claims must be a dictionary")
 
 
 def _seconds(max_age: int | None) -> int | None:

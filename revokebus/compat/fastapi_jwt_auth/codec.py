@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _SYMMETRIC = frozenset({"HS256", "HS384", "HS512"})
 _SEGMENT = re.compile(r"[A-Za-z0-9_-]+")
 _PARTS = 3
+_LATEST = 1 << 53
 _UNPROCESSABLE = 422
 # PyJWT demands texts; fastapi-jwt-auth's subjects may be numbers.
 _OPTIONS: Any = {"verify_sub": False, "verify_jti": False}
@@ -157,12 +158,21 @@ def text_claim(claims: Mapping[str, object], name: str) -> str:
     return value
 
 
+def moment(value: object) -> float | None:
+    """Return the moment that a claim is, in seconds since the epoch; None where it is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < _LATEST:
+        return None
+    return float(value)
+
+
 def unverified_header(token: str) -> dict[str, Any]:
     """Return the header of `token`, whoever has made it.
 
     Raises:
         InvalidHeaderError: It is none, or of a token that is not as RFC 7515 has it.
     """
+    if not isinstance(token, str):  # a program may hand on what it has received as JSON
+        raise InvalidHeaderError(_UNPROCESSABLE, "Invalid token type")
     segments = token.split(".")
     if len(segments) != _PARTS:
         raise InvalidHeaderError(_UNPROCESSABLE, "Not enough segments")

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import inspect
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from anyio import from_thread
 
 from revokebus import RevokeBus
-from revokebus.compat.fastapi_jwt_auth.codec import text_claim
+from revokebus.compat.fastapi_jwt_auth.codec import moment, text_claim
 from revokebus.compat.fastapi_jwt_auth.exceptions import (
     DenylistUnavailableError,
     JWTDecodeError,
@@ -22,7 +23,7 @@ from revokebus.compat.fastapi_jwt_auth.exceptions import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Set
 
     from starlette.requests import HTTPConnection
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     Loader = Callable[[Claims], object]
 
 _UNAUTHORIZED, _UNPROCESSABLE, _UNAVAILABLE = 401, 422, 503
+_VERDICT_SECONDS = 5.0
 
 
 def bus_of(connection: HTTPConnection | None) -> RevokeBus | None:
@@ -43,10 +45,23 @@ def bus_of(connection: HTTPConnection | None) -> RevokeBus | None:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What an async loader has said of a token, or how it failed."""
+    """What an async loader has said of a token, or how it failed.
 
+    Attributes:
+        loader: Which loader.
+        is_revoked: What it said.
+        error: How it failed, or why it was not asked.
+        said_at: When, in seconds of a clock that is never set.
+    """
+
+    loader: Registered
     is_revoked: bool = False
     error: Exception | None = None
+    said_at: float = field(default_factory=time.monotonic)
+
+    def is_of(self, loader: Registered) -> bool:
+        """Return whether it was said by that loader, and not long ago."""
+        return loader == self.loader and time.monotonic() - self.said_at < _VERDICT_SECONDS
 
     def value(self) -> bool:
         """Return what it has said, or raise what it has raised."""
@@ -77,9 +92,9 @@ class Registered:
             answer = self.loader(claims)
             if inspect.isawaitable(answer):
                 answer = await answer
-            return Verdict(bool(answer))
+            return Verdict(self, bool(answer))
         except Exception as error:  # noqa: BLE001 - a route that needs no token does not need it
-            return Verdict(error=error)
+            return Verdict(self, error=error)
 
     def ask_now(self, claims: Claims) -> bool:
         """Return what it says, without waiting on an event loop.
@@ -99,31 +114,46 @@ class Registered:
         return verdict.value()
 
 
-def check_by_bus(bus: RevokeBus, claims: Mapping[str, Any]) -> None:
+def checked_types(bus: RevokeBus) -> Set[str]:
+    """Return the types of token whose revocation the bus checks."""
+    return bus.settings.checked_token_types if bus.settings.denylist_enabled else frozenset()
+
+
+def check_by_bus(bus: RevokeBus, config: Config, claims: Mapping[str, Any]) -> None:
     """Check that the bus knows, and that it does not refuse the token. No network.
 
     Raises:
         RevokedTokenError: It refuses the token.
         JWTDecodeError: Its revocation could be forgotten before it expires.
         DenylistUnavailableError: The copy does not decide at this moment.
+        RuntimeError: Tokens are accepted for longer than the bus remembers revocations.
     """
-    if not bus.settings.denylist_enabled:
-        return
     text_claim(claims, "jti")
-    if bus.is_revoked(claims):
+    if _is_refused(bus, claims):
         raise RevokedTokenError(_UNAUTHORIZED, "Token has been revoked")
     _require_end(claims, bus.settings.longest_life)
+    leeway = config.authjwt_decode_leeway
+    if (leeway.total_seconds() if isinstance(leeway, timedelta) else leeway) > bus.settings.leeway:
+        raise RuntimeError(
+            "authjwt_decode_leeway is longer than leeway (REVOKEBUS_LEEWAY), so a revocation could "
+            "be forgotten while its token is still accepted: give both the same"
+        )
     status = bus.status()
     if status.state == "fresh" and status.complete:
         return
-    is_loaded = status.state in ("fresh", "stale")
-    if not is_loaded or bus.settings.on_stale != "accept":
+    if status.state != "stale" or bus.settings.on_stale != "accept":
         raise DenylistUnavailableError(_UNAVAILABLE, "Revocations cannot be checked at the moment")
 
 
+def _is_refused(bus: RevokeBus, claims: Mapping[str, Any]) -> bool:
+    if bus.is_revoked(claims):
+        return True
+    subject = claims.get("sub")  # which a command line can name as a text only
+    return type(subject) is int and bus.is_revoked({**claims, "sub": str(subject)})
+
+
 def _require_end(claims: Mapping[str, Any], longest_life: float) -> None:
-    times = claims.get("iat", int(time.time())), claims.get("exp")
-    issued, expires = (each if type(each) in (int, float) else None for each in times)
+    issued, expires = moment(claims.get("iat")), moment(claims.get("exp"))
     if issued is None or expires is None or not expires - issued <= longest_life:
         raise JWTDecodeError(_UNPROCESSABLE, "Token lives longer than a revocation")
 
@@ -138,7 +168,7 @@ def require_loader(
     """
     if not config.authjwt_denylist_enabled:
         return None
-    if loader is None and bus is None:
+    if loader is None and (bus is None or not bus.settings.denylist_enabled):
         raise RuntimeError(
             "A token_in_denylist_callback must be provided via the "
             "'@AuthJWT.token_in_denylist_loader' if authjwt_denylist_enabled is 'True'"

@@ -133,6 +133,7 @@ def _say_count(verb: str, count: int, *, as_json: bool) -> None:
 @contextlib.contextmanager
 def _progress(verb: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
     columns = (SpinnerColumn(), TextColumn(verb), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=output.errors) as bars:
+    shown = output.errors.is_terminal
+    with Progress(*columns, console=output.errors, disable=not shown) as bars:
         task = bars.add_task(verb, total=total)
         yield lambda done: bars.update(task, completed=done)

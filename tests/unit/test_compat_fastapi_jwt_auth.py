@@ -18,6 +18,7 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_settings import BaseSettings
 
 import revokebus.compat
+from revokebus import RevokeBus
 from revokebus.compat.fastapi_jwt_auth import AuthJWT
 from revokebus.compat.fastapi_jwt_auth.config import Config
 from revokebus.compat.fastapi_jwt_auth.exceptions import (
@@ -36,6 +37,8 @@ from tests.support import SECRET
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from tests.support import MakeSettings
 
 Auth = Annotated[AuthJWT, Depends()]
 LOGGED_IN = "Successfully Login!"
@@ -706,6 +709,21 @@ def test_the_exceptions_are_those_that_programs_catch() -> None:
         error = kind(status_code=401, message="m")
         assert isinstance(error, AuthJWTException)
         assert (error.status_code, error.message, str(error)) == (401, "m", "m")
+
+
+async def test_a_bus_that_issues_nothing_is_not_asked_when_a_session_begins(
+    make_settings: MakeSettings,
+) -> None:
+    """A sign-in would end in an error where somebody else issues the bus's own tokens."""
+    keys = {"secret_key": None, "jwks_url": "https://idp.example/jwks"}
+    others = {**keys, "issuer": "https://idp.example", "audience": "api", "startup_timeout": 0.1}
+    async with RevokeBus(make_settings(**others)) as bus:
+        app = FastAPI()
+        app.state.revokebus = bus
+        auth = AuthJWT(Request({"type": "http", "headers": [], "app": app}))
+        token = auth.create_access_token("test")
+    claims = jwt.decode(token, SECRET, algorithms=["HS256"])
+    assert abs(claims["auth_time"] - time.time()) < 60
 
 
 def test_it_is_a_leaf_over_the_public_surface() -> None:

@@ -14,6 +14,7 @@ from revokebus.engine import Engine
 from revokebus.errors import NotConfirmedError, StoreError
 from revokebus.tasks import end
 from revokebus.testing import AppServer
+from revokebus.testing.redis_server import embedded_valkey
 from revokebus.upstream import Recorded
 from revokebus.wire import Inquiry, encode_inquiry
 from tests.support import SECRET, settle
@@ -28,6 +29,12 @@ if TYPE_CHECKING:
 
 LONG = 20.0
 SHORT = 0.3
+
+
+@pytest.fixture(scope="module")
+def redis_binary() -> str:
+    """One server will do: what is tested here is the same with the other."""
+    return embedded_valkey()
 
 
 async def access(engine: Engine) -> AccessToken:

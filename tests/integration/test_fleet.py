@@ -11,6 +11,7 @@ import jwt
 import pytest
 
 from revokebus.testing import AppServer, serving
+from revokebus.testing.redis_server import embedded_valkey
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,6 +20,12 @@ if TYPE_CHECKING:
 
 SECRET = secrets.token_urlsafe(64)
 PASSWORDS = {"alice": "wonderland", "bob": "builder"}
+
+
+@pytest.fixture(scope="module")
+def redis_binary() -> str:
+    """One server will do: what is tested here is the same with the other."""
+    return embedded_valkey()
 
 
 def environment(redis_server: RedisServer) -> dict[str, str]:

@@ -16,6 +16,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from revokebus.testing import AppServer, RedisServer, serving
+from revokebus.testing.redis_server import embedded_valkey
 from tests.hostile import hostile_tokens
 from tests.support import settle
 
@@ -24,6 +25,12 @@ if TYPE_CHECKING:
 
 SECRET = secrets.token_urlsafe(64)
 APP = "tests.life_app:app"
+
+
+@pytest.fixture(scope="module")
+def redis_binary() -> str:
+    """One server will do: what is tested here is the same with the other."""
+    return embedded_valkey()
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from revokebus.testing import AppServer, serving
+from revokebus.testing.redis_server import embedded_valkey
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +27,12 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 ALICE = {"username": "alice", "password": "wonderland"}
+
+
+@pytest.fixture(scope="module")
+def redis_binary() -> str:
+    """One server will do: what is tested here is the same with the other."""
+    return embedded_valkey()
 
 
 @pytest.fixture

@@ -716,7 +716,12 @@ async def test_a_bus_that_issues_nothing_is_not_asked_when_a_session_begins(
 ) -> None:
     """A sign-in would end in an error where somebody else issues the bus's own tokens."""
     keys = {"secret_key": None, "jwks_url": "https://idp.example/jwks"}
-    others = {**keys, "issuer": "https://idp.example", "audience": "api", "startup_timeout": 0.1}
+    others: dict[str, Any] = {
+        **keys,
+        "issuer": "https://idp.example",
+        "audience": "api",
+        "startup_timeout": 0.1,
+    }
     async with RevokeBus(make_settings(**others)) as bus:
         app = FastAPI()
         app.state.revokebus = bus

@@ -291,6 +291,30 @@ def test_a_setting_that_is_none_is_refused(name: str) -> None:
         AuthJWT.load_config(lambda: [(name, None)])
 
 
+def test_an_error_of_the_settings_function_stays_itself() -> None:
+    """It became "Config must be pydantic", and nobody could see what was wrong."""
+
+    def fail() -> object:
+        raise FileNotFoundError("settings.toml")
+
+    with pytest.raises(FileNotFoundError):
+        AuthJWT.load_config(fail)
+
+
+def test_a_lifetime_is_a_number() -> None:
+    """A text of digits was taken for seconds by pydantic 1, and for something else by others."""
+    with pytest.raises(ValidationError, match="authjwt_access_token_expires"):
+        configure(authjwt_access_token_expires="900")
+
+
+def test_private_attributes_configure_nothing(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The guide would be silent about what tests of a program may have set."""
+    monkeypatch.setattr(AuthJWT, "_denylist_enabled", False, raising=False)
+    assert told(client, with_claims(SECRET, jti="denied")) == (401, "Token has been revoked")
+
+
 def test_cookies_are_deleted_as_they_were_set() -> None:
     """A browser keeps a Secure cookie that is to be deleted by one that is not."""
     configure(

@@ -357,6 +357,25 @@ def test_asymmetric_keys(client: TestClient) -> None:
     assert told(client, "/required", token) == (200, "test")
 
 
+def test_the_algorithm_can_be_chosen_for_each_token(client: TestClient) -> None:
+    """A program that signs some of its tokens otherwise would not accept them."""
+    private, public = private_pem("rsa"), public_pem("rsa")
+    configure(
+        authjwt_decode_algorithms=["HS384", "RS512"],
+        authjwt_private_key=private,
+        authjwt_public_key=public,
+    )
+    auth = AuthJWT()
+    for algorithm in ("HS384", "RS512"):
+        token = auth.create_access_token("test", algorithm=algorithm)
+        assert auth.get_unverified_jwt_headers(token)["alg"] == algorithm
+        assert told(client, "/required", token) == (200, "test")
+        refresh = auth.create_refresh_token("test", algorithm=algorithm)
+        assert told(client, "/refresh", refresh, "POST") == (200, "test")
+    not_allowed = (422, "The specified alg value is not allowed")
+    assert told(client, "/required", auth.create_access_token("test")) == not_allowed
+
+
 def test_a_token_can_be_read(client: TestClient) -> None:
     """Programs that look at claims would have none."""
     claims = {"jti": "123", "sub": "test", "type": "access", "fresh": True}

@@ -43,7 +43,7 @@ class Answerer:
         self._wake = wake
         self._waiting: dict[str, Inquiry] = {}
         self._due = asyncio.Event()
-        self._is_applied = True
+        self._being_applied = 0
 
     def ask(self, inquiry: Inquiry) -> None:
         """Answer `inquiry` as soon as it can be."""
@@ -60,16 +60,17 @@ class Answerer:
 
     def _can_answer(self, inquiry: Inquiry) -> bool:
         covers = self._continuity.covers(inquiry.epoch, inquiry.row)
-        return self._is_applied and covers and self._is_sure()
+        return not self._being_applied and covers and self._is_sure()
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
-        """Answer nothing while the body applies what was read."""
-        self._is_applied = False
+        """Answer nothing while the body applies what was read or pushed."""
+        self._being_applied += 1
         try:
             yield
         finally:
-            self._is_applied = True
+            self._being_applied -= 1
+            self.look()
 
     async def run(self) -> None:
         """Answer until it is cancelled."""

@@ -47,12 +47,12 @@ class Applier:
         self._feed = feed
         self._heard: dict[RowId, bytes] = {}  # the digests of payloads, which may be long
 
-    def hear(self, message: Message) -> None:
+    async def hear(self, message: Message) -> None:
         """Apply a message of the channel, which is no proof that Redis has it."""
         denylist = self._denylist
         not_held = denylist.passed_over, denylist.left_out
-        for payload in self._apply_plain([message.payload]):
-            self._take("message", self._decode("message", payload), listed=False)
+        for _ in self._apply("message", [message.payload], listed=False):
+            await asyncio.sleep(0)
         if self._feed is not None:
             self._feed.tell(message.row, message.payload)
         if not_held != (denylist.passed_over, denylist.left_out):
@@ -82,21 +82,31 @@ class Applier:
             listed: Whether they are part of a listing, with which the copy will be compared.
         """
         for some in _portions(payloads):
-            others = some if self._repair.is_interested else self._apply_plain(some)
-            decoded: list[Revocation] = []
-            for payload in others:
-                decoded += self._decode(source, payload)
-                if len(decoded) >= _APPLIED_AT_ONCE:
-                    self._take(source, decoded, listed=listed)
-                    decoded = []
-                    await asyncio.sleep(0)
-            self._take(source, decoded, listed=listed)
+            for _ in self._apply(source, some, listed=listed):
+                await asyncio.sleep(0)
             await asyncio.sleep(0)
 
-    def _apply_plain(self, payloads: Sequence[bytes | None]) -> Sequence[bytes | None]:
-        """Apply what can be applied in the quick way, and return the others."""
-        rows, others = plain_rows(payloads)
-        return others if self._denylist.add_plain(rows) else payloads
+    def _apply(
+        self, source: Source, payloads: Sequence[bytes | None], *, listed: bool
+    ) -> Iterator[None]:
+        """Apply `payloads` in parts; yield between two parts, so that requests can be served."""
+        others = payloads
+        if source == "message" or not self._repair.is_interested:
+            rows, others = plain_rows(payloads)
+            for at in range(0, len(rows), _APPLIED_AT_ONCE):
+                if at:
+                    yield
+                if not self._denylist.add_plain(rows[at : at + _APPLIED_AT_ONCE]):
+                    others = payloads  # adding some of them again changes nothing
+                    break
+        decoded: list[Revocation] = []
+        for payload in others:
+            decoded += self._decode(source, payload)
+            while len(decoded) > _APPLIED_AT_ONCE:
+                self._take(source, decoded[:_APPLIED_AT_ONCE], listed=listed)
+                del decoded[:_APPLIED_AT_ONCE]
+                yield
+        self._take(source, decoded, listed=listed)
 
     def _decode(self, source: Source, payload: bytes | None) -> Sequence[Revocation]:
         try:

@@ -38,7 +38,7 @@ _WELL_KNOWN = frozenset(
     }
 )
 
-_PEM = re.compile(r"-{4,}\s*(BEGIN|END)\b", re.IGNORECASE)
+_PEM = re.compile(r"(?<!-)-{4,}+\s*+(BEGIN|END)\b", re.IGNORECASE)
 _SSH = re.compile(r"\W*(ssh-|ecdsa-sha2-|sk-(ssh|ecdsa)-)", re.IGNORECASE)
 
 
@@ -63,7 +63,7 @@ def _is_json(secret: str) -> bool:
 
 
 def _is_der(secret: str) -> bool:
-    packed = re.sub(r"\s", "", secret).rstrip("=")
+    packed = "".join(secret.split()).rstrip("=")
     candidates = [secret.encode("latin-1", "replace")]
     for alphabet in (b"+/", b"-_"):
         try:

@@ -81,9 +81,9 @@ class Subscriber:
             self.tried.set()
             self.wake.set()  # what was published while nobody listened
             async for message in messages:
-                self._hear(message)
+                await self._hear(message)
 
-    def _hear(self, data: bytes) -> None:
+    async def _hear(self, data: bytes) -> None:
         if (inquiry := decode_inquiry(data)) is not None:
             self.answerer.ask(inquiry)
             return
@@ -94,7 +94,8 @@ class Subscriber:
             return
         push = self.continuity.hear(message)
         if push is not Push.TICK:
-            self.applier.hear(message)
+            with self.answerer.waiting():  # the chain of messages is ahead of the copy
+                await self.applier.hear(message)
             if written_at := message.row[0] / 1000:  # 0 where Redis would not record it
                 self.counts.propagation.observe(max(0.0, self.clock.wall() - written_at))
         if push is not Push.APPLY:

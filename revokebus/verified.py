@@ -123,8 +123,10 @@ class _Cache(TLRUCache[bytes, Verified]):
 
     def __setitem__(self, digest: bytes, verified: Verified) -> None:
         super().__setitem__(digest, verified)
-        if digest in self:  # and not expired already
+        if digest in self:
             self.by_digest[digest] = verified
+        else:  # it has expired, and so has replaced nothing
+            self.by_digest.pop(digest, None)
 
     def popitem(self) -> tuple[bytes, Verified]:
         digest, verified = super().popitem()

@@ -124,7 +124,7 @@ class History(RuleBasedStateMachine):
     def hear(self, message: Message) -> None:
         """A message arrives: late, twice, out of order, or from another data set."""
         if self.continuity.hear(message) is not Push.TICK:
-            self.applier.hear(message)
+            _drive(self.applier.hear(message))
             self._note([message.payload])
 
     @rule()

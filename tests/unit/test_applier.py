@@ -41,7 +41,7 @@ async def test_what_was_heard_while_the_clock_was_ahead_is_read_again(
     clock.step(1000)
     denylist._clock.now()
     denylist._clock = ExpiryClock(clock)  # as of an instance that started then
-    applier.hear(message)
+    await applier.hear(message)
     assert not denylist.matches({"jti": "a"})
     clock.step(-1000)
     await applier.apply_rows([Row(message.row, message.payload)])
@@ -53,7 +53,7 @@ async def test_another_row_of_the_same_id_is_read(
 ) -> None:
     """After a failover that lost rows, ids are given out again: the new ones would be missed."""
     message = pushed("a", clock.wall() // 1 + 60)
-    applier.hear(message)
+    await applier.hear(message)
     other = pushed("b", clock.wall() // 1 + 60)
     await applier.apply_rows([Row(other.row, other.payload)])
     assert denylist.matches({"jti": "b"})

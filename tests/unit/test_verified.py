@@ -3,7 +3,7 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from revokebus.claims import AccessToken
@@ -47,6 +47,7 @@ steps = st.one_of(
 
 
 @given(st.lists(steps, max_size=60), st.integers(0, 4))
+@example([("add", "a", 1), ("add", "a", 0)], 1)
 def test_it_never_grows_beyond_its_size(history: list[tuple[str, str, int]], size: int) -> None:
     """A process that runs for months would fill its memory with tokens."""
     clock = ManualClock()

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from revokebus.denylist import Denylist
     from revokebus.feed import Feed
     from revokebus.report import Finding
-    from revokebus.revocation import Revocation, Target
-    from revokebus.upstream import Freshness, Terms
+    from revokebus.revocation import Revocation, Target, Terms
+    from revokebus.upstream import Freshness
 
 _ALONE = "memory"
 

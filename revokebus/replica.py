@@ -42,10 +42,10 @@ if TYPE_CHECKING:
     from revokebus.denylist import Denylist
     from revokebus.feed import Feed
     from revokebus.report import Finding, InstanceStatus
-    from revokebus.revocation import Revocation, Target
+    from revokebus.revocation import Revocation, Target, Terms
     from revokebus.settings import Settings
     from revokebus.store import Store, Written
-    from revokebus.upstream import Freshness, Terms
+    from revokebus.upstream import Freshness
 
 logger = logging.getLogger("revokebus")
 

@@ -199,6 +199,21 @@ def everything(expires_at: float, issued_before: float) -> Revocation:
     return Revocation(EVERYTHING, _EVERYTHING_TEXT, expires_at, issued_before)
 
 
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """Under which terms a single-use token is spent.
+
+    Attributes:
+        since: The moment that cut-offs are compared with, see `is_refused`.
+        grace: Seconds for which `note` is kept; 0 for not at all.
+        note: What whoever comes second is given.
+    """
+
+    since: float
+    grace: float = 0.0
+    note: bytes = b""
+
+
 class Spending(Enum):
     """What became of an attempt to spend a single-use token."""
 

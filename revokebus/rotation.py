@@ -17,8 +17,7 @@ from revokebus.errors import (
     RevokedTokenError,
 )
 from revokebus.issuer import Continued
-from revokebus.revocation import ALWAYS, SPENT, Spending, targets_of
-from revokebus.upstream import Terms
+from revokebus.revocation import ALWAYS, SPENT, Spending, Terms, targets_of
 
 if TYPE_CHECKING:
     from revokebus.checker import Checker

@@ -42,10 +42,9 @@ if TYPE_CHECKING:
 
     from revokebus.clock import Clock
     from revokebus.connection import Client
-    from revokebus.revocation import Revocation, Target
+    from revokebus.revocation import Revocation, Target, Terms
     from revokebus.scripts import Argument
     from revokebus.settings import Settings
-    from revokebus.upstream import Terms
 
 LONGEST_PAUSE = 1.1
 """The longest time between the starts of two ticks, in intervals."""

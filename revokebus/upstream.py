@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from revokebus.report import Confirmation, Finding, InstanceStatus
-    from revokebus.revocation import Revocation, Spent, Target
+    from revokebus.revocation import Revocation, Spent, Target, Terms
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,21 +74,6 @@ class Freshness:
     """
 
     proven_at: float = -math.inf
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """Under which terms a single-use token is spent.
-
-    Attributes:
-        since: The moment that cut-offs are compared with, see `revocation.is_refused`.
-        grace: Seconds for which `note` is kept; 0 for not at all.
-        note: What whoever comes second is given.
-    """
-
-    since: float
-    grace: float = 0.0
-    note: bytes = b""
 
 
 class Upstream(Protocol):

@@ -13,10 +13,9 @@ from revokebus.continuity import Row
 from revokebus.errors import OtherDataSetError, StoreError, UnsettledError
 from revokebus.listing import PAGE_ROWS
 from revokebus.presence import Beat, describe, encode_beat
-from revokebus.revocation import SPENT, Revocation, Spending
+from revokebus.revocation import SPENT, Revocation, Spending, Terms
 from revokebus.store import Store, _batches
 from revokebus.testing import ManualClock, RedisServer
-from revokebus.upstream import Terms
 from revokebus.wire import MAX_BYTES, decode_message, decode_payload, decode_row_id, encode_payload
 
 if TYPE_CHECKING:

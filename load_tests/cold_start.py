@@ -19,10 +19,10 @@ from redis.asyncio import Redis
 from load_tests.measure import absolute, at_most, medians, progress, tell
 from load_tests.revocations import LOG, revocations
 from load_tests.stalls import longest_stall
-from revokebus.engine import Engine
-from revokebus.settings import Settings
+from revokebus.engine.engine import Engine
+from revokebus.protocol.wire import encode_payload
+from revokebus.settings.settings import Settings
 from revokebus.testing import RedisServer
-from revokebus.wire import encode_payload
 
 if TYPE_CHECKING:
     import redis

@@ -15,9 +15,9 @@ import jwt
 from load_tests.measure import at_most, medians, seconds, tell
 from revokebus import AccessToken, Settings
 from revokebus.clock import SystemClock
-from revokebus.engine import Engine
-from revokebus.issuer import Issuer
-from revokebus.verifier import Verifier
+from revokebus.engine.engine import Engine
+from revokebus.tokens.issuer import Issuer
+from revokebus.tokens.verifier import Verifier
 
 ROUNDS = 100
 TOKENS = 200

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from load_tests.measure import Curve, at_most, medians, seconds, tell
 from load_tests.revocations import fill
 from load_tests.revoke import token
-from revokebus.claims import AccessToken
-from revokebus.engine import Engine
-from revokebus.settings import Settings
+from revokebus.engine.engine import Engine
+from revokebus.settings.settings import Settings
 from revokebus.testing import RedisServer
+from revokebus.tokens.claims import AccessToken
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,12 +16,12 @@ from redis.asyncio import Redis
 
 from load_tests.measure import at_most, percentile, progress, tell
 from load_tests.revoke import token
-from revokebus.engine import Engine
-from revokebus.settings import Settings
+from revokebus.engine.engine import Engine
+from revokebus.settings.settings import Settings
 from revokebus.testing import RedisServer
 
 if TYPE_CHECKING:
-    from revokebus.revocation import Revocation
+    from revokebus.protocol.revocation import Revocation
 
 ROUNDS = 10
 EACH = 100

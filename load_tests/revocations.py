@@ -7,12 +7,12 @@ import time
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from revokebus.revocation import Revocation
+from revokebus.protocol.revocation import Revocation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from revokebus.engine import Engine
+    from revokebus.engine.engine import Engine
 
 LOG = "{revokebus}:log"
 LIFE = 3000.0

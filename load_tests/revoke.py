@@ -11,10 +11,10 @@ from redis.asyncio import Redis
 
 from load_tests.measure import at_least, at_most, medians, percentile, tell
 from load_tests.revocations import LIFE
-from revokebus.claims import AccessToken
-from revokebus.engine import Engine
-from revokebus.settings import Settings
+from revokebus.engine.engine import Engine
+from revokebus.settings.settings import Settings
 from revokebus.testing import RedisServer
+from revokebus.tokens.claims import AccessToken
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

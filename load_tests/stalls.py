@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 from load_tests.measure import absolute, progress, tell
 from load_tests.revocations import revocations
 from revokebus.clock import ExpiryClock
-from revokebus.denylist import Denylist
-from revokebus.engine import Engine
-from revokebus.settings import Settings
+from revokebus.denylist.denylist import Denylist
+from revokebus.engine.engine import Engine
+from revokebus.replication.ticker import MOST_SWEPT_PER_TICK
+from revokebus.settings.settings import Settings
 from revokebus.testing import ManualClock, RedisServer
 from revokebus.testing.process import ChildProcess
-from revokebus.ticker import MOST_SWEPT_PER_TICK
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

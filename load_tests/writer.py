@@ -8,8 +8,8 @@ import sys
 import time
 
 from load_tests.revoke import token
-from revokebus.engine import Engine
-from revokebus.settings import Settings
+from revokebus.engine.engine import Engine
+from revokebus.settings.settings import Settings
 
 PORTIONS_A_SECOND = 100
 _LATE = 0.1

@@ -1,13 +1,14 @@
 """RevokeBus: a JWT revoked anywhere is refused everywhere, by a look-up in memory."""
 
 from revokebus.bus import RevokeBus
-from revokebus.claims import AccessToken, RefreshToken
-from revokebus.cookie_settings import CookieSettings
 from revokebus.errors import RevokeBusError
-from revokebus.issuer import TokenPair
-from revokebus.outside_issuer import OutsideIssuer
-from revokebus.report import BusStatus, Confirmation, InstanceStatus, Receipt
-from revokebus.settings import Settings
+from revokebus.replication.feed import Heard
+from revokebus.results import BusStatus, Confirmation, Finding, InstanceStatus, Receipt
+from revokebus.settings.cookies import CookieSettings
+from revokebus.settings.outside_issuer import OutsideIssuer
+from revokebus.settings.settings import Settings
+from revokebus.tokens.claims import AccessToken, RefreshToken
+from revokebus.tokens.issuer import TokenPair
 from revokebus.web.admin import admin_page
 from revokebus.web.clients import ClientAuthentication
 from revokebus.web.endpoints import introspection_endpoint, revocation_endpoint
@@ -20,6 +21,8 @@ __all__ = [
     "ClientAuthentication",
     "Confirmation",
     "CookieSettings",
+    "Finding",
+    "Heard",
     "InstanceStatus",
     "OutsideIssuer",
     "Receipt",

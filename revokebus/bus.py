@@ -9,7 +9,7 @@ from fastapi import WebSocket
 from fastapi.exception_handlers import http_exception_handler
 from starlette.websockets import WebSocketState
 
-from revokebus.engine import Engine
+from revokebus.engine.engine import Engine
 from revokebus.errors import ConfigurationError
 from revokebus.web.cookies import clear_token_cookies, set_token_cookies
 from revokebus.web.guards import STATE_NAME
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from starlette.types import Lifespan
 
     from revokebus.clock import Clock
-    from revokebus.issuer import TokenPair
-    from revokebus.settings import Settings
+    from revokebus.settings.settings import Settings
+    from revokebus.tokens.issuer import TokenPair
 
 
 class RevokeBus(Engine):

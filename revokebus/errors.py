@@ -37,7 +37,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from revokebus.report import Receipt
+    from revokebus.results import Receipt
 
 
 class RevokeBusError(Exception):

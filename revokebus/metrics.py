@@ -19,8 +19,8 @@ from prometheus_client.registry import Collector
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from revokebus.engine import Engine
-    from revokebus.report import BusStatus
+    from revokebus.engine.engine import Engine
+    from revokebus.results import BusStatus
 
 _STATES = ("starting", "fresh", "stale", "closed")
 

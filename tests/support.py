@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING, Any, Protocol
 
-from revokebus.wire import FORMAT_VERSION
+from revokebus.protocol.wire import FORMAT_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
-from revokebus.cli import connect, looking, moving, revoking
+from revokebus.cli import connect, export, revoke, status
 from revokebus.cli.options import AsJson
-from revokebus.presence import VERSION
+from revokebus.protocol.heartbeat import VERSION
 
 app = typer.Typer(
     name="revokebus",
@@ -23,17 +23,17 @@ app = typer.Typer(
 )
 
 for _command in (
-    revoking.revoke,
-    revoking.revoke_session,
-    revoking.revoke_subject,
-    revoking.revoke_all,
-    looking.check,
-    looking.status,
-    looking.watch,
-    looking.doctor,
-    moving.export,
-    moving.import_,
-    moving.import_jtis,
+    revoke.revoke,
+    revoke.revoke_session,
+    revoke.revoke_subject,
+    revoke.revoke_all,
+    status.check,
+    status.status,
+    status.watch,
+    status.doctor,
+    export.export,
+    export.import_,
+    export.import_jtis,
 ):
     app.command(_command.__name__.strip("_").replace("_", "-"))(_command)
 

@@ -14,21 +14,21 @@ from pydantic_settings import SettingsError
 from redis.exceptions import RedisError
 
 from revokebus.clock import SystemClock
-from revokebus.engine import Engine
+from revokebus.engine.engine import Engine
 from revokebus.errors import (
     ConfigurationError,
     RevokeBusError,
     StoreError,
     UnavailableError,
 )
-from revokebus.settings import Settings, unknown_variables
-from revokebus.store import Store
+from revokebus.settings.settings import Settings, unknown_variables
+from revokebus.store.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Iterable
     from pathlib import Path
 
-    from revokebus.report import Finding
+    from revokebus.results import Finding
 
 Answer = TypeVar("Answer")
 

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 from redis.asyncio import Redis, RedisCluster
 from redis.exceptions import RedisError, ResponseError
 
-from revokebus.claims import is_identifier
 from revokebus.errors import UnavailableError
-from revokebus.redis_url import parse_redis_url
-from revokebus.revocation import Revocation
-from revokebus.wire import MAX_EXPIRES_AT
+from revokebus.protocol.revocation import Revocation
+from revokebus.protocol.wire import MAX_EXPIRES_AT
+from revokebus.settings.redis_url import parse_redis_url
+from revokebus.tokens.claims import is_identifier
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from revokebus.clock import Clock
-    from revokebus.settings import Settings
+    from revokebus.settings.settings import Settings
 
 _AT_ONCE = 500
 _NO_TTL, _GONE = -1, -2

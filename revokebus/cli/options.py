@@ -11,8 +11,8 @@ from typing import Annotated
 
 import typer
 
-from revokebus.claims import is_identifier
 from revokebus.cli import connect
+from revokebus.tokens.claims import is_identifier
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 EnvFile = Annotated[

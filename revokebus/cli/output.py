@@ -15,8 +15,8 @@ from rich.text import Text
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from revokebus.report import Finding, InstanceStatus, Receipt
-    from revokebus.revocation import Revocation
+    from revokebus.protocol.revocation import Revocation
+    from revokebus.results import Finding, InstanceStatus, Receipt
 
 console = Console()
 errors = Console(stderr=True)

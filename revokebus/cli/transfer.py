@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from revokebus.cli.output import as_dict
 from revokebus.errors import StoreError, WireError
-from revokebus.wire import decode_payload, revocation_of
+from revokebus.protocol.wire import decode_payload, revocation_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from revokebus.clock import Clock
-    from revokebus.revocation import Revocation
-    from revokebus.store import Store
+    from revokebus.protocol.revocation import Revocation
+    from revokebus.store.store import Store
 
 _FIELDS = frozenset({"iss", "claim", "value", "expires_at", "issued_before"})
 _AT_ONCE = 500

@@ -7,14 +7,14 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from revokebus.settings import Settings
+from revokebus.settings.settings import Settings
 from revokebus.testing.clock import ManualClock
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable, Mapping
 
-    from revokebus.engine import Engine
-    from revokebus.report import Receipt
+    from revokebus.engine.engine import Engine
+    from revokebus.results import Receipt
 
 Answer = TypeVar("Answer")
 

@@ -16,7 +16,7 @@ from fastapi.routing import APIRoute
 # FastAPI reads the annotations of a dependency when the route is made.
 from starlette.requests import ClientDisconnect, Request
 
-from revokebus.events import event
+from revokebus.telemetry.events import event
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine

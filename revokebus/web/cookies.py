@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from starlette.requests import HTTPConnection
     from starlette.responses import Response
 
-    from revokebus.claims import AccessToken, RefreshToken
-    from revokebus.cookie_settings import CookieSettings
-    from revokebus.issuer import TokenPair
-    from revokebus.settings import Settings
+    from revokebus.settings.cookies import CookieSettings
+    from revokebus.settings.settings import Settings
+    from revokebus.tokens.claims import AccessToken, RefreshToken
+    from revokebus.tokens.issuer import TokenPair
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})  # RFC 9110 §9.2.1
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")

@@ -10,15 +10,15 @@ from fastapi import APIRouter, Depends, Response
 # FastAPI reads the annotations of a route when it is made.
 from starlette.requests import Request  # noqa: TC002
 
-from revokebus.claims import AccessToken, RefreshToken
 from revokebus.errors import AuthenticationError, ConfigurationError, InvalidTokenError
+from revokebus.tokens.claims import AccessToken, RefreshToken
 from revokebus.web.clients import OAuthError, OAuthRoute, read_form
 from revokebus.web.guards import bus_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from revokebus.engine import Engine
+    from revokebus.engine.engine import Engine
 
 _NO_STORE = {"Cache-Control": "no-store"}
 _MOMENTS = ("iat", "nbf", "auth_time")

@@ -13,15 +13,15 @@ from fastapi.security.base import SecurityBase
 from fastapi.security.oauth2 import SecurityScopes  # noqa: TC002
 from starlette.requests import HTTPConnection  # noqa: TC002
 
-from revokebus.claims import AccessToken, AnyToken, RefreshToken, check_scopes
-from revokebus.engine import Engine
+from revokebus.engine.engine import Engine
 from revokebus.errors import (
     ConfigurationError,
     InsufficientScopeError,
     MissingTokenError,
     StaleSignInError,
 )
-from revokebus.settings import OnStale, check_on_stale
+from revokebus.settings.settings import OnStale, check_on_stale
+from revokebus.tokens.claims import AccessToken, AnyToken, RefreshToken, check_scopes
 from revokebus.web.cookies import check_same_site
 from revokebus.web.refusals import HTTP_ERRORS, http_error, websocket_error
 from revokebus.web.sources import find_token

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
     from fastapi.dependencies.models import Dependant
 
-    from revokebus.settings import Settings
+    from revokebus.settings.settings import Settings
 
 
 def describe_guards(app: FastAPI, settings: Settings) -> None:

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import parse_qsl
 
-from revokebus.claims import AccessToken, Token
 from revokebus.errors import InvalidRequestError, InvalidTokenError, MissingTokenError
+from revokebus.tokens.claims import AccessToken, Token
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from starlette.requests import HTTPConnection
 
-    from revokebus.settings import Settings
+    from revokebus.settings.settings import Settings
 
 Source = Literal["header", "cookie", "query"]
 

@@ -14,9 +14,9 @@ from redis.exceptions import RedisError
 
 from revokebus import Settings
 from revokebus.clock import SystemClock
-from revokebus.engine import Engine
+from revokebus.engine.engine import Engine
 from revokebus.errors import UnavailableError
-from revokebus.revocation import Revocation
+from revokebus.protocol.revocation import Revocation
 from tests.faults.control import NaiveListener
 from tests.faults.history import Witness
 

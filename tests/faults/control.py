@@ -12,8 +12,8 @@ from redis.asyncio.sentinel import Sentinel
 from redis.exceptions import RedisClusterException, RedisError
 
 from revokebus.errors import WireError
-from revokebus.redis_url import parse_redis_url
-from revokebus.wire import decode_message, decode_payload
+from revokebus.protocol.wire import decode_message, decode_payload
+from revokebus.settings.redis_url import parse_redis_url
 
 if TYPE_CHECKING:
     from redis.asyncio.client import PubSub

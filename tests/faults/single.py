@@ -7,10 +7,10 @@ import itertools
 import time
 from typing import TYPE_CHECKING, TypeAlias
 
-from revokebus.engine import Engine
-from revokebus.revocation import Revocation
+from revokebus.engine.engine import Engine
+from revokebus.protocol.revocation import Revocation
+from revokebus.protocol.wire import MAX_BYTES
 from revokebus.testing import RedisServer
-from revokebus.wire import MAX_BYTES
 from tests.faults.scenario import Scenario
 from tests.support import settle
 

@@ -10,15 +10,15 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
-from revokebus.applier import Applier
 from revokebus.clock import ExpiryClock
-from revokebus.continuity import Break, Continuity, Position, Push, Row
-from revokebus.denylist import Denylist
-from revokebus.repair import Repair
-from revokebus.revocation import Revocation
+from revokebus.denylist.denylist import Denylist
+from revokebus.protocol.continuity import Break, Continuity, Position, Push, Row
+from revokebus.protocol.revocation import Revocation
+from revokebus.protocol.wire import Message, decode_payload, encode_payload
+from revokebus.replication.applier import Applier
+from revokebus.replication.repair import Repair
+from revokebus.telemetry.conditions import Troubles
 from revokebus.testing import ManualClock
-from revokebus.troubles import Troubles
-from revokebus.wire import Message, decode_payload, encode_payload
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine

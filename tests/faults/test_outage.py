@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from revokebus import AccessToken, RefreshToken
-from revokebus.engine import Engine
+from revokebus.engine.engine import Engine
 from revokebus.errors import NotDurableError, RevokedTokenError, StaleError, StoreError
 from revokebus.testing import ManualClock
 

@@ -12,7 +12,7 @@ from fastapi import Depends, FastAPI
 from fastapi.testclient import TestClient
 
 from revokebus import AccessToken, RevokeBus, require_access
-from revokebus.engine import Engine
+from revokebus.engine.engine import Engine
 from revokebus.errors import RevokedTokenError, StaleError
 from revokebus.tasks import end
 from revokebus.testing import ManualClock
@@ -21,7 +21,7 @@ from tests.support import settle
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from revokebus.settings import OnStale
+    from revokebus.settings.settings import OnStale
     from revokebus.testing import RedisServer
     from tests.support import MakeSettings
 

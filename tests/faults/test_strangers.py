@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from revokebus import AccessToken
-from revokebus.engine import Engine
-from revokebus.wire import MAX_BYTES
+from revokebus.engine.engine import Engine
+from revokebus.protocol.wire import MAX_BYTES
 
 if TYPE_CHECKING:
     from revokebus.testing import RedisServer

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from revokebus.engine import Engine
+from revokebus.engine.engine import Engine
 from revokebus.testing import ClusterServers, SentinelServers
 
 if TYPE_CHECKING:

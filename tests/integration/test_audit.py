@@ -9,8 +9,7 @@ from unittest.mock import AsyncMock
 import pytest
 
 from revokebus import AccessToken
-from revokebus.audit import _allowed, _setting
-from revokebus.engine import Engine
+from revokebus.engine.engine import Engine
 from revokebus.errors import (
     ConfigurationError,
     NotDurableError,
@@ -19,13 +18,14 @@ from revokebus.errors import (
     StaleError,
     StoreError,
 )
+from revokebus.store.audit import _allowed, _setting
 from revokebus.testing import ManualClock, RedisServer
 
 if TYPE_CHECKING:
     import redis
 
-    from revokebus.report import Finding
-    from revokebus.store import Store
+    from revokebus.results import Finding
+    from revokebus.store.store import Store
     from revokebus.testing import ClusterServers, SentinelServers
     from tests.support import Eventually, MakeSettings
 

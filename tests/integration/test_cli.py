@@ -22,12 +22,12 @@ from revokebus import Settings
 from revokebus.cli import connect, output
 from revokebus.cli.commands import app
 from revokebus.clock import SystemClock
-from revokebus.issuer import Issuer
-from revokebus.report import Confirmation, Receipt
-from revokebus.store import Store
+from revokebus.protocol.wire import encode_payload
+from revokebus.results import Confirmation, Receipt
+from revokebus.store.store import Store
 from revokebus.testing import AppServer, ClusterServers, RedisServer
 from revokebus.testing.redis_server import embedded_valkey, follows
-from revokebus.wire import encode_payload
+from revokebus.tokens.issuer import Issuer
 from tests.support import SECRET
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
     from typer.testing import Result
 
-    from revokebus.issuer import TokenPair
-    from revokebus.revocation import Revocation
+    from revokebus.protocol.revocation import Revocation
+    from revokebus.tokens.issuer import TokenPair
 
 PASSWORD = "the-redis-password"
 
@@ -668,7 +668,7 @@ class Ahead(SystemClock):
 
 
 def plant_skew(_client: redis.Redis, patch: pytest.MonkeyPatch) -> None:
-    patch.setattr("revokebus.cli.looking.SystemClock", Ahead)
+    patch.setattr("revokebus.cli.status.SystemClock", Ahead)
 
 
 def plant_short_retention(_client: redis.Redis, patch: pytest.MonkeyPatch) -> None:

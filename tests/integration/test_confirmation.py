@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from revokebus import AccessToken, Receipt
-from revokebus.engine import Engine
+from revokebus.engine.engine import Engine
 from revokebus.errors import NotConfirmedError, StoreError
+from revokebus.protocol.wire import Inquiry, encode_inquiry
+from revokebus.replication.backend import Recorded
 from revokebus.tasks import end
 from revokebus.testing import AppServer
 from revokebus.testing.redis_server import embedded_valkey
-from revokebus.upstream import Recorded
-from revokebus.wire import Inquiry, encode_inquiry
 from tests.support import SECRET, settle
 
 if TYPE_CHECKING:

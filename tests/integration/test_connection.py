@@ -9,9 +9,9 @@ from redis.asyncio.connection import parse_url
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from revokebus.connection import SafeParser, client
-from revokebus.engine import Engine
-from revokebus.redis_url import parse_redis_url
+from revokebus.engine.engine import Engine
+from revokebus.settings.redis_url import parse_redis_url
+from revokebus.store.client import SafeParser, client
 
 if TYPE_CHECKING:
     from revokebus.testing import RedisServer

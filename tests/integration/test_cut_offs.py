@@ -11,7 +11,7 @@ import jwt
 import pytest
 
 from revokebus import AccessToken, OutsideIssuer, RefreshToken
-from revokebus.engine import Engine
+from revokebus.engine.engine import Engine
 from revokebus.errors import InvalidTokenError, RevokedTokenError, StaleError, UnsettledError
 from revokebus.testing import ManualClock
 from tests.support import SECRET
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     import redis
 
-    from revokebus.claims import Token
     from revokebus.testing import RedisServer
+    from revokebus.tokens.claims import Token
     from tests.support import Eventually, MakeSettings
 
 ODD_VALUES = [

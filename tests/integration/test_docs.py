@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from revokebus import scripts
-from revokebus.audit import _commands, _rule
-from revokebus.keys import Keys
-from revokebus.wire import MAX_BYTES, decode_inquiry, decode_message, decode_payload
+from revokebus.protocol.names import Keys
+from revokebus.protocol.wire import MAX_BYTES, decode_inquiry, decode_message, decode_payload
+from revokebus.store import scripts
+from revokebus.store.audit import _commands, _rule
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -15,7 +15,7 @@ from fastapi.testclient import TestClient
 from starlette.routing import Route
 
 from revokebus import RevokeBus, Settings, health_endpoints
-from revokebus.engine import Engine
+from revokebus.engine.engine import Engine
 from revokebus.testing import AppServer
 from revokebus.testing.redis_server import embedded_valkey
 from tests.support import SECRET

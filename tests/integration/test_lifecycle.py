@@ -18,7 +18,7 @@ from fastapi import Depends, FastAPI
 from starlette.testclient import TestClient
 
 from revokebus import AccessToken, RevokeBus, require_access
-from revokebus.engine import Engine
+from revokebus.engine.engine import Engine
 from revokebus.errors import ConfigurationError, StaleError
 from tests.support import SECRET, settle
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from revokebus import AccessToken, RefreshToken
-from revokebus.engine import Engine
+from revokebus.engine.engine import Engine
 from revokebus.errors import NotDurableError, ReplayedTokenError, RevokedTokenError, StaleError
 from tests.support import settle
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import redis
 
     from revokebus import Settings, TokenPair
-    from revokebus.settings import OnStale
+    from revokebus.settings.settings import OnStale
     from revokebus.testing import RedisServer
     from tests.support import Eventually, MakeSettings
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 from typer.testing import CliRunner
 
 from revokebus.cli.commands import app
-from revokebus.engine import Engine
+from revokebus.engine.engine import Engine
 from revokebus.errors import NotDurableError
-from revokebus.revocation import Revocation
-from revokebus.wire import encode_payload
+from revokebus.protocol.revocation import Revocation
+from revokebus.protocol.wire import encode_payload
 from tests.support import SECRET
 
 if TYPE_CHECKING:

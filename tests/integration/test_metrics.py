@@ -20,10 +20,10 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from revokebus import AccessToken
-from revokebus.engine import Engine
+from revokebus.engine.engine import Engine
 from revokebus.errors import InvalidTokenError, NotDurableError, RevokedTokenError
-from revokebus.events import Event
 from revokebus.metrics import BusCollector
+from revokebus.telemetry.events import Event
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,10 +12,10 @@ import jwt
 import pytest
 
 from revokebus import AccessToken, OutsideIssuer, RefreshToken, Settings
-from revokebus.engine import Engine
+from revokebus.engine.engine import Engine
 from revokebus.errors import InvalidTokenError, KeysUnavailableError, RevokedTokenError
-from revokebus.jwks import COOLDOWN_SECONDS, LIFETIME_SECONDS
-from revokebus.keyring import published_keys
+from revokebus.keys.key_set import published_keys
+from revokebus.keys.remote_key_set import COOLDOWN_SECONDS, LIFETIME_SECONDS
 from revokebus.testing import ManualClock, RedisServer
 from revokebus.testing.outside_issuer import StandInIssuer
 from tests.support import SECRET
@@ -325,7 +325,7 @@ async def test_a_fetch_that_drips_ends(
     """One byte a second would keep a request, every later fetch and the process's end waiting."""
     clock = ManualClock()
     async with Engine(resource_server(idp), clock=clock) as engine:
-        monkeypatch.setattr("revokebus.jwks.DEADLINE_SECONDS", 0.1)
+        monkeypatch.setattr("revokebus.keys.remote_key_set.DEADLINE_SECONDS", 0.1)
         token = idp.sign("alice", "api")
         idp.may_answer.clear()
         clock.advance(COOLDOWN_SECONDS + 1)
@@ -337,7 +337,7 @@ async def test_a_fetch_that_drips_ends(
         await accepted(engine, token)
         idp.may_answer.set()
         (keyring,) = engine._verifier.remote_keyrings
-        monkeypatch.setattr("revokebus.jwks.DEADLINE_SECONDS", 5)
+        monkeypatch.setattr("revokebus.keys.remote_key_set.DEADLINE_SECONDS", 5)
         await eventually(keyring._fetcher.ended.is_set)  # until then no other one is started
         clock.advance(COOLDOWN_SECONDS + 1)
         assert (await accepted(engine, new)).subject == "alice"
@@ -347,7 +347,7 @@ async def test_a_document_without_end_is_refused(
     idp: StandInIssuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An issuer, or who speaks for it, could fill the memory."""
-    monkeypatch.setattr("revokebus.fetching.MAX_BYTES", 100)
+    monkeypatch.setattr("revokebus.keys.fetch.MAX_BYTES", 100)
     async with Engine(resource_server(idp)) as engine:
         with pytest.raises(KeysUnavailableError):
             await accepted(engine, idp.sign("alice", "api"))

@@ -7,9 +7,9 @@ import time
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, cast
 
-from revokebus.engine import Engine
-from revokebus.revocation import Revocation
-from revokebus.wire import decode_payload
+from revokebus.engine.engine import Engine
+from revokebus.protocol.revocation import Revocation
+from revokebus.protocol.wire import decode_payload
 
 if TYPE_CHECKING:
     import redis

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from revokebus import AccessToken, RefreshToken, TokenPair
-from revokebus import ticker as ticker_module
-from revokebus.engine import Engine
+from revokebus.engine.engine import Engine
 from revokebus.errors import NotDurableError, ReplayedTokenError, RevokedTokenError
-from revokebus.revocation import Revocation
+from revokebus.protocol.revocation import Revocation
+from revokebus.protocol.wire import encode_payload
+from revokebus.replication import ticker as ticker_module
 from revokebus.testing import ManualClock, RedisServer
-from revokebus.wire import encode_payload
 from tests.support import settle
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from revokebus import AccessToken, RevokeBus
-from revokebus.engine import Engine
+from revokebus.engine.engine import Engine
 from revokebus.errors import ConfigurationError, NotReplicatedError
 
 if TYPE_CHECKING:

@@ -9,14 +9,20 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from revokebus.clock import SystemClock
-from revokebus.continuity import Row
 from revokebus.errors import OtherDataSetError, StoreError, UnsettledError
-from revokebus.listing import PAGE_ROWS
-from revokebus.presence import Beat, describe, encode_beat
-from revokebus.revocation import SPENT, Revocation, Spending, Terms
-from revokebus.store import Store, _batches
+from revokebus.protocol.continuity import Row
+from revokebus.protocol.heartbeat import Beat, describe, encode_beat
+from revokebus.protocol.revocation import SPENT, Revocation, Spending, Terms
+from revokebus.protocol.wire import (
+    MAX_BYTES,
+    decode_message,
+    decode_payload,
+    decode_row_id,
+    encode_payload,
+)
+from revokebus.store.listing import PAGE_ROWS
+from revokebus.store.store import Store, _batches
 from revokebus.testing import ManualClock, RedisServer
-from revokebus.wire import MAX_BYTES, decode_message, decode_payload, decode_row_id, encode_payload
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -24,7 +30,7 @@ if TYPE_CHECKING:
     import redis
 
     from revokebus.clock import Clock
-    from revokebus.settings import Settings
+    from revokebus.settings.settings import Settings
     from tests.support import Eventually, MakeSettings
 
 CLOCK = SystemClock()

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 import pytest
 from redis.exceptions import RedisError
 
-from revokebus.connection import client
-from revokebus.redis_url import parse_redis_url
-from revokebus.subscription import Subscription
+from revokebus.settings.redis_url import parse_redis_url
+from revokebus.store.client import client
+from revokebus.store.subscription import Subscription
 
 if TYPE_CHECKING:
     from revokebus.testing import RedisServer

@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from revokebus import AccessToken, RevokeBus
-from revokebus.engine import Engine
+from revokebus.engine.engine import Engine
 from revokebus.testing import Kit, Link, RedisServer
 from revokebus.testing.redis_server import embedded_valkey
 from tests.support import settle

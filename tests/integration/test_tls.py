@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from revokebus import AccessToken
-from revokebus.engine import Engine
+from revokebus.engine.engine import Engine
 from revokebus.testing import RedisServer
 from revokebus.testing.process import LOOPBACK, free_port
 

@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import revokebus
-from revokebus import wire
 from revokebus.errors import WireError
-from revokebus.revocation import Revocation
-from revokebus.wire import decode_payload, encode_payload, plain_rows
+from revokebus.protocol import wire
+from revokebus.protocol.revocation import Revocation
+from revokebus.protocol.wire import decode_payload, encode_payload, plain_rows
 from tests.backtracking import Matcher, Steps, TooManyStepsError, attacks
 
 if TYPE_CHECKING:
@@ -29,22 +29,22 @@ PROGRAMS = ("revokebus.cli.__main__", "revokebus.demo.__main__", "revokebus.demo
 # How each compiled pattern of the package is used. Patterns of settings are pydantic's, whose
 # engine has no backtracking.
 USES = {
-    "revokebus.claims._SCOPE": "fullmatch",
+    "revokebus.tokens.claims._SCOPE": "fullmatch",
     "revokebus.compat.fastapi_jwt_auth.codec._SEGMENT": "fullmatch",
-    "revokebus.hmac_secret._PEM": "search",
-    "revokebus.hmac_secret._SSH": "match",
-    "revokebus.packing._BASE64": "fullmatch",
-    "revokebus.packing._UUID": "fullmatch",
-    "revokebus.verifier._COMPACT": "fullmatch",
+    "revokebus.keys.hmac_secret._PEM": "search",
+    "revokebus.keys.hmac_secret._SSH": "match",
+    "revokebus.denylist.packing._BASE64": "fullmatch",
+    "revokebus.denylist.packing._UUID": "fullmatch",
+    "revokebus.tokens.verifier._COMPACT": "fullmatch",
     "revokebus.web.refusals._NOT_QUOTABLE": "search",
     "revokebus.web.sources._SCHEME": "match",
-    "revokebus.wire._HEAD": "match",
-    "revokebus.wire._HEAD_BEGINS": "match",
-    "revokebus.wire._INQUIRY": "fullmatch",
-    "revokebus.wire._INSTANCE": "fullmatch",
-    "revokebus.wire._PLAIN_LINE": "search",
-    "revokebus.wire._PLAIN_ROW": "match",
-    "revokebus.wire._ROW_ID": "fullmatch",
+    "revokebus.protocol.wire._HEAD": "match",
+    "revokebus.protocol.wire._HEAD_BEGINS": "match",
+    "revokebus.protocol.wire._INQUIRY": "fullmatch",
+    "revokebus.protocol.wire._INSTANCE": "fullmatch",
+    "revokebus.protocol.wire._PLAIN_LINE": "search",
+    "revokebus.protocol.wire._PLAIN_ROW": "match",
+    "revokebus.protocol.wire._ROW_ID": "fullmatch",
 }
 # The pattern for a payload of several rows as it once was. Both alternatives of a value match the
 # ids that RevokeBus makes, so *n* rows before one that is not plain took 2^n steps.

@@ -18,15 +18,15 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request  # noqa: TC002
 
-from revokebus.claims import AccessToken
-from revokebus.engine import Engine  # noqa: TC001
+from revokebus.engine.engine import Engine  # noqa: TC001
 from revokebus.errors import NotConfirmedError, UnavailableError
+from revokebus.tokens.claims import AccessToken
 from revokebus.web.admin.stream import changes
 from revokebus.web.guards import bus_of
 from revokebus.web.refusals import http_error
 
 if TYPE_CHECKING:
-    from revokebus.report import Receipt
+    from revokebus.results import Receipt
 
 # No other origin, no inline script or style, no frame, no form that leaves the page.
 _POLICY = (

@@ -13,8 +13,8 @@ from revokebus.tasks import end
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from revokebus.engine import Engine
-    from revokebus.feed import Heard
+    from revokebus.engine.engine import Engine
+    from revokebus.replication.feed import Heard
 
 _EVERY = 1.0
 _MOST_WAITING = 100

@@ -1,0 +1,1 @@
+"""The revocations that this process holds, in memory."""

@@ -1,0 +1,1 @@
+"""The decision about a token, and the acts: issue, rotate, revoke, guard. No web framework."""

@@ -1,0 +1,76 @@
+"""What a request costs: the quick way to a token that was verified before."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from revokebus.engine.parts import Core
+    from revokebus.tokens.claims import AnyToken
+    from revokebus.tokens.verified_cache import Verified
+
+
+class Recall:
+    """Returns the token of a request, if it was verified before and nothing stands against it.
+
+    For every other it returns None, and `Engine.authenticate` has to be asked: the token is new, or
+    wrong, or not to be used, or the copy alone cannot tell. All that `authenticate` checks is
+    checked here, too; but what can only change with the copy's revision is asked once for each.
+
+    It stands in one function, and reads few objects: each call and each object that the processor
+    has to fetch is a percent of what FastAPI itself takes for a request.
+
+    Args:
+        core: The tokens that were verified, the copy, and how old it is.
+        is_clear: Returns whether nothing stands against a token until the copy's next revision.
+    """
+
+    __slots__ = (
+        *("_counts", "_denylist", "_elapsed", "_freshness", "_is_clear", "_max_staleness", "_name"),
+        *("_verified", "_wall"),
+    )
+
+    def __init__(self, core: Core, is_clear: Callable[[Verified], bool]) -> None:
+        settings = core.settings
+        # Where a token may come otherwise, nothing is found.
+        self._name = settings.header[0] if settings.is_header_only else None
+        self._verified = core.verifier.verified.by_digest
+        self._denylist = core.denylist
+        self._freshness = core.freshness
+        self._counts = core.counts
+        self._max_staleness = settings.max_staleness
+        self._is_clear = is_clear
+        self._wall, self._elapsed = core.clock.wall, core.clock.elapsed
+
+    def token(
+        self, headers: Iterable[tuple[bytes, bytes]], token_type: type[AnyToken]
+    ) -> AnyToken | None:
+        """Return the token of a request.
+
+        Args:
+            headers: Names in lower case, and values, as an ASGI scope has them.
+            token_type: What the token has to be.
+        """
+        found, wanted = None, self._name
+        for name, value in headers:
+            if name == wanted:
+                if found is not None:
+                    return None
+                found = value
+        if found is None:
+            return None
+        known = self._verified.get(blake2b(found).digest())  # as in `digest_of`
+        if known is None or not known.valid_from <= self._wall() < known.valid_until:
+            return None
+        if (known.clear_at != self._denylist.revision and not self._is_clear(known)) or (
+            self._elapsed() - self._freshness.proven_at > self._max_staleness
+        ):
+            return None
+        token = known.token
+        if type(token) is not token_type:
+            return None
+        self._counts.recalled += 1
+        return token

@@ -1,0 +1,45 @@
+"""What the parts of the engine share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from revokebus.clock import Clock, ExpiryClock
+    from revokebus.denylist.denylist import Denylist
+    from revokebus.engine.lifecycle import Lifecycle
+    from revokebus.protocol.cut_offs import CutOffs
+    from revokebus.replication.backend import Freshness, Upstream
+    from revokebus.settings.settings import Settings
+    from revokebus.telemetry.counters import Counts
+    from revokebus.tokens.verifier import Verifier
+
+
+@dataclass(frozen=True, slots=True)
+class Core:
+    """The things that there is one of in each bus.
+
+    Attributes:
+        settings: What was set.
+        clock: Tells the wall time, and how much time has passed.
+        expiry_clock: The one that the copy goes by.
+        cut_offs: The latest cut-off that is known.
+        lifecycle: Whether the bus runs, and where.
+        verifier: Says whether a token is genuine.
+        denylist: The copy.
+        freshness: When the copy was proven complete.
+        counts: What was counted.
+        upstream: Keeps the copy fresh, and revocations durable.
+    """
+
+    settings: Settings
+    clock: Clock
+    expiry_clock: ExpiryClock
+    cut_offs: CutOffs
+    lifecycle: Lifecycle
+    verifier: Verifier
+    denylist: Denylist
+    freshness: Freshness
+    counts: Counts
+    upstream: Upstream

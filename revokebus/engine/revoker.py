@@ -1,0 +1,290 @@
+"""Makes revocations: of tokens, sessions, subjects, claims, and of everything."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Literal
+
+from revokebus.errors import (
+    ConfigurationError,
+    NotConfirmedError,
+    NotDurableError,
+    NotReplicatedError,
+    StoreError,
+)
+from revokebus.protocol.revocation import (
+    ALWAYS,
+    Revocation,
+    everything,
+    just_after,
+    plain,
+)
+from revokebus.protocol.wire import MAX_EXPIRES_AT
+from revokebus.replication.backend import Recorded
+from revokebus.results import Receipt
+from revokebus.settings.settings import MOST_REPLICAS
+from revokebus.telemetry.events import event
+from revokebus.telemetry.tracing import span
+from revokebus.tokens.claims import is_identifier
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from revokebus.engine.parts import Core
+    from revokebus.protocol.revocation import Value
+    from revokebus.tokens.claims import AccessToken, RefreshToken
+
+logger = logging.getLogger("revokebus")
+
+_LONGEST_NUMBER = 400
+_LONGEST_WAIT = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Assurance:
+    """What a revocation waits for, beside its record in Redis.
+
+    Attributes:
+        min_replicas: How many replicas must acknowledge it; None for the setting.
+        confirm: ``fleet`` where every instance is to answer that it has applied it.
+        timeout: For how many seconds to wait for these answers.
+    """
+
+    min_replicas: int | None = None
+    confirm: Literal["fleet"] | None = None
+    timeout: float = 2.0
+
+    def check(self) -> None:
+        """Check what has to be checked before anything is done.
+
+        Raises:
+            ValueError: Something is out of range.
+        """
+        if self.confirm not in (None, "fleet"):
+            raise ValueError('confirm must be "fleet", or None')
+        if not 0 < self.timeout <= _LONGEST_WAIT:
+            raise ValueError(f"timeout must be more than 0 and at most {_LONGEST_WAIT:g} seconds")
+
+
+_NO_MORE = Assurance()
+
+
+class Revoker:
+    """Applies revocations here and has them recorded.
+
+    Args:
+        core: The copy, who records, and the settings.
+    """
+
+    def __init__(self, core: Core) -> None:
+        self._settings = core.settings
+        self._clock = core.clock
+        self._expiry_clock = core.expiry_clock
+        self._lifecycle = core.lifecycle
+        self._verifier = core.verifier
+        self._cut_offs = core.cut_offs
+        self._denylist = core.denylist
+        self._upstream = core.upstream
+
+    # What is to be revoked
+
+    def of_token(self, token: AccessToken | RefreshToken) -> Revocation:
+        """Return the revocation of one token."""
+        # A clock that is behind by the leeway gives it that much more again.
+        expires_at = float(math.ceil(token.expires_at + 2 * self._settings.leeway))
+        return Revocation("jti", token.jti, min(expires_at, MAX_EXPIRES_AT), issuer=token.issuer)
+
+    def of_session(
+        self, session_id: str, issued_before: float | datetime | None, issuer: str | None
+    ) -> Revocation:
+        """Return the revocation of a session, for good unless there is a cut-off."""
+        if not is_identifier(session_id):
+            raise ValueError("session_id must be a text of 1 to 4096 characters")
+        cut_off = None if issued_before is None else self._moment(issued_before)
+        return Revocation("sid", plain(session_id), self._last(), cut_off, self._issuer(issuer))
+
+    def of_claim(
+        self,
+        claim: str,
+        value: Value,
+        issued_before: float | datetime | None,
+        issuer: str | None,
+    ) -> Revocation:
+        """Return the revocation of every token with a claim, up to a cut-off."""
+        allowed = (*ALWAYS, *self._settings.revocable_claims)
+        if claim not in allowed:
+            raise ValueError(
+                f"tokens are revoked by {', '.join(allowed)}; to revoke by another claim name it "
+                "in revocable_claims (REVOKEBUS_REVOCABLE_CLAIMS), in every instance"
+            )
+        _check_value(value)
+        of = self._issuer(issuer)
+        is_ours = of == self._settings.home_issuer and self._settings.has_own_tokens
+        cut_off = self._cut_off(issued_before, is_ours=is_ours)
+        return Revocation(claim, plain(value), self._last(), cut_off, of)
+
+    def of_everything(self, issued_before: float | datetime | None) -> Revocation:
+        """Return the revocation of every token, up to a cut-off."""
+        return everything(
+            self._last(), self._cut_off(issued_before, is_ours=self._settings.has_own_tokens)
+        )
+
+    def _last(self) -> float:
+        """Return until when a token can live that has been issued by now."""
+        return float(math.ceil(self._clock.wall() + self._settings.longest_life))
+
+    def _issuer(self, issuer: str | None) -> str:
+        if issuer is None:
+            return self._settings.home_issuer
+        if issuer not in self._verifier.issuers:
+            raise ValueError(
+                "issuer is none whose tokens are accepted: they are named in issuer "
+                "(REVOKEBUS_ISSUER) and issuers (REVOKEBUS_ISSUERS)"
+            )
+        return issuer
+
+    def _cut_off(self, issued_before: float | datetime | None, *, is_ours: bool) -> float:
+        if issued_before is not None:
+            return self._moment(issued_before)
+        # An instance whose clock is ahead, by the leeway at most, has issued what is meant, too.
+        # Outside issuers cannot put a new sign-in after our cut-off, so it must not be ahead.
+        now = self._clock.wall()
+        if is_ours:
+            now = self._cut_offs.after(now + self._settings.leeway)
+        return just_after(just_after(now))  # the sign-in that was put after another one included
+
+    def _moment(self, moment: float | datetime) -> float:
+        if isinstance(moment, datetime):
+            if moment.tzinfo is None:
+                raise ValueError("issued_before must say its time zone")
+            moment = moment.timestamp()
+        if isinstance(moment, bool) or not isinstance(moment, int | float):
+            raise TypeError("issued_before must be seconds since the epoch, or a datetime")
+        latest = just_after(self._clock.wall() + self._settings.leeway)
+        if not 1 <= moment <= latest:
+            raise ValueError("issued_before must be a moment after 1970 and not in the future")
+        return float(moment)
+
+    # Revoking
+
+    def foresee(self, revocation: Revocation) -> int:
+        """Return how many sessions that this process knows of `revocation` would end."""
+        now = self._clock.wall()
+        return len(
+            {
+                (token.issuer, token.session_id or token.jti)
+                for token in self._verifier.verified.tokens()
+                if token.expires_at > now
+                and not self._denylist.matches(
+                    token.verified_claims, issuer=token.issuer, since=token.since
+                )
+                and revocation.refuses(
+                    token.verified_claims, issuer=token.issuer, since=token.since
+                )
+            }
+        )
+
+    async def revoke_one(
+        self, revocation: Revocation, assurance: Assurance, *, dry_run: bool
+    ) -> Receipt:
+        """Refuse what `revocation` refuses, or only say what it would touch."""
+        assurance.check()
+        if dry_run:
+            return await self._dry_run(revocation)
+        return await self.revoke([revocation], assurance)
+
+    async def _dry_run(self, revocation: Revocation) -> Receipt:
+        self.require_denylist()
+        instances: int | None
+        try:
+            instances = await self._upstream.instances()
+        except StoreError:
+            instances = None
+        return Receipt(0, None, sessions=self.foresee(revocation), instances=instances)
+
+    async def revoke(
+        self, revocations: Sequence[Revocation], assurance: Assurance = _NO_MORE
+    ) -> Receipt:
+        """Refuse what `revocations` refuse, here at once, and have them recorded."""
+        self.require_denylist()
+        assurance.check()
+        with span("revokebus.revoke") as current:
+            receipt = await self._revoke(revocations, assurance)
+            current.set_attribute("revokebus.revocations", receipt.revocations)
+            if receipt.position is not None:
+                current.set_attribute("revokebus.position", receipt.position)
+            if receipt.confirmations is not None:
+                current.set_attribute("revokebus.confirmed", receipt.is_confirmed)
+        logger.info(
+            "revokebus has revoked %d tokens or groups of tokens",
+            receipt.revocations,
+            extra=event("revoked", revocations=receipt.revocations),
+        )
+        return receipt
+
+    async def _revoke(self, revocations: Sequence[Revocation], assurance: Assurance) -> Receipt:
+        needed, began = self._replicas_needed(assurance.min_replicas), self._clock.elapsed()
+        now = self._expiry_clock.now()  # a step of the wall clock expires nothing
+        live = [revocation for revocation in revocations if revocation.expires_at > now]
+        self._denylist.add_all(live)
+        try:
+            recorded = await self._upstream.write(live, needed) if live else Recorded()
+        except StoreError as error:
+            raise NotDurableError(
+                f"applied here, not durable: {error}; it is written as soon as Redis takes it, if "
+                "this process lives until then"
+            ) from error
+        receipt = Receipt(len(live), recorded.position, recorded.replicas)
+        if recorded.replicas is not None and recorded.replicas < needed:
+            raise NotReplicatedError(receipt, needed)
+        if assurance.confirm is None:
+            return receipt
+        try:
+            confirmed = await self._upstream.confirm(recorded, began, assurance.timeout)
+        except StoreError as error:
+            raise NotConfirmedError(receipt, error) from error
+        return replace(
+            receipt, confirmations=confirmed.confirmations, knows_all=confirmed.knows_all
+        )
+
+    def require_denylist(self) -> None:
+        """Check that a revocation would have an effect.
+
+        Raises:
+            NotReadyError: The bus is not running.
+            ConfigurationError: It runs on another event loop, or nothing is checked.
+        """
+        self._lifecycle.require_running()
+        self._lifecycle.require_own_loop("bus.revoke, token")
+        if not self._settings.denylist_enabled:
+            raise ConfigurationError(
+                "denylist_enabled (REVOKEBUS_DENYLIST_ENABLED) is off, so nothing would refuse "
+                "the token"
+            )
+
+    def _replicas_needed(self, min_replicas: int | None) -> int:
+        if min_replicas is None:
+            return self._settings.min_replicas
+        if type(min_replicas) is not int or not 0 <= min_replicas <= MOST_REPLICAS:
+            raise ValueError(f"min_replicas must be a whole number from 0 to {MOST_REPLICAS}")
+        if min_replicas and not self._settings.uses_redis:
+            raise ConfigurationError("min_replicas needs a Redis; memory:// has no replicas")
+        return min_replicas
+
+
+def _check_value(value: object) -> None:
+    if isinstance(value, str):
+        if not is_identifier(value):
+            raise ValueError("the value must be a text of 1 to 4096 characters")
+    elif len(str(_plain_number(value))) > _LONGEST_NUMBER:
+        raise ValueError("the value must be a text, a number, or true or false")
+
+
+def _plain_number(value: object) -> object:
+    try:
+        return plain(value)
+    except TypeError:
+        raise ValueError("the value must be a text, a number, or true or false") from None

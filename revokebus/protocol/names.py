@@ -1,0 +1,67 @@
+"""The names that this project uses in Redis.
+
+All share the hash tag ``{namespace}``, so that one script may touch them on a cluster.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+if TYPE_CHECKING:
+    from revokebus.protocol.revocation import Target
+
+
+class Keys:
+    """The names within one namespace.
+
+    Args:
+        namespace: The prefix.
+
+    Attributes:
+        meta: What the data set is called, and since when it is there.
+        log: The change feed.
+        channel: Where changes are published.
+        hold: As long as it lives, nobody takes the copy for proven.
+        repair: The lock of whoever writes back what Redis has lost.
+        instance: What this instance is called: another name for each `Keys`.
+        instances: The heartbeats of all instances, some of which may have ended.
+        records: A pattern that matches every record.
+    """
+
+    def __init__(self, namespace: str) -> None:
+        self._tag = f"{{{namespace}}}"
+        self.meta, self.log = f"{self._tag}:meta", f"{self._tag}:log"
+        self.channel = f"{self._tag}:ch"
+        self.hold = f"{self._tag}:hold"
+        self.repair = f"{self._tag}:repair"
+        self.instance = secrets.token_hex(8)
+        self.instances = f"{self._tag}:instances"
+        self.records = f"{self._tag}:r:*"
+
+    @property
+    def data_set(self) -> list[str]:
+        """What a script needs that may have to make a data set."""
+        return [self.meta, self.log, self.hold]
+
+    def record(self, target: Target) -> bytes:
+        """Return the key of a revocation's record.
+
+        The issuer and the claim's name are quoted, because they may contain what ends them:
+        ``r:jti:value``, ``r:tenant=number:42``, ``r:sub@https%3A%2F%2Fidp.example:value``.
+        """
+        about = quote(target.claim, safe="", errors="surrogatepass")
+        if target.kind != "string":
+            about += f"={target.kind}"
+        if target.issuer:
+            about += f"@{quote(target.issuer, safe='', errors='surrogatepass')}"
+        return f"{self._tag}:r:{about}:{target.text}".encode("utf-8", "surrogatepass")
+
+    def answers(self, inquiry: str) -> str:
+        """Return the channel on which the question `inquiry` is answered."""
+        return f"{self._tag}:ack:{inquiry}"
+
+    def grace(self, jti: str) -> str:
+        """Return the key of what the one who spent a refresh token has left for a moment."""
+        return f"{self._tag}:g:{jti}"

@@ -1,0 +1,1 @@
+"""Keeps the denylist like the store: push, tick, repair, confirmation; and `memory://`."""

@@ -1,0 +1,141 @@
+"""Puts what comes from Redis into the copy; what is not ours is counted and left."""
+
+from __future__ import annotations
+
+import asyncio
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Literal
+
+from revokebus.errors import WireError
+from revokebus.protocol.wire import decode_payload, plain_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from revokebus.denylist.denylist import Denylist
+    from revokebus.protocol.continuity import Row
+    from revokebus.protocol.revocation import Revocation
+    from revokebus.protocol.wire import Message, RowId
+    from revokebus.replication.feed import Feed
+    from revokebus.replication.repair import Repair
+    from revokebus.telemetry.conditions import Troubles
+
+    Source = Literal["message", "row", "record"]
+
+# Few enough not to have Python's collector look at everything that the application has.
+_APPLIED_AT_ONCE = 200
+_BYTES_AT_ONCE = 32 * 1024
+_MOST_HEARD = 10_000
+
+
+class Applier:
+    """Decodes payloads and adds their revocations.
+
+    Args:
+        denylist: The copy.
+        repair: Is told what Redis has.
+        troubles: Counts what is not ours.
+        feed: Is told what was applied as it happened.
+    """
+
+    def __init__(
+        self, denylist: Denylist, repair: Repair, troubles: Troubles, feed: Feed | None = None
+    ) -> None:
+        self._denylist = denylist
+        self._repair = repair
+        self._troubles = troubles
+        self._feed = feed
+        self._heard: dict[RowId, bytes] = {}  # the digests of payloads, which may be long
+
+    async def hear(self, message: Message) -> None:
+        """Apply a message of the channel, which is no proof that Redis has it."""
+        denylist = self._denylist
+        not_held = denylist.passed_over, denylist.left_out
+        for _ in self._apply("message", [message.payload], listed=False):
+            await asyncio.sleep(0)
+        if self._feed is not None:
+            self._feed.tell(message.row, message.payload)
+        if not_held != (denylist.passed_over, denylist.left_out):
+            return  # by the clock at the time of the tick it may have to be
+        if len(self._heard) >= _MOST_HEARD:
+            self._heard.clear()
+        self._heard[message.row] = _digest(message.payload)
+
+    async def apply_rows(self, rows: Sequence[Row]) -> None:
+        """Apply rows of the log; what was heard is in the copy, and is not read once more."""
+        heard = self._heard
+        new = [row for row in rows if heard.pop(row.id, None) != _digest(row.payload)]
+        wanted = rows if self._repair.is_interested else new
+        await self.apply_all("row", [row.payload for row in wanted])
+        if self._feed is not None:
+            for row in new:
+                self._feed.tell(row.id, row.payload)
+
+    async def apply_all(
+        self, source: Source, payloads: Iterable[bytes | None], *, listed: bool = False
+    ) -> None:
+        """Apply many, letting requests through in between.
+
+        Args:
+            source: Where they come from.
+            payloads: The bytes; None for a record that is no string.
+            listed: Whether they are part of a listing, with which the copy will be compared.
+        """
+        for some in _portions(payloads):
+            for _ in self._apply(source, some, listed=listed):
+                await asyncio.sleep(0)
+            await asyncio.sleep(0)
+
+    def _apply(
+        self, source: Source, payloads: Sequence[bytes | None], *, listed: bool
+    ) -> Iterator[None]:
+        """Apply `payloads` in parts; yield between two parts, so that requests can be served."""
+        others = payloads
+        if source == "message" or not self._repair.is_interested:
+            rows, others = plain_rows(payloads)
+            for at in range(0, len(rows), _APPLIED_AT_ONCE):
+                if at:
+                    yield
+                if not self._denylist.add_plain(rows[at : at + _APPLIED_AT_ONCE]):
+                    others = payloads  # adding some of them again changes nothing
+                    break
+        decoded: list[Revocation] = []
+        for payload in others:
+            decoded += self._decode(source, payload)
+            while len(decoded) > _APPLIED_AT_ONCE:
+                self._take(source, decoded[:_APPLIED_AT_ONCE], listed=listed)
+                del decoded[:_APPLIED_AT_ONCE]
+                yield
+        self._take(source, decoded, listed=listed)
+
+    def _decode(self, source: Source, payload: bytes | None) -> Sequence[Revocation]:
+        try:
+            return decode_payload(payload if payload is not None else b"")
+        except WireError as error:
+            self._troubles.ignore(source, error.kind)
+            return ()
+
+    def _take(self, source: Source, revocations: Sequence[Revocation], *, listed: bool) -> None:
+        self._denylist.add_all(revocations)
+        if listed:
+            self._repair.listed(revocations)
+        if source != "message":
+            self._repair.has(revocations)
+
+
+def _portions(payloads: Iterable[bytes | None]) -> Iterator[list[bytes | None]]:
+    """Cut `payloads` so that none takes long to apply; each may carry many revocations."""
+    some: list[bytes | None] = []
+    size = 0
+    for payload in payloads:
+        some.append(payload)
+        size += len(payload or b"")
+        if len(some) == _APPLIED_AT_ONCE or size >= _BYTES_AT_ONCE:
+            yield some
+            some, size = [], 0
+    if some:
+        yield some
+
+
+def _digest(payload: bytes) -> bytes:
+    return blake2b(payload, digest_size=16).digest()

@@ -1,0 +1,157 @@
+"""Where revocations are kept for good and come from: what the engine asks of Redis."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from revokebus.protocol.revocation import Revocation, Spent, Target, Terms
+    from revokebus.results import Confirmation, Finding, InstanceStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """How durable a write is.
+
+    Attributes:
+        position: The log's last row; None where there is no log.
+        epoch: The data set that it is in; empty where there is none.
+        replicas: How many replicas have acknowledged it; None where nobody asked.
+    """
+
+    position: str | None = None
+    epoch: str = ""
+    replicas: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """What became of a write in the fleet.
+
+    Attributes:
+        confirmations: One for each instance that is known.
+        knows_all: Whether there can be no other that accepts tokens.
+    """
+
+    confirmations: tuple[Confirmation, ...] = ()
+    knows_all: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What an upstream knows of itself.
+
+    Attributes:
+        staleness: Seconds since the copy was last proven complete; None before the first time.
+        position: The last row of the log that the copy includes; None where there is none.
+        subscribed: Whether revocations are pushed at this moment.
+        last_error: The latest trouble, in words; None once a proof has succeeded after it.
+        ignored: How many foreign messages, rows and records were met, by kind.
+        unsaved: How many revocations are applied here and not yet durable.
+        instance: What this process is called in the fleet; None where there is none.
+    """
+
+    staleness: float | None
+    position: str | None = None
+    subscribed: bool = False
+    last_error: str | None = None
+    ignored: Mapping[str, int] = field(default_factory=dict)
+    unsaved: int = 0
+    instance: str | None = None
+
+
+@dataclass(eq=False, slots=True)
+class Freshness:
+    """When the copy was proven complete; whoever checks tokens reads it in each request.
+
+    Attributes:
+        proven_at: The moment for which it was, in elapsed seconds; -infinity before the first
+            time, infinity where the copy is the original.
+    """
+
+    proven_at: float = -math.inf
+
+
+class Upstream(Protocol):
+    """Keeps a `Denylist` fresh and revocations durable.
+
+    `start` and `stop` are called in turn, on one event loop at a time.
+    """
+
+    async def start(self) -> None:
+        """Begin to keep the copy fresh; return once it is, or after ``startup_timeout``."""
+
+    async def stop(self) -> None:
+        """End every task and connection."""
+
+    async def write(self, revocations: Sequence[Revocation], min_replicas: int) -> Recorded:
+        """Make `revocations` durable and push them.
+
+        Args:
+            revocations: What to write.
+            min_replicas: For how many replicas to wait a moment.
+
+        Raises:
+            StoreError: They are not durable; they will be written later if this process lives.
+        """
+
+    async def spend(self, spent: Revocation, unless: Sequence[Target], terms: Terms) -> Spent:
+        """Make `spent` durable if neither it nor what refuses its token is, in one step.
+
+        Raises:
+            StoreError: It is not known which.
+        """
+
+    async def refuses(self, targets: Sequence[Target], since: float) -> bool:
+        """Ask the durable records, not the copy, whether a token is refused.
+
+        Args:
+            targets: What it could be refused by.
+            since: The moment that cut-offs are compared with, see `revocation.is_refused`.
+
+        Raises:
+            StoreError: It is not known.
+        """
+
+    async def instances(self) -> int:
+        """Return how many processes are told of revocations at this moment, with this one.
+
+        Raises:
+            StoreError: It is not known.
+        """
+
+    async def fleet(self) -> Sequence[InstanceStatus]:
+        """Return how each instance is that lives, or did lately.
+
+        Raises:
+            StoreError: It is not known.
+        """
+
+    async def confirm(self, recorded: Recorded, began: float, timeout: float) -> Confirmed:
+        """Return what became of a write at each instance.
+
+        Args:
+            recorded: What `write` has returned.
+            began: The moment that answers are timed from, in elapsed seconds.
+            timeout: For how many seconds to wait for them.
+
+        Raises:
+            StoreError: It is not known which instances there are, or was not in time.
+        """
+
+    async def audit(self) -> Sequence[Finding]:
+        """Look for what endangers the promises.
+
+        Raises:
+            StoreError: Redis could not be asked.
+        """
+
+    def age(self) -> float | None:
+        """Return seconds since the copy was last proven complete, None if it never was."""
+
+    def health(self) -> Health:
+        """Return what is known."""

@@ -1,0 +1,1 @@
+"""One Redis: its primary, requests with a deadline, scripts, listing, instances, audit."""

@@ -1,0 +1,371 @@
+"""Looks at Redis and at the settings for what endangers the promises, and names the remedy.
+
+Nothing is changed. What the user has no right to look at is reported as not known.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from redis.exceptions import NoPermissionError
+
+from revokebus.errors import RefusedError, StoreError
+from revokebus.protocol.heartbeat import UNREADABLE
+from revokebus.protocol.names import Keys
+from revokebus.results import Finding
+from revokebus.settings.redis_url import parse_redis_url
+from revokebus.store import scripts
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+
+    from revokebus.clock import Clock
+    from revokebus.protocol.heartbeat import Beat
+    from revokebus.settings.redis_url import Kind
+    from revokebus.settings.settings import Settings
+    from revokebus.store.client import Client
+    from revokebus.store.store import Store
+
+    Info = Mapping[str, Any]
+
+Answer = TypeVar("Answer")
+
+_TOLERATED_SKEW = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """What was found out; None where the user has no right to ask.
+
+    Attributes:
+        info: Redis's INFO.
+        save: The points at which snapshots are taken.
+        fenced: Whether a primary that loses its replicas stops accepting writes.
+        skew: By how many seconds Redis's clock is ahead of ours.
+        missing: The rights that the user lacks, as ACL rules.
+        beats: What the instances that there are say of themselves.
+    """
+
+    info: Info | None
+    save: str | None
+    fenced: bool | None
+    skew: float | None
+    missing: Sequence[str] | None
+    beats: Sequence[Beat] | None
+
+
+async def audit(store: Store, settings: Settings, clock: Clock) -> list[Finding]:
+    """Return what was found, what is well included.
+
+    Raises:
+        StoreError: Redis could not be asked.
+    """
+    facts = await _gather(store, settings, clock)
+    return [
+        _eviction(facts.info, settings),
+        _persistence(facts),
+        _replicas(facts.info, settings),
+        _fencing(facts, _kind(settings)),
+        _clock(facts.skew, settings),
+        _rights(facts.missing),
+        _retention(settings),
+        _lifetimes(facts.beats, settings),
+        _alike(facts.beats, settings),
+    ]
+
+
+def refusal(findings: Iterable[Finding]) -> str:
+    """Return why the bus must not start, or nothing."""
+    return "; ".join(f"{f.message}; {f.remedy}" for f in findings if f.level == "refused")
+
+
+async def _gather(store: Store, settings: Settings, clock: Clock) -> _Facts:
+    # INFO first, and without mercy: what cannot be asked for it cannot be relied upon.
+    info = await _allowed(store, lambda redis: redis.info())
+    fencing = [
+        await _setting(store, name) for name in ("min-replicas-to-write", "min-replicas-max-lag")
+    ]
+    return _Facts(
+        info=info,
+        save=await _setting(store, "save"),
+        fenced=None if None in fencing else "0" not in fencing,
+        skew=await _skew(store, clock),
+        missing=await _missing_rights(store, settings),
+        beats=await _beats(store),
+    )
+
+
+def _kind(settings: Settings) -> Kind:
+    return parse_redis_url(settings.redis_url).kind
+
+
+async def _allowed(store: Store, question: Callable[[Client], Awaitable[Answer]]) -> Answer | None:
+    """Return the answer; None where the user may not ask, or the server has no such command."""
+    try:
+        return await store.ask(question)
+    except RefusedError as error:
+        if isinstance(error.__cause__, NoPermissionError) or "unknown" in str(error).lower():
+            return None
+        raise
+
+
+async def _setting(store: Store, name: str) -> str | None:
+    try:
+        told = await _allowed(store, lambda redis: redis.config_get(name))
+    except StoreError:  # some services end the connection instead
+        return None
+    # In bytes, because responses are not decoded; redis-py's annotation does not know.
+    return next((_text(value) for value in (told or {}).values()), None)
+
+
+async def _skew(store: Store, clock: Clock) -> float | None:
+    before = clock.wall()
+    time = await _allowed(store, lambda redis: redis.time())
+    after = clock.wall()
+    if time is None:
+        return None
+    ahead = time[0] + time[1] / 1_000_000 - (before + after) / 2
+    certain = max(0.0, abs(ahead) - (after - before) / 2)
+    return certain if ahead > 0 else -certain
+
+
+async def _beats(store: Store) -> Sequence[Beat] | None:
+    try:
+        roll = await store.roll_call.call()
+    except RefusedError:
+        return None
+    beats = [present.beat for present in roll.presents.values()]
+    return [beat for beat in beats if beat is not UNREADABLE]
+
+
+async def _missing_rights(store: Store, settings: Settings) -> list[str] | None:
+    commands = _commands(Keys(settings.namespace))
+    if _kind(settings) == "cluster":
+        commands.append(["CLUSTER", "NODES"])
+    if settings.min_replicas:
+        commands.append(["WAIT", "0", "1"])
+    words = [word for command in commands for word in (str(len(command)), *command)]
+    allowed = await _allowed(store, lambda redis: scripts.RIGHTS.run(redis, [], words))
+    if allowed is None:
+        return ["+eval", "+evalsha"]
+    if not allowed:
+        return None  # the server is too old to tell
+    return [_rule(command) for command, right in zip(commands, allowed, strict=True) if not right]
+
+
+def _commands(keys: Keys) -> list[list[str]]:
+    """Every command that is used, with keys and a channel that it is used on."""
+    record = keys.records.replace("*", "jti:x")
+    answers = keys.answers("0" * 16)
+    return [
+        ["EVAL", "return 1", "0"],
+        ["EVALSHA", "0" * 40, "0"],
+        ["SCRIPT", "LOAD", "return 1"],
+        ["TIME"],
+        ["HEXISTS", keys.meta, "x"],
+        ["HGET", keys.meta, "x"],
+        ["HSET", keys.meta, "x", "y"],
+        ["HSETNX", keys.instances, "x", "y"],
+        ["HMGET", keys.meta, "x"],
+        ["XADD", keys.log, "*", "r", "x"],
+        ["XRANGE", keys.log, "-", "+"],
+        ["XREVRANGE", keys.log, "+", "-"],
+        ["XLEN", keys.log],
+        ["DBSIZE"],
+        ["PTTL", record],
+        ["GET", record],
+        ["MGET", record],
+        ["SET", record, "x"],
+        ["EXISTS", record],
+        ["SCAN", "0"],
+        ["PERSIST", keys.instances],
+        ["HGETALL", keys.instances],
+        ["HDEL", keys.instances, "x"],
+        ["PEXPIRE", keys.hold, "1"],
+        ["DEL", keys.repair],
+        ["SET", keys.repair, "x"],
+        ["PUBLISH", keys.channel, "x"],
+        ["SUBSCRIBE", keys.channel],
+        ["PUBLISH", answers, "x"],
+        ["SUBSCRIBE", answers],
+        ["PUBSUB", "NUMSUB", keys.channel],
+        ["PING"],
+        ["INFO"],
+    ]
+
+
+def _rule(command: Sequence[str]) -> str:
+    words = command[:2] if command[0] in ("CLUSTER", "PUBSUB", "SCRIPT") else command[:1]
+    return "+" + "|".join(words).lower()
+
+
+def _text(value: object) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _eviction(info: Info | None, settings: Settings) -> Finding:
+    if info is None or "maxmemory_policy" not in info:
+        return _unknown("eviction", "+info", "what Redis evicts when it is full")
+    policy, evicted = str(info["maxmemory_policy"]), int(info.get("evicted_keys", 0))
+    remedy = "set maxmemory-policy to noeviction, and watch used_memory"
+    if policy.startswith("allkeys-"):
+        message = f"maxmemory-policy is {policy}, which drops revocations and the log as well"
+        if not settings.allow_allkeys_eviction:
+            remedy += "; or accept the loss with allow_allkeys_eviction"
+            remedy += " (REVOKEBUS_ALLOW_ALLKEYS_EVICTION)"
+            return Finding("eviction", "refused", message, remedy)
+        return Finding("eviction", "warning", message, remedy)
+    if policy != "noeviction":
+        message = f"maxmemory-policy is {policy}, which drops records when Redis is full"
+        return Finding("eviction", "warning", f"{message}; {evicted} keys were so far", remedy)
+    if evicted:
+        message = f"Redis has evicted {evicted} keys since it started; records may be among them"
+        remedy = "nothing, if its log was kept: an instance that starts reads that as well"
+        return Finding("eviction", "warning", message, remedy)
+    return Finding("eviction", "ok", "maxmemory-policy is noeviction and nothing was evicted")
+
+
+def _persistence(facts: _Facts) -> Finding:
+    info = facts.info
+    if info is None or "aof_enabled" not in info:
+        return _unknown("persistence", "+info", "whether Redis keeps its data over a restart")
+    failing = [
+        name
+        for name in ("rdb_last_bgsave_status", "aof_last_write_status", "aof_last_bgrewrite_status")
+        if info.get(name, "ok") != "ok"
+    ]
+    if failing:
+        message = f"Redis fails to write its data to disk ({', '.join(failing)})"
+        return Finding(
+            "persistence", "warning", message, "look into Redis's log; is the disk full?"
+        )
+    if info["aof_enabled"]:
+        return Finding("persistence", "ok", "appendonly is on")
+    if facts.save is None:
+        return _unknown("persistence", "+config|get", "whether Redis takes snapshots")
+    remedy = "set appendonly yes (appendfsync everysec loses a second at most)"
+    if facts.save:
+        message = "Redis keeps snapshots only, and loses what came after the last one"
+        return Finding("persistence", "warning", message, remedy)
+    message = "Redis keeps nothing on disk: after a restart it knows only what live instances do"
+    return Finding("persistence", "warning", message, remedy)
+
+
+def _replicas(info: Info | None, settings: Settings) -> Finding:
+    if info is None or "connected_slaves" not in info:
+        return _unknown("replicas", "+info", "how many replicas there are")
+    count, needed = int(info["connected_slaves"]), settings.min_replicas
+    if info.get("role") == "slave":
+        message = "redis_url (REVOKEBUS_REDIS_URL) leads to a replica, which accepts no writes"
+        return Finding("replicas", "warning", message, "name the primary, or the Sentinels")
+    if count < needed:
+        message = (
+            f"Redis has {count} replicas and min_replicas (REVOKEBUS_MIN_REPLICAS) is {needed}"
+        )
+        remedy = "add replicas or lower it; until then each revocation raises NotReplicatedError"
+        return Finding("replicas", "warning", message, remedy)
+    if not count:
+        message = "Redis has no replica; when it is lost, live instances are all that is left"
+        return Finding("replicas", "warning", message, "add one, with Sentinel or a cluster")
+    return Finding("replicas", "ok", f"Redis has {count} connected replicas")
+
+
+def _fencing(facts: _Facts, kind: Kind) -> Finding:
+    if kind == "cluster":
+        message = "a primary that the cluster has lost stops by itself"
+        return Finding("fencing", "ok", message)
+    if facts.info is None:
+        return _unknown("fencing", "+info", "whether there can be a second primary")
+    # With Sentinels a replica that is away now may be promoted all the same.
+    if kind != "sentinel" and not facts.info.get("connected_slaves"):
+        return Finding("fencing", "ok", "without replicas there is no second primary")
+    if facts.fenced is None:
+        return _unknown("fencing", "+config|get", "whether an isolated primary stops")
+    if facts.fenced:
+        return Finding("fencing", "ok", "min-replicas-to-write and min-replicas-max-lag are set")
+    message = "a primary that is cut off goes on accepting writes that are lost later"
+    remedy = "set min-replicas-to-write 1 and min-replicas-max-lag to a few seconds"
+    return Finding("fencing", "warning", message, remedy)
+
+
+def _clock(skew: float | None, settings: Settings) -> Finding:
+    if skew is None:
+        return _unknown("clock", "+time", "what time it is at Redis")
+    if abs(skew) <= settings.leeway + _TOLERATED_SKEW:
+        return Finding("clock", "ok", "Redis and this instance agree on the time")
+    message = f"Redis's clock is {abs(skew):.1f} s {'ahead of' if skew > 0 else 'behind'} this one"
+    remedy = "synchronise both (NTP), or raise leeway (REVOKEBUS_LEEWAY)"
+    return Finding("clock", "warning", message, remedy)
+
+
+def _rights(missing: Sequence[str] | None) -> Finding:
+    if missing is None:
+        return _unknown("rights", "Redis 7 or newer", "which commands the user may use")
+    if not missing:
+        return Finding("rights", "ok", "the user may use every command that is needed")
+    rules = " ".join(dict.fromkeys(missing))
+    message = f"the Redis user lacks rights on our keys or channel: {rules}"
+    remedy = (
+        "grant them with ACL SETUSER (the protocol's page has them all), or the service has "
+        "removed them"
+    )
+    return Finding("rights", "warning", message, remedy)
+
+
+def _retention(settings: Settings) -> Finding:
+    if settings.log_retention is None or settings.log_retention >= settings.longest_life:
+        return Finding("retention", "ok", "the log keeps as long as the longest token lives")
+    message = (
+        f"log_retention (REVOKEBUS_LOG_RETENTION) is {settings.log_retention:g} s, a token may "
+        f"live for {settings.longest_life:g} s"
+    )
+    return Finding("retention", "warning", message, "unset it, or raise it to that")
+
+
+def _lifetimes(beats: Sequence[Beat] | None, settings: Settings) -> Finding:
+    if beats is None:
+        return _unknown("lifetimes", "+hgetall and +eval", "for how long others accept tokens")
+    longest = max((beat.longest_life for beat in beats), default=0.0)
+    if longest <= settings.longest_life:
+        return Finding("lifetimes", "ok", "no instance accepts tokens that live longer than ours")
+    message = (
+        f"another instance accepts tokens for {longest:g} s, this one reckons with "
+        f"{settings.longest_life:g} s: what it revokes could expire before the token"
+    )
+    remedy = (
+        "give every process of this namespace the same access_ttl, refresh_ttl, max_token_life "
+        "and leeway (REVOKEBUS_...)"
+    )
+    return Finding("lifetimes", "warning", message, remedy)
+
+
+def _alike(beats: Sequence[Beat] | None, settings: Settings) -> Finding:
+    if beats is None:
+        return _unknown("alike", "+hgetall and +eval", "whether others are set up as this one is")
+    differing = [
+        name
+        for name, own, others in (
+            ("issuer", settings.home_issuer, {beat.issuer for beat in beats}),
+            (
+                "checked_token_types",
+                tuple(sorted(settings.checked_token_types)),
+                {tuple(beat.checked_types) for beat in beats},
+            ),
+            (
+                "revocable_claims",
+                tuple(sorted(settings.revocable_claims)),
+                {tuple(beat.claims) for beat in beats},
+            ),
+        )
+        if others - {own}
+    ]
+    if not differing:
+        return Finding("alike", "ok", "no instance looks tokens up otherwise than this one")
+    names = " and ".join(f"{name} (REVOKEBUS_{name.upper()})" for name in differing)
+    message = f"another instance has another {names}: it may accept what this one revokes"
+    return Finding("alike", "warning", message, "give every process of this namespace the same")
+
+
+def _unknown(check: str, needed: str, what: str) -> Finding:
+    return Finding(check, "warning", f"it cannot be told {what}", f"it needs {needed}")

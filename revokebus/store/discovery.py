@@ -1,0 +1,230 @@
+"""Finds the server to write to: it is fixed, or Sentinel knows it, or the cluster does.
+
+All nodes are asked at once and the answer of the greatest configuration epoch counts, which is
+the rule by which Sentinels and cluster nodes settle it among themselves. A node that is frozen,
+or cut off from the others with an old view, then neither delays the answer nor decides it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from redis.crc import key_slot
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError, ResponseError
+from redis.utils import str_if_bytes
+
+from revokebus.store.client import ask
+from revokebus.tasks import end
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+
+    from redis.asyncio import Redis
+
+    from revokebus.settings.redis_url import Address, RedisUrl
+
+    Ask = Callable[[Address], Awaitable["Claim"]]
+
+
+_MOST_ASKED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Which server one node takes for the one to write to.
+
+    Attributes:
+        epoch: The configuration epoch of that server; the greatest is right.
+        address: The server.
+        nodes: Those that the node knows and that can be asked the next time.
+    """
+
+    epoch: int
+    address: Address
+    nodes: Sequence[Address] = ()
+
+
+class Discovery(Protocol):
+    """Finds the server to write to."""
+
+    async def find(self, known: Address | None) -> Address | None:
+        """Return the server's address; None where it is fixed.
+
+        Args:
+            known: The server that was found last.
+
+        Raises:
+            redis.RedisError: It cannot be found.
+        """
+
+    async def check_whole(self, redis: Redis) -> None:
+        """Check that the server has all our keys, so that a walk over them finds each.
+
+        Raises:
+            redis.RedisError: Some of them are elsewhere, or on their way.
+        """
+
+
+def make_discovery(url: RedisUrl, namespace: str, deadline: float) -> Discovery:
+    """Return what finds the server that `url` means.
+
+    Args:
+        url: The URL.
+        namespace: The hash tag of all keys.
+        deadline: Seconds within which the nodes must answer.
+    """
+    if url.kind == "sentinel":
+        return SentinelDiscovery(url, deadline)
+    if url.kind == "cluster":
+        return ClusterDiscovery(url, f"{{{namespace}}}", deadline)
+    return FixedServer()
+
+
+class FixedServer:
+    """The URL names the server."""
+
+    async def find(self, known: Address | None) -> Address | None:  # noqa: ARG002 - Discovery's
+        """Return None: there is nothing to find."""
+        return None
+
+    async def check_whole(self, redis: Redis) -> None:
+        """Do nothing: one server has everything."""
+
+
+class SentinelDiscovery:
+    """Asks Sentinels who is primary.
+
+    Args:
+        url: Names the Sentinels and the service.
+        deadline: Seconds within which they must answer.
+    """
+
+    def __init__(self, url: RedisUrl, deadline: float) -> None:
+        self._url = url
+        self._deadline = deadline
+
+    async def find(self, known: Address | None) -> Address | None:  # noqa: ARG002 - Discovery's
+        """Return the primary of the service, as the newest configuration has it."""
+        what = f"Sentinel about the service {self._url.service!r} of redis_url"
+        return (await _newest(self._url.nodes, self._ask, self._deadline, what)).address
+
+    async def _ask(self, node: Address) -> Claim:
+        service = self._url.service
+        # While a failover is under way, the former tells the new epoch with the old address; and
+        # in this order an address is never older than its epoch.
+        state, address = await ask(
+            self._url.sentinel_options,
+            node,
+            self._deadline,
+            ("SENTINEL MASTER", service),
+            ("SENTINEL GET-MASTER-ADDR-BY-NAME", service),
+        )
+        host, port = address
+        return Claim(int(state["config-epoch"]), (str_if_bytes(host), int(port)))
+
+    async def check_whole(self, redis: Redis) -> None:
+        """Do nothing: one server has everything."""
+
+
+class ClusterDiscovery:
+    """Asks nodes of a cluster who owns the slot that all our keys are in.
+
+    Args:
+        url: Names some nodes; the others are learnt from them.
+        tag: The hash tag of the keys.
+        deadline: Seconds within which nodes must answer.
+    """
+
+    def __init__(self, url: RedisUrl, tag: str, deadline: float) -> None:
+        self._url = url
+        self._slot = key_slot(tag.encode())
+        self._deadline = deadline
+        self._learnt: Sequence[Address] = ()
+
+    async def find(self, known: Address | None) -> Address | None:
+        """Return the primary that owns the slot, as the newest configuration has it."""
+        what = "node of the cluster that redis_url names"
+        newest = await _newest(self._some_nodes(known), self._ask, self._deadline, what)
+        self._learnt = newest.nodes
+        return newest.address
+
+    def _some_nodes(self, known: Address | None) -> list[Address]:
+        """Return the known server and some others: a large cluster need not be asked as a whole."""
+        others = {*self._url.nodes, *self._learnt} - {known}
+        some = random.sample(sorted(others), min(len(others), _MOST_ASKED))
+        return [known, *some] if known else some
+
+    async def _ask(self, node: Address) -> Claim:
+        (view,) = await ask(self._url.options, node, self._deadline, ("CLUSTER NODES",))
+        nodes = [a for name, each in view.items() if (a := self._address(name, each, node))]
+        claims = [
+            Claim(int(each["epoch"]), address, nodes)
+            for name, each in view.items()
+            if (address := self._address(name, each, node)) and _owns(each, self._slot)
+        ]
+        if not claims:
+            raise RedisConnectionError(f"no node owns the slot {self._slot}")
+        return max(claims, key=lambda claim: claim.epoch)
+
+    def _address(self, name: str, node: Mapping[str, Any], asked: Address) -> Address | None:
+        if "noaddr" in node["flags"]:
+            return None
+        host, _, port = name.rpartition(":")
+        if "ssl" in str(self._url.options.get("connection_class", "")).lower():
+            host = node["hostname"] or host  # the name that the certificate is for
+        return (host.strip("[]") or asked[0], int(port))  # a node may not know its own address
+
+    async def check_whole(self, redis: Redis) -> None:
+        """Check that the slot is this server's and that it is not being moved."""
+        view = await redis.execute_command("CLUSTER NODES")  # type: ignore[no-untyped-call]  # redis-py has no annotation here
+        (myself,) = [each for each in view.values() if "myself" in each["flags"]]
+        moving = any(int(each["slot"]) == self._slot for each in myself["migrations"])
+        if moving or not _owns(myself, self._slot):
+            raise RedisConnectionError(
+                f"the slot {self._slot} is being moved to another node, so the revocations cannot "
+                "be listed until that is done"
+            )
+
+
+def _owns(node: Mapping[str, Any], slot: int) -> bool:
+    return any(int(span[0]) <= slot <= int(span[-1]) for span in node["slots"])
+
+
+async def _newest(nodes: Sequence[Address], question: Ask, deadline: float, what: str) -> Claim:
+    """Ask all `nodes` at once; wait for a majority, or the deadline."""
+    tasks = [asyncio.create_task(_tolerant(question, node)) for node in nodes]
+    claims, errors = [], []
+    try:
+        for answer in asyncio.as_completed(tasks, timeout=deadline):
+            result = await answer
+            if isinstance(result, Claim):
+                claims.append(result)
+            else:
+                errors.append(result)
+            if 2 * len(claims) > len(nodes):
+                break
+    except TimeoutError:
+        pass
+    finally:
+        await end(tasks)
+    if not claims:
+        why = _first(errors) or f"no answer within {deadline:g} s"
+        raise RedisConnectionError(f"no {what} can be asked: {why}")
+    return max(claims, key=lambda claim: claim.epoch)
+
+
+async def _tolerant(question: Ask, node: Address) -> Claim | Exception:
+    try:
+        return await question(node)
+    except (RedisError, OSError, LookupError, ValueError) as error:
+        return error
+
+
+def _first(errors: Iterable[Exception]) -> str:
+    # What a node says tells more than that another cannot be reached.
+    ordered = sorted(errors, key=lambda error: not isinstance(error, ResponseError))
+    return str(ordered[0]) if ordered else ""

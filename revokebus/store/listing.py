@@ -1,0 +1,123 @@
+"""Reads everything that is recorded: record by record, or from the log where that has it all."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from revokebus.errors import StoreError
+from revokebus.protocol.wire import encode_row_id
+from revokebus.store import scripts
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+
+    from redis.asyncio.connection import AbstractConnection
+
+    from revokebus.protocol.continuity import Position
+    from revokebus.protocol.names import Keys
+    from revokebus.store.primary import Server
+    from revokebus.store.requests import PrimaryClient
+
+# Few enough not to have Python's collector look at everything that the application has.
+PAGE_ROWS = 200
+_SCAN_COUNT = 500
+
+
+class Listing:
+    """Walks over what Redis has, some hundreds at a time.
+
+    A walk stays on the connection that it began on, because another server, or the same one after
+    a restart, would understand its cursor otherwise. Each ends with a `StoreError` if the server
+    might not have had everything from its beginning to its end.
+
+    Args:
+        client: Asks the primary.
+        keys: The names of what is read.
+        covered: For how many seconds the log must go back, to have all that lives.
+    """
+
+    def __init__(self, client: PrimaryClient, keys: Keys, covered: float) -> None:
+        self._client = client
+        self._keys = keys
+        self._covered = covered
+
+    async def log_is_better(self) -> bool:
+        """Return whether the log has every live revocation, and is the shorter way to them.
+
+        It has, if its first row is older than any revocation that lives: rows go from its
+        beginning only, and a log that was lost begins anew. It is the shorter way where other
+        things are in the same Redis.
+        """
+        keys = [self._keys.log]
+        age, rows, names = await self._client.ask(
+            lambda redis: scripts.COVERAGE.run(redis, keys, [])
+        )
+        return float(age) > self._covered and 0 <= rows <= names
+
+    async def records(self) -> AsyncGenerator[list[bytes | None]]:
+        """Yield the records' payloads, some at a time; None for a key that holds no string."""
+        client = self._client
+        async with client.deadline():
+            server = await client.primary.server()
+            await client.primary.check_whole(server)
+        async with self._connection(server) as connection:
+            cursor: bytes | None = None
+            while cursor != b"0":
+                async with client.deadline():
+                    cursor, payloads = await self._some_records(connection, cursor or b"0")
+                self._check_current(server)
+                yield payloads
+        async with client.deadline():
+            await client.primary.check_whole(server)
+        self._check_current(server)
+
+    async def _some_records(
+        self, connection: AbstractConnection, cursor: bytes
+    ) -> tuple[bytes, list[bytes | None]]:
+        words = ("SCAN", cursor, "MATCH", self._keys.records, "COUNT", _SCAN_COUNT)
+        await connection.send_command(*words)
+        after, keys = await connection.read_response(disable_decoding=True)
+        if not keys:
+            return after, []
+        await connection.send_command("MGET", *keys)
+        return after, await connection.read_response(disable_decoding=True)
+
+    async def history(self, until: Position) -> AsyncGenerator[list[bytes]]:
+        """Yield the payloads of the log, from its beginning to `until`, some at a time."""
+        client, after, end = self._client, b"-", encode_row_id(until.row.id)
+        async with client.deadline():
+            server = await client.primary.server()
+        async with self._connection(server) as connection:
+            await self._ask_for_rows(connection, after, end)
+            while after:
+                async with client.deadline():
+                    rows = await connection.read_response(disable_decoding=True)
+                self._check_current(server)
+                after = b"(" + rows[-1][0] if len(rows) == PAGE_ROWS else b""
+                if after:  # Redis reads on while these are applied
+                    await self._ask_for_rows(connection, after, end)
+                yield [fields[1] if fields[0] == b"r" else payload_of(fields) for _, fields in rows]
+
+    async def _ask_for_rows(self, connection: AbstractConnection, after: bytes, end: str) -> None:
+        async with self._client.deadline():
+            await connection.send_command("XRANGE", self._keys.log, after, end, "COUNT", PAGE_ROWS)
+
+    @asynccontextmanager
+    async def _connection(self, server: Server) -> AsyncIterator[AbstractConnection]:
+        connection = server.redis.connection_pool.make_connection()  # type: ignore[no-untyped-call]  # redis-py has no annotation here
+        try:
+            async with self._client.deadline():
+                await connection.connect()
+            yield connection
+        finally:
+            await connection.disconnect(nowait=True)
+
+    def _check_current(self, server: Server) -> None:
+        if not self._client.primary.is_current(server):
+            raise StoreError("the primary has changed while the revocations were listed")
+
+
+def payload_of(fields: Sequence[bytes]) -> bytes:
+    """Return the payload of a row, whose fields are names and values in turn."""
+    return dict(zip(fields[::2], fields[1::2], strict=True)).get(b"r", b"")

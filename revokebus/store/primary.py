@@ -1,0 +1,238 @@
+"""The server that is written to at the moment.
+
+Where Sentinels or a cluster decide who that is, they are asked again after every error and,
+because a deposed primary that is cut off from the others answers as before, every now and then.
+What is known stays in use while nobody can be asked; but nothing is proven by it then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import MovedError, ReadOnlyError, RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from revokebus.settings.redis_url import parse_redis_url
+from revokebus.store.client import client
+from revokebus.store.discovery import make_discovery
+from revokebus.tasks import end
+from revokebus.telemetry.events import event
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from revokebus.clock import Clock
+    from revokebus.settings.redis_url import Address
+    from revokebus.settings.settings import Settings
+    from revokebus.store.client import Client
+
+logger = logging.getLogger("revokebus")
+
+_ASKED_AGAIN_AFTER = 2.0
+_ASKED_AGAIN_PER_BOUND = 6
+_SHARE_OF_DEADLINE = 0.25
+_TRIED_AGAIN = 3
+_SLOW_SECONDS = 0.1
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Server:
+    """One server, and the client for it.
+
+    Attributes:
+        address: Where it is; None where the URL says so.
+        redis: The client.
+    """
+
+    address: Address | None
+    redis: Client
+
+    async def close(self) -> None:
+        """End every connection."""
+        # A peer that does not answer cannot be said goodbye to.
+        with contextlib.suppress(RedisError, OSError):
+            await self.redis.aclose()
+
+
+class Primary:
+    """Knows the server that is primary at the moment.
+
+    Args:
+        settings: The URL and the deadlines.
+        clock: Tells when to ask again.
+
+    Attributes:
+        confirmed_at: The moment of the last question, in elapsed seconds, to which Sentinels or
+            the cluster named the server in use; infinite where the URL does.
+    """
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self._url = parse_redis_url(settings.redis_url)
+        self._deadline = settings.redis_timeout
+        self._ask_again_after = min(
+            _ASKED_AGAIN_AFTER, settings.max_staleness / _ASKED_AGAIN_PER_BOUND
+        )
+        self._clock = clock
+        self._discovery = make_discovery(
+            self._url, settings.namespace, _SHARE_OF_DEADLINE * settings.redis_timeout
+        )
+        self._server: Server | None = None
+        self._retired: dict[Server, asyncio.Task[None]] = {}
+        self._asked_at = -math.inf
+        self._doubts = 0
+        self._asking = asyncio.Lock()
+        self._unanswered = ""
+        self._closed = False
+        self.confirmed_at = math.inf if self._url.kind == "single" else -math.inf
+
+    async def server(self) -> Server:
+        """Return the server to use.
+
+        Raises:
+            redis.RedisError: The primary cannot be found, and none is known from before.
+        """
+        if self._server is None or self._is_due():
+            async with self._asking:  # the first to come asks, the others take its answer
+                if self._server is None or self._is_due():
+                    await self._ask()
+        if self._server is None:
+            raise RedisConnectionError("the connections have been closed")
+        return self._server
+
+    def _is_due(self) -> bool:
+        return self._doubts > 0 or self._clock.elapsed() >= self._asked_at + self._ask_again_after
+
+    def is_current(self, server: Server) -> bool:
+        """Return whether `server` is still the one to use."""
+        return server is self._server
+
+    async def run(
+        self, work: Callable[[Client], Awaitable[Answer]], *, again: bool = False
+    ) -> Answer:
+        """Return what `work` returns; where another server has to be asked, do it there.
+
+        Args:
+            work: The request.
+            again: Whether it is tried again after a lost connection: right for what is
+                idempotent, wrong for what is to notice an outage. The primary is looked up anew
+                each time: a server that has come back may have been deposed.
+
+        Raises:
+            redis.RedisError: The primary cannot be found, or the work has failed.
+        """
+
+        async def attempt() -> Answer:
+            try:
+                return await self._run_once(work)
+            except BaseException:  # a deadline comes as a cancellation
+                self.doubt()
+                raise
+
+        async def failed(_: Exception) -> None:
+            pass
+
+        try:
+            return await attempt()
+        except (RedisConnectionError, RedisTimeoutError):
+            if not again:
+                raise
+        backoff = ExponentialWithJitterBackoff(base=0.01, cap=0.1)
+        return await Retry(backoff, _TRIED_AGAIN).call_with_retry(attempt, failed)
+
+    async def _run_once(self, work: Callable[[Client], Awaitable[Answer]]) -> Answer:
+        try:
+            return await self._answer(work)
+        except MovedError as error:
+            async with self._asking:
+                self._use(self._moved_to(error))
+        except ReadOnlyError:
+            self.doubt()
+        return await self._answer(work)
+
+    async def _answer(self, work: Callable[[Client], Awaitable[Answer]]) -> Answer:
+        server = await self.server()
+        began = self._clock.elapsed()
+        answer = await work(server.redis)
+        if self._url.kind != "single" and self._clock.elapsed() - began > _SLOW_SECONDS:
+            # One that was frozen may have been deposed meanwhile, and answers as it wakes.
+            self.doubt()
+            if await self.server() is not server:
+                raise RedisConnectionError("the server that has answered was deposed meanwhile")
+        return answer
+
+    def doubt(self) -> None:
+        """Ask who is primary before the next request."""
+        self._doubts += 1
+
+    async def check_whole(self, server: Server) -> None:
+        """Check that a walk over all keys of `server` finds every one of ours.
+
+        Raises:
+            redis.RedisError: It might not.
+        """
+        await self._discovery.check_whole(server.redis)
+
+    async def close(self) -> None:
+        """End every connection; no new one is made."""
+        self._closed = True
+        server, self._server = self._server, None
+        retired, self._retired = self._retired, {}
+        await end(retired.values())
+        for each in [*retired, *([server] if server else [])]:
+            await each.close()
+
+    async def _ask(self) -> None:
+        doubts, asked_at = self._doubts, self._clock.elapsed()
+        known = self._server.address if self._server else None
+        try:
+            address = await self._discovery.find(known)
+        except RedisError as error:
+            if self._server is None:
+                raise
+            if self._unanswered != str(error):
+                logger.warning(
+                    "revokebus: %s; it goes on with the server known before",
+                    error,
+                    extra=event("primary_unconfirmed"),
+                )
+            self._unanswered = str(error)
+        else:
+            self._unanswered = ""
+            self._use(address)
+            if self._url.kind != "single":
+                self.confirmed_at = asked_at
+        self._asked_at = asked_at
+        self._doubts -= doubts  # those that came meanwhile remain
+
+    def _use(self, address: Address | None) -> None:
+        if self._closed or (self._server is not None and self._server.address == address):
+            return
+        if self._server is not None:
+            logger.warning(
+                "revokebus: another server of redis_url is the primary now",
+                extra=event("primary_changed"),
+            )
+            self._retired[self._server] = asyncio.create_task(
+                self._retire(self._server), name="revokebus-retired-server"
+            )
+        self._server = Server(address, client(self._url.options, address, self._deadline))
+
+    async def _retire(self, server: Server) -> None:
+        # Not at once: requests that are under way end by their deadline.
+        await asyncio.sleep(2 * self._deadline)
+        await server.close()
+        self._retired.pop(server, None)
+
+    def _moved_to(self, error: MovedError) -> Address:
+        known = self._server.address if self._server else None
+        # An empty host means the one that has answered.
+        return (str(error.host) or (known[0] if known else ""), int(error.port))

@@ -1,0 +1,320 @@
+"""The Lua scripts: what must happen in one step inside Redis."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from redis.exceptions import NoScriptError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from revokebus.store.client import Client
+
+    Argument = bytes | str | float
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A script and the digest by which a server that has seen it knows it.
+
+    Attributes:
+        text: The Lua source.
+        sha: Its SHA-1, which is Redis's name for it and protects nothing.
+    """
+
+    text: str
+    sha: str
+
+    async def run(
+        self, redis: Client, keys: Sequence[bytes | str], args: Sequence[Argument]
+    ) -> Any:
+        """Run the script on a server, whether it has seen it before or not.
+
+        Raises:
+            redis.RedisError: The server refuses, or is away.
+        """
+        try:
+            return await redis.call(("EVALSHA", self.sha, len(keys), *keys, *args))
+        except NoScriptError:
+            return await redis.call(("EVAL", self.text, len(keys), *keys, *args))
+
+
+def _script(text: str) -> Script:
+    return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+# Until a hold has run out, nobody takes the copy for proven: somebody may know more than Redis. It
+# says whether there is one: a Redis that is full cannot make it.
+_HOLD = """
+local function hold(key, milliseconds)
+  if redis.call('PTTL', key) < tonumber(milliseconds) then
+    redis.pcall('SET', key, '1', 'PX', milliseconds)
+  end
+  return redis.call('PTTL', key) > 0
+end
+"""
+
+# The epoch names the data set: whoever finds none makes one, and everybody else then knows that
+# Redis has lost what it had. The log is never empty: a position needs a row that can be missed.
+# Where all is there nothing is written, so that a Redis that is full can still be listed.
+_DATA_SET = (
+    _HOLD
+    + """
+local meta, log = KEYS[1], KEYS[2]
+local epoch, format = unpack(redis.call('HMGET', meta, 'epoch', 'format'))
+if ARGV[5] ~= '' and epoch ~= ARGV[5] then return {'', 'other', ''} end
+local time = redis.call('TIME')
+local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
+if not epoch then
+  epoch, format = ARGV[1], ARGV[2]
+  local began = string.format('%.3f', now)
+  redis.call('HSET', meta, 'epoch', epoch, 'format', format, 'began', began)
+  hold(KEYS[3], ARGV[4])
+end
+if format ~= ARGV[2] then
+  return redis.error_reply('REVOKEBUS the data has format ' .. tostring(format))
+end
+local function last_row() return redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1] end
+local last = last_row()
+if not last then
+  redis.call('XADD', log, '*', 'r', ARGV[3])
+  last = last_row()
+end
+"""
+)
+
+OPEN = _script(_DATA_SET + "return {epoch, last}")
+
+HOLD = _script(_HOLD + "hold(KEYS[1], ARGV[1])")
+
+# For how many milliseconds the data must not be relied upon, and whether somebody writes back
+# what an older data set had. A server that was restored from a snapshot, or promoted, has another
+# run_id than the one noted in the data set; that it is new is then noted, and held. Where that
+# cannot be noted, its uptime has to do. What lasts longer than is ever asked for comes from a clock
+# that was set back.
+_UNSETTLED = (
+    _HOLD
+    + """
+local function at_most(key, milliseconds)
+  if redis.call('PTTL', key) > milliseconds then redis.call('PEXPIRE', key, milliseconds) end
+end
+local function unsettled(meta, hold_key, repair, settling, turn)
+  local info, left = redis.pcall('INFO', 'server'), 0
+  local id = type(info) == 'string' and string.match(info, 'run_id:(%x+)')
+  if id and redis.call('EXISTS', meta) == 1 and redis.call('HGET', meta, 'server') ~= id then
+    local time = redis.call('TIME')
+    local since = string.format('%.3f', time[1] + time[2] / 1000000)
+    local function note() return redis.pcall('HSET', meta, 'server', id, 'since', since) end
+    if not hold(hold_key, settling) or type(note()) == 'table' then
+      left = settling - 1000 * (tonumber(string.match(info, 'uptime_in_seconds:(%d+)')) or 0)
+    end
+  end
+  at_most(hold_key, settling + 0)
+  at_most(repair, turn + 0)
+  return math.max(left, redis.call('PTTL', hold_key)), redis.call('EXISTS', repair)
+end
+"""
+)
+
+# What some records hold, false for each that is not there; and whether it means anything that one
+# is not. A data set that the copy does not belong to, or none, has just lost it, perhaps.
+HAS = _script(
+    _UNSETTLED
+    + """
+local found = {}
+for i = 4, #KEYS do
+  local value = redis.pcall('GET', KEYS[i])
+  if type(value) == 'table' then value = '' end
+  found[#found + 1] = value
+end
+local epoch = redis.call('HGET', KEYS[1], 'epoch')
+if not epoch or (ARGV[3] ~= '' and epoch ~= ARGV[3]) then return {found, 'other', 0, 0} end
+return {found, 'same', unsettled(KEYS[1], KEYS[2], KEYS[3], ARGV[1], ARGV[2])}
+"""
+)
+
+# A record is only ever lengthened: its life is reckoned by both clocks, Redis's and the writer's,
+# the longest reckoning counts, and the value, from which others read, keeps the later expiry and
+# the later cut-off. Nothing but the data set's name is written before XADD, so that a Redis that is
+# full or fenced refuses as a whole. A writer that may not publish has written all the same. One
+# that knows a data set does not make, or take, another: it would be acknowledged by a server that
+# has lost everything, or by a former primary that has come back empty.
+_WRITE = (
+    _DATA_SET
+    + """
+local channel, retention, payload = ARGV[6], ARGV[7], ARGV[8]
+local function stored(key)
+  local value = redis.pcall('GET', key)
+  return type(value) == 'string' and value or nil
+end
+local function split(value)
+  local what, till, cut_off = string.match(value, '^(.*,)([%d.]+),([%d.nul]+)%]%]$')
+  if tonumber(till or '') and (cut_off == 'null' or tonumber(cut_off)) then
+    return what, till, cut_off
+  end
+end
+local function later(one, other)
+  if one == 'null' or other == 'null' then return 'null' end
+  return tonumber(one) > tonumber(other) and one or other
+end
+local function merged(old, value)
+  local what, till, cut_off = split(value)
+  local old_what, old_till, old_cut_off = split(old or '')
+  if not what or what ~= old_what then return value end
+  return what .. later(till, old_till) .. ',' .. later(cut_off, old_cut_off) .. ']]'
+end
+local function log_row()
+  local oldest = string.format('%.0f', math.max(0, (now - tonumber(retention)) * 1000))
+  return redis.call('XADD', log, 'MINID', '~', oldest, '*', 'r', payload)
+end
+local function record(key, value, expires_at, remaining)
+  if value == '' then value = payload end
+  local life = math.ceil(math.max(expires_at - now, remaining))
+  if life > 0 and redis.call('SET', key, value, 'NX', 'EX', string.format('%.0f', life)) then
+    return
+  end
+  local held, old = redis.call('PTTL', key), stored(key)
+  value = merged(old, value)
+  if old ~= value or (held >= 0 and held < (life - 1) * 1000) then
+    life = math.max(life, math.ceil(held / 1000))
+    if life > 0 then
+      redis.call('SET', key, value, 'EX', string.format('%.0f', life))
+    end
+  end
+end
+local function publish(id)
+  local message = table.concat({'RB', epoch, last[1], id, payload}, ' ')
+  local heard = redis.pcall('PUBLISH', channel, message)
+  return {id, 'granted', type(heard) == 'table' and heard.err or '', epoch}
+end
+"""
+)
+
+WRITE = _script(
+    _WRITE
+    + """
+local id = log_row()
+for i = 4, #KEYS do
+  local at = 9 + 3 * (i - 4)
+  record(KEYS[i], ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]))
+end
+return publish(id)
+"""
+)
+
+# A refresh token is claimed by whoever comes first, unless something that is recorded refuses it: a
+# record that ends in null, one that cannot be read, or a cut-off after the token. While others may
+# know of a record that Redis has lost, nobody can claim it. What the first one leaves is for others
+# who come a moment later.
+SPEND = _script(
+    _WRITE
+    + _UNSETTLED.removeprefix(_HOLD)
+    + """
+local since, whole, grace, note = tonumber(ARGV[12]), ARGV[13] == '1', tonumber(ARGV[14]), ARGV[15]
+for i = 7, #KEYS do
+  if redis.call('EXISTS', KEYS[i]) == 1 then
+    local _, _, cut_off = split(stored(KEYS[i]) or '')
+    cut_off = tonumber(cut_off or '')
+    if not cut_off or cut_off > since or (whole and cut_off == since) then
+      return {'', 'revoked', ''}
+    end
+  end
+end
+if redis.call('EXISTS', KEYS[4]) == 1 then return {'', 'spent', '', stored(KEYS[5])} end
+local left, repairing = unsettled(meta, KEYS[3], KEYS[6], ARGV[4], ARGV[16])
+if left > 0 or repairing == 1 then return {'', 'unsettled', '', left, repairing} end
+local id = log_row()
+record(KEYS[4], ARGV[9], tonumber(ARGV[10]), tonumber(ARGV[11]))
+if grace > 0 then redis.call('SET', KEYS[5], note, 'PX', ARGV[14]) end
+return publish(id)
+"""
+)
+
+# A heartbeat: when it was sent, for how many seconds it counts, and what it says.
+_BEAT = """
+local function beat(key, instance, life, text)
+  local time = redis.call('TIME')
+  local sent = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
+  local function send()
+    redis.pcall('HSETNX', key, 'since', sent)
+    return redis.pcall('HSET', key, instance, table.concat({sent, life, text}, ' '))
+  end
+  local sent_it = send()
+  if type(sent_it) == 'table' and string.find(sent_it.err or '', 'WRONGTYPE') then
+    redis.call('DEL', key)
+    send()
+  end
+end
+"""
+
+# A script and not MULTI, which a Redis that is full refuses even for reading. PERSIST is a write,
+# so that a former primary that may no longer accept writes cannot answer; one that is full allows
+# it. A heartbeat is a help to operators, no condition.
+READ = _script(
+    _UNSETTLED
+    + _BEAT
+    + """
+redis.call('PERSIST', KEYS[5])
+beat(KEYS[5], ARGV[5], ARGV[6], ARGV[7])
+local left, repairing = unsettled(KEYS[1], KEYS[3], KEYS[4], ARGV[3], ARGV[4])
+local named = redis.call('HMGET', KEYS[1], 'epoch', 'format')
+local rows = redis.call('XRANGE', KEYS[2], ARGV[1], '+', 'COUNT', ARGV[2])
+return {named, rows, left, repairing}
+"""
+)
+
+FAREWELL = _script(_BEAT + "beat(KEYS[1], ARGV[1], ARGV[2], ARGV[3])")
+
+# For how many milliseconds Redis has had its data and the heartbeats, and been the same process,
+# which is not known without INFO; and of each instance how many milliseconds ago its heartbeat was
+# sent, and what that says. In one step, so that nobody is forgotten who comes back meanwhile.
+PRESENT = _script("""
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local names, found, roll_since = redis.pcall('HGETALL', KEYS[2]), {}, nil
+if names.err and not string.find(names.err, 'WRONGTYPE') then return names end
+for i = 1, #names, 2 do
+  local sent, life, text = string.match(names[i + 1], '^(%d+) (%d+) (.*)$')
+  local silence = sent and math.max(0, now - sent)
+  if names[i] == 'since' then
+    roll_since = tonumber(names[i + 1])
+  elseif silence and silence <= life * 1000 then
+    found[#found + 1] = {names[i], silence, text}
+  else
+    redis.pcall('HDEL', KEYS[2], names[i])
+  end
+end
+local began, server, since = unpack(redis.call('HMGET', KEYS[1], 'began', 'server', 'since'))
+local info = redis.pcall('INFO', 'server')
+local id = type(info) == 'string' and string.match(info, 'run_id:(%x+)')
+local from = math.max(tonumber(began or '') or math.huge, tonumber(since or '') or 0)
+from = math.max(from, roll_since and roll_since / 1000 or math.huge)
+if not id or id ~= server then from = math.huge end
+return {math.max(0, now - 1000 * from), found}
+""")
+
+# How many seconds ago the log's first row was written, how many rows it has, and how many names
+# this database; the latter two -1 where the user may not ask.
+COVERAGE = _script("""
+local time, first = redis.call('TIME'), redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
+local rows, names = redis.pcall('XLEN', KEYS[1]), redis.pcall('DBSIZE')
+local function known(number) return type(number) == 'number' and number or -1 end
+local age = first and time[1] - string.match(first[1], '^%d+') / 1000 or 0
+return {string.format('%.3f', age), known(rows), known(names)}
+""")
+
+# Which of some commands the user may use, each given as its number of words and the words.
+RIGHTS = _script("""
+if not redis.acl_check_cmd then return {} end
+local allowed, at = {}, 1
+while at <= #ARGV do
+  local count = tonumber(ARGV[at])
+  local ok, may = pcall(redis.acl_check_cmd, unpack(ARGV, at + 1, at + count))
+  allowed[#allowed + 1] = (ok and may) and 1 or 0
+  at = at + 1 + count
+end
+return allowed
+""")

@@ -1,0 +1,466 @@
+"""Redis: the write script, the records, the log and the channel."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from redis.exceptions import LockError
+
+from revokebus.errors import OtherDataSetError, StoreError, UnsettledError, WireError
+from revokebus.protocol.continuity import Position, Row
+from revokebus.protocol.names import Keys
+from revokebus.protocol.revocation import Spending, Spent, is_refused
+from revokebus.protocol.unseen_writes import Acknowledged
+from revokebus.protocol.wire import (
+    FORMAT_VERSION,
+    MAX_BYTES,
+    Message,
+    decode_payload,
+    decode_row_id,
+    encode_message,
+    encode_payload,
+    encode_row_id,
+)
+from revokebus.store import scripts
+from revokebus.store.instances import RollCall
+from revokebus.store.listing import PAGE_ROWS, Listing, payload_of
+from revokebus.store.requests import Answer, PrimaryClient
+from revokebus.store.subscription import Subscription
+
+if TYPE_CHECKING:
+    from collections.abc import (
+        AsyncIterator,
+        Awaitable,
+        Callable,
+        Iterator,
+        Sequence,
+    )
+
+    from revokebus.clock import Clock
+    from revokebus.protocol.revocation import Revocation, Target, Terms
+    from revokebus.settings.settings import Settings
+    from revokebus.store.client import Client
+    from revokebus.store.scripts import Argument
+
+LONGEST_PAUSE = 1.1
+"""The longest time between the starts of two ticks, in intervals."""
+
+_BATCH_ROWS = 500
+# A character takes 12 bytes at most (two escaped surrogates), a row's syntax less than 96.
+_BATCH_BYTES, _CHARACTER_BYTES, _ROW_BYTES = MAX_BYTES // 2, 12, 96
+_TURN_MILLISECONDS = 10_000
+_TICK_DEADLINE = 0.5
+_WAIT_SHARE = 0.5
+_CLOCKS_APART = 60.0
+_KEPT = 1.1
+_NOTHING = encode_payload([])
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A part of the log, and the data set that it belongs to.
+
+    Attributes:
+        epoch: The data set's name; empty where there is none.
+        rows: The rows.
+        more: Whether there may be more of them.
+        unsettled: Why the log proves nothing at this moment, although it may be continuous: Redis
+            may have lost what others are about to write back.
+    """
+
+    epoch: str
+    rows: Sequence[Row]
+    more: bool
+    unsettled: UnsettledError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What became of a write.
+
+    Attributes:
+        position: The last row of the log that was written.
+        epoch: The data set that it is in.
+        unheard: Why it could not be published, or nothing.
+        replicas: How many replicas have acknowledged it; None where nobody asked.
+    """
+
+    position: str
+    epoch: str
+    unheard: str
+    replicas: int | None = None
+
+
+class Store:
+    """The project's side of Redis, for one event loop.
+
+    Every method raises `StoreError` when Redis refuses, or does not answer in time.
+
+    Args:
+        settings: Where Redis is, the namespace and the deadlines.
+        clock: Tells the time.
+
+    Attributes:
+        acknowledged: What was written here and the log has yet to show.
+        listing: Reads everything that is recorded.
+        roll_call: Knows which instances there are.
+    """
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._keys = Keys(settings.namespace)
+        self._client = PrimaryClient(settings, clock)
+        self._primary = self._client.primary
+
+        self.acknowledged = Acknowledged()
+        self.roll_call = RollCall(self._client, self._keys, settings, self._subscribed)
+        self._tick_deadline = min(
+            settings.redis_timeout, max(settings.tick_interval, _TICK_DEADLINE)
+        )
+        # Within that time everybody has noticed: the longest pause and a tick that hangs.
+        self._settling = math.ceil(
+            1000 * (LONGEST_PAUSE * settings.tick_interval + self._tick_deadline)
+        )
+        covered = settings.longest_life + _CLOCKS_APART
+        # A little longer, so that there is a row by which whoever starts can tell.
+        self._retention = settings.log_retention or _KEPT * covered
+        self.listing = Listing(self._client, self._keys, covered)
+
+    async def close(self) -> None:
+        """End every connection, whatever state they are in."""
+        await self._primary.close()
+
+    async def write(
+        self, revocations: Sequence[Revocation], epoch: str, *, min_replicas: int = 0
+    ) -> Written:
+        """Record, log and publish `revocations`. Doing it again changes nothing but the log.
+
+        Args:
+            revocations: What to write.
+            epoch: The data set that they are meant for; any where it is empty.
+            min_replicas: For how many replicas to wait, half of ``redis_timeout`` at most.
+
+        Raises:
+            OtherDataSetError: Redis has another data set: it has lost this one, or another
+                server answers. Nothing was written.
+        """
+        written = Written("", "", "")
+        for batch in _batches(revocations):
+            keys, args, payload = self._write_arguments(batch, epoch)
+            answer, replicas = await self._run_write(keys, args, min_replicas)
+            row, outcome, unheard, *data_set = answer
+            self._remember(row, outcome, batch, payload)
+            if written.replicas is not None:
+                replicas = min(written.replicas, replicas)
+            written = Written(row.decode(), data_set[0].decode(), unheard.decode(), replicas)
+        return written
+
+    def _remember(
+        self, row: bytes, outcome: bytes, revocations: Sequence[Revocation], payload: bytes
+    ) -> None:
+        if outcome == b"other":
+            raise OtherDataSetError
+        if outcome == b"granted":
+            written = Row(decode_row_id(row), payload)
+            self.acknowledged.remember(written, self._clock.elapsed(), revocations)
+
+    async def _run_write(
+        self, keys: list[bytes | str], args: list[Argument], min_replicas: int
+    ) -> Any:
+        if not min_replicas:
+            return await self._client.ask(
+                lambda redis: scripts.WRITE.run(redis, keys, args), again=True
+            ), None
+        milliseconds = math.ceil(_WAIT_SHARE * self._settings.redis_timeout * 1000)
+
+        async def write_and_wait(redis: Client) -> Any:
+            # WAIT speaks of the connection that it comes on, so both go in one pipeline.
+            async with redis.pipeline(transaction=False) as pipe:
+                pipe.eval(scripts.WRITE.text, len(keys), *keys, *args)
+                pipe.wait(min_replicas, milliseconds)
+                return await pipe.execute()
+
+        return await self._client.ask(write_and_wait, again=True)
+
+    async def spend(
+        self, spent: Revocation, unless: Sequence[Target], epoch: str, terms: Terms
+    ) -> Spent:
+        """Write `spent` if neither it nor what refuses its token is recorded, in one step.
+
+        Not tried again after an error: a lost answer would look like somebody else's attempt.
+
+        Args:
+            spent: What says that the token is used.
+            unless: What the token could be refused by.
+            epoch: As for `write`.
+            terms: When a cut-off refuses it, and what to leave for a second attempt.
+
+        Raises:
+            OtherDataSetError: As for `write`.
+            UnsettledError: Redis may have lost what says that it was used before.
+        """
+        keys, args, payload = self._write_arguments([spent], epoch)
+        keys += [self._keys.grace(str(spent.value)), self._keys.repair]
+        keys += [self._keys.record(target) for target in unless]
+        whole = "1" if terms.since == math.floor(terms.since) else "0"
+        args += [terms.since, whole, math.ceil(1000 * terms.grace), terms.note, _TURN_MILLISECONDS]
+        answer = await self._client.ask(lambda redis: scripts.SPEND.run(redis, keys, args))
+        row, outcome, _, *rest = answer
+        if outcome == b"unsettled" and (unsettled := _unsettled(*rest)):
+            raise unsettled
+        self._remember(row, outcome, [spent], payload)
+        spending = Spending(outcome.decode())
+        return Spent(spending, rest[0] if rest and spending is Spending.SPENT else None)
+
+    async def spent_note(self, jti: str) -> bytes | None:
+        """Return what the one who spent the token `jti` has left, as long as that is kept."""
+        note = await self._client.ask(lambda redis: redis.get(self._keys.grace(jti)))
+        return cast("bytes | None", note)
+
+    async def push(self, epoch: str, revocations: Sequence[Revocation]) -> None:
+        """Publish `revocations` that Redis would not record; nothing is proven by it."""
+        for batch in _batches(revocations):
+            # Before every row of the log: who hears it applies it and expects nothing after it.
+            message = encode_message(Message(epoch, (0, 0), (0, 0), encode_payload(batch)))
+            await self._client.ask(self._publishing(message))
+
+    def _publishing(self, message: bytes) -> Callable[[Client], Awaitable[Any]]:
+        return lambda redis: redis.publish(self._keys.channel, message)
+
+    def _write_arguments(
+        self, revocations: Sequence[Revocation], epoch: str
+    ) -> tuple[list[bytes | str], list[Argument], bytes]:
+        now, payload = self._clock.wall(), encode_payload(revocations)
+        keys: list[bytes | str] = [*self._keys.data_set]
+        args: list[Argument] = [
+            *self._data_set_arguments(),
+            epoch,
+            self._keys.channel,
+            self._retention,
+            payload,
+        ]
+        for revocation in revocations:
+            keys.append(self._keys.record(revocation.target))
+            # Where there is one, its record is what the log has.
+            args.append(encode_payload([revocation]) if len(revocations) > 1 else b"")
+            args += [revocation.expires_at, revocation.expires_at - now]
+        return keys, args, payload
+
+    def _data_set_arguments(self) -> list[Argument]:
+        return [secrets.token_hex(16), str(FORMAT_VERSION), _NOTHING, self._settling]
+
+    async def position(self) -> Position:
+        """Return the end of the log; make a data set where there is none."""
+        keys, args = self._keys.data_set, [*self._data_set_arguments(), ""]
+        epoch, last = await self._client.ask(lambda redis: scripts.OPEN.run(redis, keys, args))
+        return Position(epoch.decode(), _row(*last))
+
+    async def hold(self, seconds: float) -> None:
+        """Let nobody take his copy for proven for that long: there is something to write back."""
+        milliseconds = math.ceil(1000 * seconds)
+        await self._client.ask(
+            lambda redis: scripts.HOLD.run(redis, [self._keys.hold], [milliseconds])
+        )
+
+    def confirmed(self, sent: float) -> float:
+        """Return the moment for which an answer to a request of the moment `sent` proves anything.
+
+        Before `sent` where Sentinels or the cluster were asked last who is primary; a deposed
+        primary answers, too.
+        """
+        return min(sent, self._primary.confirmed_at)
+
+    async def read(self, after: Position, beat: bytes) -> Page:
+        """Return the log from `after`, that row included, and show that this instance lives.
+
+        Args:
+            after: The row.
+            beat: What the heartbeat says, see `encode_beat`.
+        """
+        names = self._keys
+        keys = [names.meta, names.log, names.hold, names.repair, names.instances]
+        args: list[Argument] = [encode_row_id(after.row.id), PAGE_ROWS]
+        args += [self._settling, _TURN_MILLISECONDS]
+        args += [names.instance, self.roll_call.heartbeat_life, beat]
+        (epoch, version), entries, left, repairing = await self._client.ask(
+            lambda redis: scripts.READ.run(redis, keys, args), deadline=self._tick_deadline
+        )
+        if epoch and version != b"%d" % FORMAT_VERSION:
+            raise StoreError(f"the data has format {version!r}, this is format {FORMAT_VERSION}")
+        rows = [_row(*entry) for entry in entries]
+        name, more = epoch.decode() if epoch else "", len(rows) == PAGE_ROWS
+        return Page(name, rows, more, _unsettled(left, repairing))
+
+    async def refuses(self, targets: Sequence[Target], since: float, epoch: str) -> bool:
+        """Return whether anything that is recorded for `targets` refuses a token.
+
+        A record that cannot be read does.
+
+        Args:
+            targets: What the token could be refused by.
+            since: The moment that cut-offs are compared with.
+            epoch: The data set that the copy belongs to; empty where it belongs to none.
+
+        Raises:
+            OtherDataSetError: Nothing does, and Redis has another data set, or none.
+            UnsettledError: Nothing does, and others may be about to write back what would.
+        """
+        names = self._keys
+        keys: list[bytes | str] = [names.meta, names.hold, names.repair]
+        keys += [names.record(target) for target in targets]
+        args: list[Argument] = [self._settling, _TURN_MILLISECONDS, epoch]
+        found, data_set, *rest = await self._client.ask(
+            lambda redis: scripts.HAS.run(redis, keys, args)
+        )
+        for payload, target in zip(found, targets, strict=True):
+            if payload is not None:
+                held = _read_record(payload, target)
+                if held is None or is_refused(since, held.cut_off):
+                    return True
+        if data_set == b"other":
+            raise OtherDataSetError
+        if unsettled := _unsettled(*rest):
+            raise unsettled
+        return False
+
+    async def settled_epoch(self) -> str:
+        """Return which data set there is, if it has all that live instances know.
+
+        Raises:
+            StoreError: There is none.
+            UnsettledError: Others may be about to write back what Redis has lost.
+        """
+        named = await self._client.ask(
+            lambda redis: cast("Awaitable[Any]", redis.hget(self._keys.meta, "epoch"))
+        )
+        if named is None:
+            namespace = self._settings.namespace
+            raise StoreError(f"nothing has the namespace {namespace} (REVOKEBUS_NAMESPACE)")
+        epoch: str = named.decode()
+        await self.refuses([], 0.0, epoch)
+        return epoch
+
+    async def missing(self, revocations: Sequence[Revocation]) -> list[Revocation]:
+        """Return those of `revocations` that have no record, or one that ends before they do."""
+        if not revocations:
+            return []
+        keys = [self._keys.record(each.target) for each in revocations]
+        payloads = cast(
+            "list[bytes | None]", await self._client.ask(lambda redis: redis.mget(keys))
+        )
+        return [
+            each
+            for each, payload in zip(revocations, payloads, strict=True)
+            if not ((held := _read_record(payload or b"", each.target)) and held.covers(each))
+        ]
+
+    @contextlib.asynccontextmanager
+    async def turn(self) -> AsyncIterator[Callable[[], Awaitable[bool]]]:
+        """Yield what says whether it is, and still is, this instance's turn to repair.
+
+        No other instance has it meanwhile, as long as it is asked at least every 10 seconds.
+        """
+        async with self._client.deadline():
+            server = await self._primary.server()
+            lock = server.redis.lock(self._keys.repair, timeout=_TURN_MILLISECONDS / 1000)
+            granted = await lock.acquire(blocking=False)
+
+        async def is_ours() -> bool:
+            if not granted:
+                return False
+            async with self._client.deadline():
+                try:
+                    return bool(await lock.reacquire())
+                except LockError:
+                    return False
+
+        try:
+            yield is_ours
+        finally:
+            if granted:
+                # It may have run out; another one's turn is not to be ended.
+                with contextlib.suppress(LockError, StoreError):
+                    async with self._client.deadline():
+                        await lock.release()
+
+    def subscribe(self) -> contextlib.AbstractAsyncContextManager[Subscription]:
+        """Subscribe to the channel at the primary, on a connection of its own.
+
+        It ends with an error when another server becomes the primary.
+        """
+        return self._subscribed(self._keys.channel)
+
+    @contextlib.asynccontextmanager
+    async def _subscribed(self, channel: str) -> AsyncIterator[Subscription]:
+        async with self._client.deadline():
+            server = await self._primary.server()
+        async with Subscription(
+            server.redis.connection_pool,
+            channel,
+            deadline=self._settings.redis_timeout,
+            in_place=lambda: self._primary.is_current(server),
+        ) as subscription:
+            yield subscription
+
+    async def subscribers(self) -> int:
+        """Return how many processes are subscribed to the channel."""
+        ((_, count),) = await self._client.ask(
+            lambda redis: cast("Awaitable[Any]", redis.pubsub_numsub(self._keys.channel))
+        )
+        return int(count)
+
+    def doubt_primary(self) -> None:
+        """Ask who is primary before the next request."""
+        self._primary.doubt()
+
+    async def ask(self, question: Callable[[Client], Awaitable[Answer]]) -> Answer:
+        """Return what the primary answers to a `question` that changes nothing."""
+        return await self._client.ask(question)
+
+
+def _row(row_id: bytes, fields: Sequence[bytes]) -> Row:
+    return Row(decode_row_id(row_id), payload_of(fields))
+
+
+def _unsettled(left: int, repairing: int) -> UnsettledError | None:
+    if left > 0:
+        return UnsettledError(
+            "Redis, or what it holds, is new; instances that know more get a moment to write it "
+            "back",
+            seconds=left / 1000,
+        )
+    if repairing:
+        return UnsettledError("another instance is writing back what Redis has lost")
+    return None
+
+
+def _read_record(payload: bytes, target: Target) -> Revocation | None:
+    try:
+        (held,) = decode_payload(payload)
+    except (WireError, ValueError):
+        return None
+    return held if held.target == target else None
+
+
+def _batches(revocations: Sequence[Revocation]) -> Iterator[list[Revocation]]:
+    """Cut `revocations` so that no payload is longer than a reader accepts."""
+    if len(revocations) == 1:  # of which none is that long
+        yield list(revocations)
+        return
+    batch: list[Revocation] = []
+    size = 0
+    for revocation in revocations:
+        characters = sum(len(str(each)) for each in revocation.target)
+        needed = _CHARACTER_BYTES * characters + _ROW_BYTES
+        if batch and (len(batch) == _BATCH_ROWS or size + needed > _BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(revocation)
+        size += needed
+    if batch:
+        yield batch

@@ -1,0 +1,226 @@
+"""Makes tokens: pairs of an access and a refresh token of one session."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import jwt
+from pydantic import BaseModel, ConfigDict
+
+from revokebus.errors import ConfigurationError, InvalidTokenError
+from revokebus.protocol.cut_offs import CutOffs
+from revokebus.protocol.revocation import EVERYTHING, SPENT, just_after
+from revokebus.tokens import strict_json
+from revokebus.tokens.claims import (
+    MAX_TOKEN_LENGTH,
+    AccessToken,
+    RefreshToken,
+    check_scopes,
+    parse_token,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from revokebus.clock import Clock
+    from revokebus.keys.own_keys import SigningKey
+    from revokebus.settings.settings import Settings
+
+RESERVED_CLAIMS = frozenset(
+    {
+        *("sub", "iat", "exp", "nbf", "jti", "sid", "type", "iss", "aud", "scope"),
+        *("auth_time", "fresh", "csrf", SPENT, EVERYTHING),
+    }
+)
+"""Names of claims that RevokeBus writes or reads itself."""
+
+_RENEWED_CLAIMS = RESERVED_CLAIMS - {"csrf"}
+
+
+class TokenPair(BaseModel):
+    """The answer to a sign-in or a refresh (RFC 6749 §5.1).
+
+    Attributes:
+        access_token: Opens guarded routes.
+        refresh_token: Buys the next pair, once.
+        token_type: Always ``bearer`` (RFC 6750).
+        expires_in: Lifetime of the access token, in seconds.
+        session_id: The ``sid`` of both tokens and of all that follow from them.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    access_token: str
+    refresh_token: str
+    token_type: Literal["bearer"] = "bearer"  # noqa: S105 - a scheme's name
+    expires_in: int
+    session_id: str
+
+    def __repr_args__(self) -> list[tuple[str | None, object]]:
+        """Leave the tokens out of ``repr``: it ends up in logs."""
+        return [("session_id", self.session_id), ("expires_in", self.expires_in)]
+
+
+@dataclass(frozen=True, slots=True)
+class Continued:
+    """What a pair has from the session that it continues.
+
+    Attributes:
+        session_id: The session.
+        auth_time: When it began, in seconds since the epoch.
+        issued_at: The ``iat`` of the new tokens, the same for everybody who is given this pair.
+        ids: The ``jti`` of the access and of the refresh token, likewise.
+    """
+
+    session_id: str
+    auth_time: float
+    issued_at: float
+    ids: tuple[str, str]
+
+
+class Issuer:
+    """Signs token pairs.
+
+    Args:
+        settings: Keys, algorithm, lifetimes, issuer and audience.
+        clock: Tells the wall time.
+        cut_offs: What new sign-ins are put after.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock,
+        cut_offs: CutOffs | None = None,
+    ) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._cut_offs = cut_offs or CutOffs(clock, settings.leeway)
+        home = settings.home_keys()
+        self._key = home.signing if home else None
+
+    def issue(
+        self,
+        subject: str,
+        *,
+        scopes: Iterable[str] = (),
+        claims: Mapping[str, object] | None = None,
+        fresh: bool = False,
+    ) -> TokenPair:
+        """Return the pair of a new session of `subject`.
+
+        Args:
+            subject: The ``sub`` claim; not empty.
+            scopes: The ``scope`` claim of both tokens.
+            claims: Further claims of both tokens.
+            fresh: Whether the access token says that its owner has just proven who he is.
+
+        Raises:
+            ValueError: `subject` is not a text of 1 to 4096 characters, a scope is not a single
+                word (RFC 6749 §3.3), `claims` has a name that RevokeBus writes itself, or the
+                token would be longer than is ever accepted.
+            TypeError: A claim cannot be written as JSON.
+            ConfigurationError: There is no key to sign with.
+        """
+        shared = {**self._own_claims(claims), "sub": subject, "sid": secrets.token_urlsafe(16)}
+        shared |= self._configured_claims(scopes)
+        # Who signs in after a cut-off is in, also where the cut-off's author had a faster clock.
+        now = self.now()
+        shared |= {"iat": now, "auth_time": self._cut_offs.after(now)}
+        if "cookie" in self._settings.token_sources:
+            shared["csrf"] = secrets.token_urlsafe(16)
+        access = {**shared, "fresh": True} if fresh else shared
+        return self._pair(access, shared, (secrets.token_urlsafe(16), secrets.token_urlsafe(16)))
+
+    def go_on(self, token: RefreshToken, continued: Continued) -> TokenPair:
+        """Return the pair that follows `token` in its session.
+
+        Raises:
+            ValueError: It would be refused, because the settings are others than when it began.
+            ConfigurationError: There is no key to sign it with.
+        """
+        if self._settings.rfc9068 and "client_id" not in token.verified_claims:
+            raise ValueError("rfc9068 needs a client_id in claims (RFC 9068 §2.2)")
+        own = {k: v for k, v in token.claims.items() if k not in _RENEWED_CLAIMS}
+        shared = {**own, "sub": token.subject, "sid": continued.session_id}
+        shared |= self._configured_claims(sorted(token.scopes))
+        shared |= {"iat": continued.issued_at, "auth_time": continued.auth_time}
+        if "cookie" in self._settings.token_sources and "csrf" not in shared:
+            # The session began before there were cookies; the same for all who are given this pair.
+            secret = "csrf".join(continued.ids).encode()
+            shared["csrf"] = hashlib.sha256(secret).hexdigest()[:32]
+        return self._pair(shared, shared, continued.ids)
+
+    def now(self) -> float:
+        """Return the time, for ``iat``: with a fraction, so that a cut-off fits into its second."""
+        now = self._clock.wall()
+        return just_after(now) if now == math.floor(now) else now
+
+    def _own_claims(self, claims: Mapping[str, object] | None) -> dict[str, object]:
+        taken = RESERVED_CLAIMS.intersection(claims or ())
+        if taken:
+            raise ValueError(f"claims must not set {', '.join(sorted(taken))}")
+        if self._settings.rfc9068 and "client_id" not in (claims or ()):
+            raise ValueError("rfc9068 needs a client_id in claims (RFC 9068 §2.2)")
+        return dict(claims or {})
+
+    def _configured_claims(self, scopes: Iterable[str]) -> dict[str, object]:
+        words = [scopes] if isinstance(scopes, str) else list(scopes)
+        check_scopes(words)
+        configured = {
+            "iss": self._settings.issuer,
+            "aud": self._settings.audience,
+            "scope": " ".join(words) or None,
+        }
+        return {name: value for name, value in configured.items() if value is not None}
+
+    def _pair(
+        self, access: Mapping[str, object], refresh: Mapping[str, object], ids: tuple[str, str]
+    ) -> TokenPair:
+        settings = self._settings
+        access_type = "at+jwt" if settings.rfc9068 else "JWT"
+        return TokenPair(
+            access_token=self._sign(
+                {**access, "type": AccessToken.type, "jti": ids[0]},
+                settings.access_ttl,
+                access_type,
+            ),
+            refresh_token=self._sign(
+                {**refresh, "type": RefreshToken.type, "jti": ids[1]}, settings.refresh_ttl, "JWT"
+            ),
+            expires_in=math.ceil(settings.access_ttl),
+            session_id=str(access["sid"]),
+        )
+
+    def _sign(self, claims: dict[str, object], ttl: float, typ: str) -> str:
+        key = self._signing_key()
+        issued_at = claims["iat"]
+        assert isinstance(issued_at, float)  # noqa: S101 - for the type checker
+        # Whole seconds, because many verifiers read no others; up, never down.
+        complete = {**claims, "exp": math.ceil(issued_at + ttl)}
+        try:
+            parse_token(complete)
+        except InvalidTokenError:
+            raise ValueError("subject must be a text of 1 to 4096 characters") from None
+        try:
+            strict_json.loads(json.dumps(complete).encode())
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"claims make a token that would be refused: {error}") from None
+        headers = {"typ": typ} | ({"kid": key.kid} if key.kid else {})
+        encoded = jwt.encode(complete, key.key, algorithm=key.algorithm, headers=headers)
+        if len(encoded) > MAX_TOKEN_LENGTH:
+            raise ValueError(f"claims make a token of more than {MAX_TOKEN_LENGTH} characters")
+        return encoded
+
+    def _signing_key(self) -> SigningKey:
+        if self._key is None:
+            raise ConfigurationError(
+                "there is no key to sign with: set secret_key (REVOKEBUS_SECRET_KEY) or "
+                "private_key (REVOKEBUS_PRIVATE_KEY)"
+            )
+        return self._key

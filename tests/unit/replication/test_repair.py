@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import math
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from revokebus.clock import ExpiryClock
+from revokebus.denylist.denylist import Denylist
+from revokebus.protocol.revocation import Revocation
+from revokebus.replication.repair import Repair
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+    from revokebus.store.store import Store
+    from revokebus.testing import ManualClock
+
+
+class FakeStore:
+    """Grants the turn or not, and lacks what it is told."""
+
+    def __init__(self, *, granted: bool = True) -> None:
+        self.granted = granted
+        self.held: set[Revocation] = set()
+        self.written: list[Revocation] = []
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[Callable[[], Awaitable[bool]]]:
+        async def is_ours() -> bool:
+            return self.granted
+
+        yield is_ours
+
+    async def missing(self, revocations: Sequence[Revocation]) -> list[Revocation]:
+        return [each for each in revocations if each not in self.held]
+
+    async def write(self, revocations: Sequence[Revocation], _epoch: str) -> None:
+        self.written += revocations
+
+
+@pytest.fixture
+def denylist(clock: ManualClock) -> Denylist:
+    return Denylist(ExpiryClock(clock))
+
+
+def some(clock: ManualClock, *values: str, life: float = 60) -> list[Revocation]:
+    return [Revocation("jti", value, math.ceil(clock.wall() + life)) for value in values]
+
+
+async def prepared(denylist: Denylist, clock: ManualClock) -> Repair:
+    """Return a repair that found b listed, a and c not."""
+    for each in some(clock, "a", "b", "c"):
+        denylist.add(each)
+    repair = Repair(denylist)
+    repair.begin()
+    repair.listed(some(clock, "b"))
+    await repair.compare()
+    return repair
+
+
+async def test_what_was_not_listed_is_written_back(denylist: Denylist, clock: ManualClock) -> None:
+    """A record that Redis lost would be lost for every instance that starts from now on."""
+    repair, store = await prepared(denylist, clock), FakeStore()
+    await repair.write_back(cast("Store", store), "")
+    assert set(store.written) == set(some(clock, "a", "c"))
+    assert len(repair) == 0
+
+
+async def test_a_record_that_ends_early_is_written_back(
+    denylist: Denylist, clock: ManualClock
+) -> None:
+    """A record from an old snapshot would end before its token does."""
+    repair = await prepared(denylist, clock)
+    denylist.add(some(clock, "b", life=90)[0])
+    repair.begin()
+    repair.listed(some(clock, "a", "b", "c"))
+    await repair.compare()
+    store = FakeStore()
+    await repair.write_back(cast("Store", store), "")
+    assert some(clock, "b", life=90)[0] in store.written
+
+
+async def test_without_the_turn_nothing_is_written(denylist: Denylist, clock: ManualClock) -> None:
+    """Every instance of a fleet would write everything."""
+    repair, store = await prepared(denylist, clock), FakeStore(granted=False)
+    await repair.write_back(cast("Store", store), "")
+    assert store.written == []
+    assert len(repair) == 2
+
+
+async def test_what_another_has_written_is_crossed_off(
+    denylist: Denylist, clock: ManualClock
+) -> None:
+    """The second instance to have the turn would write everything again."""
+    repair, store = await prepared(denylist, clock), FakeStore()
+    repair.has(some(clock, "a"))
+    store.held = set(some(clock, "c"))
+    await repair.write_back(cast("Store", store), "")
+    assert store.written == []
+    assert len(repair) == 0
+
+
+async def test_the_expired_is_not_missed(denylist: Denylist, clock: ManualClock) -> None:
+    """Redis, which drops what has expired, would be repaired without end."""
+    for each in some(clock, "a", "b"):
+        denylist.add(each)
+    clock.advance(61)
+    repair = Repair(denylist)
+    repair.begin()
+    await repair.compare()
+    assert len(repair) == 0
+
+
+async def test_of_two_losses_the_longer_one_is_written_back(
+    denylist: Denylist, clock: ManualClock
+) -> None:
+    """A record would come back with a shorter life than the token's."""
+    repair, store = Repair(denylist), FakeStore()
+    repair.lost(some(clock, "a", life=500))
+    repair.lost(some(clock, "a", life=50))
+    await repair.write_back(cast("Store", store), "")
+    assert store.written == some(clock, "a", life=500)

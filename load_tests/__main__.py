@@ -28,7 +28,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from load_tests.measure import Curve, Row
+from load_tests.measure import Curve, Entry
 from load_tests.plots import plot_all
 from revokebus.testing import RedisServer
 
@@ -59,7 +59,7 @@ def main() -> int:
     if not chosen:
         console.print(f"No benchmark is called {word}; there are {', '.join(BENCHMARKS)}.")
         return 2
-    rows: list[Row] = []
+    rows: list[Entry] = []
     curves: list[Curve] = []
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as bars:
@@ -93,13 +93,13 @@ def show(bars: Progress, task: TaskID, done: float) -> None:
     bars.update(task, completed=done)
 
 
-def run(name: str, progress: Callable[[float], None]) -> tuple[list[Row], list[Curve]]:
+def run(name: str, progress: Callable[[float], None]) -> tuple[list[Entry], list[Curve]]:
     """Run one in a process of its own and return what it tells.
 
     Raises:
         RuntimeError: It failed.
     """
-    rows: list[Row] = []
+    rows: list[Entry] = []
     curves: list[Curve] = []
     command = [sys.executable, "-m", f"load_tests.{name}"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - our own
@@ -109,7 +109,7 @@ def run(name: str, progress: Callable[[float], None]) -> tuple[list[Row], list[C
             if "progress" in told:
                 progress(told["progress"])
             elif "row" in told:
-                rows.append(Row(**told["row"]))
+                rows.append(Entry(**told["row"]))
             else:
                 curves.append(Curve(**told["curve"]))
     if process.returncode:
@@ -117,7 +117,7 @@ def run(name: str, progress: Callable[[float], None]) -> tuple[list[Row], list[C
     return rows, curves
 
 
-def table(rows: Sequence[Row]) -> Table:
+def table(rows: Sequence[Entry]) -> Table:
     """Return the table that is printed."""
     made = Table(title="RevokeBus beside others; medians of rounds that alternate in one run")
     for number, heading in enumerate(HEADINGS):
@@ -128,7 +128,7 @@ def table(rows: Sequence[Row]) -> Table:
     return made
 
 
-def cells(row: Row) -> tuple[str, ...]:
+def cells(row: Entry) -> tuple[str, ...]:
     """Return a row of the table as text."""
     sign = "≥" if row.kind == "least" else "≤"
     return (
@@ -142,7 +142,7 @@ def cells(row: Row) -> tuple[str, ...]:
     )
 
 
-def markdown(rows: Sequence[Row]) -> str:
+def markdown(rows: Sequence[Entry]) -> str:
     """Return the table as it stands in the documentation."""
     lines = [HEADINGS, ("---",) * len(HEADINGS), *(cells(row) for row in rows)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)

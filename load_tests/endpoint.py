@@ -9,7 +9,7 @@ import statistics
 import time
 from typing import TYPE_CHECKING, Any
 
-from load_tests.measure import Row, at_least, at_most, medians, seconds, tell
+from load_tests.measure import Entry, at_least, at_most, medians, seconds, tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -102,13 +102,13 @@ def main() -> None:
     loop.run_until_complete(bus.close())
 
 
-def of_counting(bus: RevokeBus, rate: float) -> Row:
+def of_counting(bus: RevokeBus, rate: float) -> Entry:
     """Return what a request's share for the metrics is: the addition that it costs."""
-    counts = bus.counts
+    counters = bus.counters
 
     def count() -> None:
         for _ in range(CALLS):
-            counts.recalled += 1
+            counters.recalled += 1
 
     took = statistics.median(seconds(count) for _ in range(21)) / CALLS
     what = "counting a request for the metrics"

@@ -66,7 +66,7 @@ def checking(
         for _ in range(CALLS):
             if is_new:
                 denylist.changed()
-            assert engine.recall(headers, AccessToken) is not None
+            assert engine.cached_token(headers, AccessToken) is not None
 
     return lambda: seconds(check)
 

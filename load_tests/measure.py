@@ -22,7 +22,7 @@ logging.getLogger("revokebus").setLevel(logging.ERROR)
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class Entry:
     """One line of the table.
 
     Attributes:
@@ -74,7 +74,7 @@ class Curve:
     lines: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
 
 
-def tell(told: Row | Curve) -> None:
+def tell(told: Entry | Curve) -> None:
     """Tell whoever has started this benchmark of a result."""
     print(json.dumps({type(told).__name__.lower(): asdict(told)}), flush=True)
 
@@ -130,9 +130,9 @@ def compared(
     unit: str,
     bar: float | None,
     note: str = "",
-) -> Row:
+) -> Entry:
     """Return the row of a figure that is divided by that of another."""
-    return Row(what, against, ours, theirs, unit, ours / theirs, bar, kind, note)
+    return Entry(what, against, ours, theirs, unit, ours / theirs, bar, kind, note)
 
 
 # Of a rate the more the better, of a cost the less.
@@ -140,6 +140,6 @@ at_least = partial(compared, "least")
 at_most = partial(compared, "most")
 
 
-def absolute(what: str, ours: float, unit: str, bar: float | None, note: str = "") -> Row:
+def absolute(what: str, ours: float, unit: str, bar: float | None, note: str = "") -> Entry:
     """Return the row of a cost that is compared with nothing."""
-    return Row(what, "", ours, None, unit, ours, bar, "most", note)
+    return Entry(what, "", ours, None, unit, ours, bar, "most", note)

@@ -47,32 +47,36 @@ class BusCollector(Collector):
         yield self._propagation()
 
     def _checks(self) -> Iterator[Metric]:
-        counts = self._bus.counts
-        checks = dict(counts.checks)
-        checks["accepted"] = checks.get("accepted", 0) + counts.recalled
+        counters = self._bus.counters
+        checks = dict(counters.checks)
+        checks["accepted"] = checks.get("accepted", 0) + counters.recalled
         yield _counter("checks", "Checks of tokens, by outcome.", "outcome", checks)
         yield _single("cache_hits", "Checks that needed no signature.", _hits(self._bus))
 
     def _upkeep(self) -> Iterator[Metric]:
-        counts, ignored = self._bus.counts, self._bus.status().ignored
-        yield _counter("ticks", "Looks at the log, by outcome.", "outcome", counts.ticks)
-        yield _single("gaps", "Messages that did not follow the one before.", counts.gaps)
-        yield _counter("resyncs", "Listings after the first, by reason.", "reason", counts.resyncs)
-        yield _single("repairs", "Revocations written back to Redis.", counts.repaired)
+        counters, ignored = self._bus.counters, self._bus.status().ignored
+        yield _counter("ticks", "Looks at the log, by outcome.", "outcome", counters.ticks)
+        yield _single("gaps", "Messages that did not follow the one before.", counters.gaps)
+        yield _counter(
+            "resyncs", "Listings after the first, by reason.", "reason", counters.resyncs
+        )
+        yield _single("repairs", "Revocations written back to Redis.", counters.repaired)
         yield _single(
             "subscriptions",
             "Subscriptions made; more than one are reconnects.",
-            counts.subscriptions,
+            counters.subscriptions,
         )
         yield _counter(
             "rejected", "Messages, rows and records of strangers, by kind.", "kind", ignored
         )
         yield _single(
-            "write_failures", "Writes that were not durable when asked for.", counts.write_failures
+            "write_failures",
+            "Writes that were not durable when asked for.",
+            counters.write_failures,
         )
 
     def _propagation(self) -> Metric:
-        histogram = self._bus.counts.propagation
+        histogram = self._bus.counters.propagation
         bounds = [*(f"{bound:g}" for bound in histogram.bounds), "+Inf"]
         family = HistogramMetricFamily(
             "revokebus_propagation_seconds",
@@ -84,7 +88,7 @@ class BusCollector(Collector):
 
 
 def _hits(bus: Engine) -> int:
-    return bus.counts.recalled + bus.counts.cache_hits
+    return bus.counters.recalled + bus.counters.cache_hits
 
 
 def _copy(status: BusStatus) -> Iterator[Metric]:

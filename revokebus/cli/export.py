@@ -49,7 +49,7 @@ def export(
     except FileExistsError:
         connect.say(f"{to} exists already")
         raise typer.Exit(connect.USAGE) from None
-    _say_count("exported", exported.written, as_json=as_json and to is not None)
+    _log_count("exported", exported.written, as_json=as_json and to is not None)
     if exported.unreadable:
         connect.say(
             f"{exported.unreadable:,} records are left out, because they cannot be read: another "
@@ -79,7 +79,7 @@ def import_(
             with _progress("Written", len(revocations)) as progress:
                 return await transfer.write_all(store, revocations, SystemClock(), progress)
 
-    _say_count("imported", perform(work()), as_json=as_json)
+    _log_count("imported", perform(work()), as_json=as_json)
 
 
 def import_jtis(
@@ -100,7 +100,7 @@ def import_jtis(
     settings = read_settings(env_file, needs_keys=False)
     url = os.environ.get(_OLD_URL) or typer.prompt("Its Redis", hide_input=True, err=True)
     old = OldDenylist(url, prefix, pattern, None if value == "*" else value)
-    of, clock = settings.home_issuer if issuer is None else issuer, SystemClock()
+    of, clock = settings.own_issuer if issuer is None else issuer, SystemClock()
 
     async def work() -> tuple[int, int]:
         count = passed_over = 0
@@ -115,7 +115,7 @@ def import_jtis(
         return count, passed_over
 
     count, passed_over = perform(work())
-    _say_count("imported", count, as_json=as_json)
+    _log_count("imported", count, as_json=as_json)
     if passed_over:
         connect.say(f"{passed_over:,} keys look like ids and hold something else (see --value)")
     if not count:
@@ -123,7 +123,7 @@ def import_jtis(
         raise typer.Exit(connect.REFUSED)
 
 
-def _say_count(verb: str, count: int, *, as_json: bool) -> None:
+def _log_count(verb: str, count: int, *, as_json: bool) -> None:
     if as_json:
         output.print_json({verb: count})
     else:

@@ -143,10 +143,10 @@ def _revoke(
         connect.say("the token has expired, so there is nothing to revoke")
         return
     if confirm and receipt.confirmations is not None:
-        _say_who_is_missing(receipt, own, settings.namespace)
+        _print_who_is_missing(receipt, own, settings.namespace)
 
 
-def _say_who_is_missing(receipt: Receipt, own: str | None, namespace: str) -> None:
+def _print_who_is_missing(receipt: Receipt, own: str | None, namespace: str) -> None:
     if {each.instance for each in receipt.confirmations or ()} <= {own}:
         connect.say(
             f"recorded, for instances that start later; none has the namespace {namespace} "

@@ -16,7 +16,7 @@ from revokebus.clock import SystemClock
 from revokebus.errors import InvalidTokenError, WireError
 from revokebus.protocol.heartbeat import describe
 from revokebus.protocol.revocation import ALWAYS, Target, targets_of
-from revokebus.protocol.wire import decode_message, decode_payload, encode_row_id
+from revokebus.protocol.wire import decode_message, decode_payload, encode_entry_id
 from revokebus.store.audit import audit
 from revokebus.tokens.verifier import Verifier
 
@@ -40,15 +40,15 @@ def check(
     token = read_token() if jti is None else None
     settings = read_settings(env_file, needs_keys=token is not None)
     if token is None:
-        of = settings.home_issuer if issuer is None else issuer
+        of = settings.own_issuer if issuer is None else issuer
         refused = perform(_is_recorded(settings, [Target(of, "jti", "string", jti or "")], 0.0))
-        _say_verdict("revoked" if refused else "no record", {"jti": jti}, as_json=as_json)
+        _print_verdict("revoked" if refused else "no record", {"jti": jti}, as_json=as_json)
     else:
         verdict, told = perform(_judge(settings, token))
-        _say_verdict(verdict, told, as_json=as_json)
+        _print_verdict(verdict, told, as_json=as_json)
 
 
-def _say_verdict(verdict: str, told: dict[str, Any], *, as_json: bool) -> None:
+def _print_verdict(verdict: str, told: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         output.print_json({"verdict": verdict, **told})
     else:
@@ -67,7 +67,7 @@ async def _is_recorded(settings: Settings, targets: list[Target], since: float) 
 
 async def _judge(settings: Settings, encoded: str) -> tuple[str, dict[str, Any]]:
     verifier = Verifier(settings, SystemClock())
-    await asyncio.gather(*(keyring.refresh() for keyring in verifier.remote_keyrings))
+    await asyncio.gather(*(key_set.refresh() for key_set in verifier.remote_key_sets))
     try:
         token = verifier.verify_signature(encoded)
     except InvalidTokenError:
@@ -96,8 +96,8 @@ def status(*, env_file: EnvFile = None, as_json: AsJson = False) -> None:
 
     async def work() -> list[InstanceStatus]:
         async with opened_store(settings) as store:
-            roll = await store.roll_call.call()
-            return describe(roll.presents.values(), own="")
+            roll = await store.instances.call()
+            return describe(roll.live.values(), own="")
 
     fleet = perform(work())
     output.print_fleet(fleet, as_json=as_json)
@@ -147,7 +147,7 @@ async def _watch(settings: Settings, count: int | None, *, as_json: bool) -> Non
 def _revocations(data: bytes) -> list[tuple[str, Revocation]]:
     try:
         message = decode_message(data)
-        position = encode_row_id(message.row)
+        position = encode_entry_id(message.entry)
         return [(position, revocation) for revocation in decode_payload(message.payload)]
     except WireError:
         return []

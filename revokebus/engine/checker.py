@@ -31,7 +31,7 @@ from revokebus.tokens.claims import AccessToken, AnyToken, RefreshToken, began
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from revokebus.engine.parts import Core
+    from revokebus.engine.parts import Parts
     from revokebus.engine.predicates import Predicate
     from revokebus.protocol.revocation import Target
     from revokebus.settings.settings import OnStale
@@ -52,7 +52,7 @@ _OUTCOMES: Final[Mapping[type[RevokeBusError], str]] = MappingProxyType(
 )
 """How a check that ends with an error is counted; ``invalid`` otherwise."""
 
-_SAY_AGAIN_SECONDS = 10.0
+_LOG_AGAIN_SECONDS = 10.0
 _MOST_TARGETS = 1000
 
 
@@ -60,27 +60,27 @@ class Checker:
     """Asks the verifier, then the copy, then the application's predicates.
 
     Args:
-        core: The verifier, the copy, and the policy for a copy that is too old.
+        parts: The verifier, the copy, and the policy for a copy that is too old.
 
     Attributes:
         predicates: The application's own checks.
     """
 
-    def __init__(self, core: Core) -> None:
-        self._settings = settings = core.settings
-        self._clock = core.clock
-        self._lifecycle = core.lifecycle
-        self._verifier = core.verifier
-        self._counts = core.counts
-        self._denylist = core.denylist
-        self._upstream = core.upstream
+    def __init__(self, parts: Parts) -> None:
+        self._settings = settings = parts.settings
+        self._clock = parts.clock
+        self._lifecycle = parts.lifecycle
+        self._verifier = parts.verifier
+        self._counters = parts.counters
+        self._denylist = parts.denylist
+        self._backend = parts.backend
         self.predicates = Predicates()
-        self._said_stale_at = -math.inf
+        self._logged_stale_at = -math.inf
         self._checked = settings.checked_token_types if settings.denylist_enabled else frozenset()
 
     def is_revoked(self, claims: Mapping[str, object]) -> bool:
         """Return whether the copy refuses a token with these claims."""
-        issuer, home = claims.get("iss"), self._settings.home_issuer
+        issuer, home = claims.get("iss"), self._settings.own_issuer
         if not isinstance(issuer, str) or issuer not in self._verifier.issuers:
             issuer = home
         is_ours = issuer == home and self._settings.has_own_tokens
@@ -127,7 +127,7 @@ class Checker:
             outcome = _OUTCOMES.get(type(error), "invalid")
             raise
         finally:
-            self._counts.checks[outcome] += 1
+            self._counters.checks[outcome] += 1
         return token
 
     async def _authenticate(
@@ -155,8 +155,8 @@ class Checker:
             return self._verifier.verify_signature(encoded)
         except UnknownKeyError as error:
             if self._lifecycle.phase == "running" and self._lifecycle.is_own_loop:
-                await error.keyring.refresh()
-            error.keyring.require_known()
+                await error.key_set.refresh()
+            error.key_set.require_known()
         return self._verifier.verify_signature(encoded)
 
     async def require_unrevoked(self, token: AccessToken | RefreshToken, policy: OnStale) -> None:
@@ -189,7 +189,7 @@ class Checker:
     ) -> None:
         """Accept what the copy, if it is proven, or `policy` lets pass; None is any token."""
         self._lifecycle.require_running()
-        age = self._upstream.age()
+        age = self._backend.age()
         if age is None or age > self._settings.max_staleness:
             await self._decide_without_proof(token, age, policy)
         elif not self._denylist.complete:
@@ -198,7 +198,7 @@ class Checker:
             except StaleError:
                 if policy != "accept":
                     raise
-                self._say_that_stale_is_accepted(age)
+                self._log_that_stale_is_accepted(age)
 
     def is_checked(self, token: AccessToken | RefreshToken) -> bool:
         """Return whether revocations of such tokens count."""
@@ -224,11 +224,11 @@ class Checker:
         if self._denylist.holds(spent):
             return True
         self._lifecycle.require_running()
-        age = self._upstream.age()
+        age = self._backend.age()
         if age is not None and age <= self._settings.max_staleness and self._denylist.complete:
             return False
         try:
-            return await self._upstream.refuses([spent.target], token.since)
+            return await self._backend.refuses([spent.target], token.since)
         except StoreError as error:
             raise StaleError("It is not known whether the token was used") from error
 
@@ -239,7 +239,7 @@ class Checker:
         if len(targets) > _MOST_TARGETS:
             raise StaleError(f"{why}, and the token's lists are too long to ask Redis about")
         try:
-            refused = await self._upstream.refuses(targets, since)
+            refused = await self._backend.refuses(targets, since)
         except StoreError as error:
             raise StaleError(f"{why}, and Redis cannot be asked") from error
         if refused:
@@ -259,15 +259,15 @@ class Checker:
             raise StaleError("The revocations have not been loaded yet")
         if policy != "accept":
             raise StaleError("The revocations are too old to decide")
-        self._say_that_stale_is_accepted(age)
+        self._log_that_stale_is_accepted(age)
 
-    def _say_that_stale_is_accepted(self, age: float) -> None:
+    def _log_that_stale_is_accepted(self, age: float) -> None:
         now = self._clock.elapsed()
-        if now - self._said_stale_at > _SAY_AGAIN_SECONDS:
-            self._said_stale_at = now
+        if now - self._logged_stale_at > _LOG_AGAIN_SECONDS:
+            self._logged_stale_at = now
             logger.error(
                 "revokebus accepts tokens by revocations that are %.0f s old (on_stale=accept): %s",
                 age,
-                self._upstream.health().last_error,
+                self._backend.health().last_error,
                 extra=event("stale_accepted"),
             )

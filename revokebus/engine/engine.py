@@ -12,22 +12,22 @@ from typing import TYPE_CHECKING, Literal, Self, TypeVar
 from revokebus.clock import ExpiryClock, SystemClock
 from revokebus.denylist.denylist import Denylist
 from revokebus.engine.checker import Checker
-from revokebus.engine.fast_path import Recall
+from revokebus.engine.fast_path import FastPath
 from revokebus.engine.lifecycle import Lifecycle
-from revokebus.engine.open_guards import Guard, Item, OpenGuards, until_ended
-from revokebus.engine.parts import Core
+from revokebus.engine.open_guards import Item, OpenGuard, OpenGuards, until_ended
+from revokebus.engine.parts import Parts
 from revokebus.engine.revoker import Assurance, Revoker
 from revokebus.engine.rotation import Rotation
 from revokebus.errors import ConfigurationError
 from revokebus.protocol.cut_offs import CutOffs
 from revokebus.replication.backend import Freshness
 from revokebus.replication.feed import Feed
-from revokebus.replication.memory_backend import MemoryUpstream
-from revokebus.replication.redis_backend import Replica
+from revokebus.replication.memory_backend import MemoryBackend
+from revokebus.replication.redis_backend import RedisBackend
 from revokebus.results import BusStatus
 from revokebus.settings.settings import Settings, check_on_stale, unknown_variables
 from revokebus.store.store import Store
-from revokebus.telemetry.counters import Counts
+from revokebus.telemetry.counters import Counters
 from revokebus.telemetry.events import event
 from revokebus.tokens.claims import AccessToken, AnyToken, RefreshToken
 from revokebus.tokens.issuer import Issuer
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from revokebus.clock import Clock
     from revokebus.engine.predicates import Predicate
     from revokebus.protocol.revocation import Value
-    from revokebus.replication.backend import Upstream
+    from revokebus.replication.backend import Backend
     from revokebus.replication.feed import Heard
     from revokebus.results import Finding, InstanceStatus, Receipt, State
     from revokebus.settings.settings import OnStale
@@ -61,8 +61,8 @@ class Engine:
 
     Attributes:
         settings: What was set.
-        counts: What was counted since then.
-        recall: The quick way to the token of a request, if it was verified before.
+        counters: What was counted since then.
+        cached_token: The quick way to the token of a request, if it was verified before.
 
     Raises:
         pydantic.ValidationError: A setting is missing or wrong; the message names it.
@@ -79,11 +79,11 @@ class Engine:
         self._denylist = Denylist(expiry_clock, limit, on_cut_off=cut_offs.note)
         self._guards = OpenGuards(settings, clock, self._denylist, self._age)
         freshness = Freshness()
-        self.counts = Counts()
+        self.counters = Counters()
         self._feed = Feed(clock)
-        self._upstream = self._make_upstream(clock, expiry_clock, freshness)
-        self._verifier = Verifier(settings, clock, self.counts)
-        core = Core(
+        self._backend = self._make_backend(clock, expiry_clock, freshness)
+        self._verifier = Verifier(settings, clock, self.counters)
+        parts = Parts(
             settings=settings,
             clock=clock,
             expiry_clock=expiry_clock,
@@ -92,30 +92,30 @@ class Engine:
             verifier=self._verifier,
             denylist=self._denylist,
             freshness=freshness,
-            counts=self.counts,
-            upstream=self._upstream,
+            counters=self.counters,
+            backend=self._backend,
         )
-        self._checker = Checker(core)
-        self.recall = Recall(core, self._checker.is_clear).token
-        self._revoker = Revoker(core)
+        self._checker = Checker(parts)
+        self.cached_token = FastPath(parts, self._checker.is_clear).token
+        self._revoker = Revoker(parts)
         self._issuer = Issuer(settings, clock, cut_offs)
-        self._rotation = Rotation(core, self._issuer, self._checker, self._revoker)
+        self._rotation = Rotation(parts, self._issuer, self._checker, self._revoker)
 
     def _age(self) -> float | None:
-        return self._upstream.age()
+        return self._backend.age()
 
-    def _make_upstream(
+    def _make_backend(
         self, clock: Clock, expiry_clock: ExpiryClock, freshness: Freshness
-    ) -> Upstream:
+    ) -> Backend:
         settings, denylist = self.settings, self._denylist
         if not settings.uses_redis or not settings.denylist_enabled:
-            return MemoryUpstream(denylist, clock, freshness, self._feed, settings.longest_life)
+            return MemoryBackend(denylist, clock, freshness, self._feed, settings.longest_life)
 
         def connect() -> Store:
             return Store(settings, clock)
 
-        return Replica(
-            settings, denylist, clock, expiry_clock, freshness, self.counts, self._feed, connect
+        return RedisBackend(
+            settings, denylist, clock, expiry_clock, freshness, self.counters, self._feed, connect
         )
 
     # Life
@@ -143,7 +143,7 @@ class Engine:
         before, lifecycle.phase = lifecycle.phase, "starting"
         lifecycle.loop = asyncio.get_running_loop()
         try:
-            await self._upstream.start()
+            await self._backend.start()
             if lifecycle.phase == "starting":
                 await self._fetch_keys()
         except BaseException:
@@ -154,12 +154,12 @@ class Engine:
             lifecycle.phase = "running"
 
     async def _fetch_keys(self) -> None:
-        keyrings = self._verifier.remote_keyrings
-        for keyring in keyrings:
-            keyring.start()
+        key_sets = self._verifier.remote_key_sets
+        for key_set in key_sets:
+            key_set.start()
         try:
             async with asyncio.timeout(self.settings.startup_timeout):
-                await asyncio.gather(*(keyring.refresh() for keyring in keyrings))
+                await asyncio.gather(*(key_set.refresh() for key_set in key_sets))
         except TimeoutError:
             logger.warning(
                 "revokebus starts before the keys of every issuer could be fetched",
@@ -170,8 +170,8 @@ class Engine:
             raise
 
     async def _stop_fetching(self) -> None:
-        for keyring in self._verifier.remote_keyrings:
-            await keyring.stop()
+        for key_set in self._verifier.remote_key_sets:
+            await key_set.stop()
 
     def _warn_of_what_is_not_shared(self) -> None:
         if not self.settings.denylist_enabled:
@@ -202,7 +202,7 @@ class Engine:
 
     async def _stop(self) -> None:
         try:
-            await self._upstream.stop()
+            await self._backend.stop()
         finally:
             await self._stop_fetching()
 
@@ -220,7 +220,7 @@ class Engine:
 
     def status(self) -> BusStatus:
         """Return what is known of the copy; no network."""
-        health = self._upstream.health()
+        health = self._backend.health()
         return BusStatus(
             state=self._state(health.staleness),
             entries=len(self._denylist),
@@ -250,7 +250,7 @@ class Engine:
         """
         self._lifecycle.require_running()
         self._lifecycle.require_own_loop("bus.fleet")
-        return list(await self._upstream.fleet())
+        return list(await self._backend.fleet())
 
     def feed(self) -> AsyncGenerator[Heard]:
         """Yield revocations as they reach this process, until the bus is closed.
@@ -277,7 +277,7 @@ class Engine:
         """
         self._lifecycle.require_running()
         self._lifecycle.require_own_loop("bus.audit")
-        return list(await self._upstream.audit())
+        return list(await self._backend.audit())
 
     def _state(self, staleness: float | None) -> State:
         if self._lifecycle.phase in ("closing", "closed"):
@@ -606,7 +606,9 @@ class Engine:
             return math.inf
         return self._clock.wall() - token.auth_time
 
-    def guard(self, token: AccessToken | RefreshToken, *, on_stale: OnStale | None = None) -> Guard:
+    def guard(
+        self, token: AccessToken | RefreshToken, *, on_stale: OnStale | None = None
+    ) -> OpenGuard:
         """Return an ``async with`` that ends its body when `token` is revoked or expires.
 
         For what stands open on the strength of a token: a WebSocket, a stream of events, a long
@@ -628,7 +630,7 @@ class Engine:
             ConfigurationError: It is entered on another event loop than the bus's.
         """
         check_on_stale(on_stale)
-        return Guard(self._guards, self._checker, token, on_stale or self.settings.on_stale)
+        return OpenGuard(self._guards, self._checker, token, on_stale or self.settings.on_stale)
 
     def guarded(
         self,

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from revokebus.engine.parts import Core
+    from revokebus.engine.parts import Parts
     from revokebus.tokens.claims import AnyToken
     from revokebus.tokens.verified_cache import Verified
 
 
-class Recall:
+class FastPath:
     """Returns the token of a request, if it was verified before and nothing stands against it.
 
     For every other it returns None, and `Engine.authenticate` has to be asked: the token is new, or
@@ -24,26 +24,26 @@ class Recall:
     has to fetch is a percent of what FastAPI itself takes for a request.
 
     Args:
-        core: The tokens that were verified, the copy, and how old it is.
+        parts: The tokens that were verified, the copy, and how old it is.
         is_clear: Returns whether nothing stands against a token until the copy's next revision.
     """
 
     __slots__ = (
-        *("_counts", "_denylist", "_elapsed", "_freshness", "_is_clear", "_max_staleness", "_name"),
-        *("_verified", "_wall"),
+        *("_counters", "_denylist", "_elapsed", "_freshness", "_is_clear", "_max_staleness"),
+        *("_name", "_verified", "_wall"),
     )
 
-    def __init__(self, core: Core, is_clear: Callable[[Verified], bool]) -> None:
-        settings = core.settings
+    def __init__(self, parts: Parts, is_clear: Callable[[Verified], bool]) -> None:
+        settings = parts.settings
         # Where a token may come otherwise, nothing is found.
         self._name = settings.header[0] if settings.is_header_only else None
-        self._verified = core.verifier.verified.by_digest
-        self._denylist = core.denylist
-        self._freshness = core.freshness
-        self._counts = core.counts
+        self._verified = parts.verifier.verified.by_digest
+        self._denylist = parts.denylist
+        self._freshness = parts.freshness
+        self._counters = parts.counters
         self._max_staleness = settings.max_staleness
         self._is_clear = is_clear
-        self._wall, self._elapsed = core.clock.wall, core.clock.elapsed
+        self._wall, self._elapsed = parts.clock.wall, parts.clock.elapsed
 
     def token(
         self, headers: Iterable[tuple[bytes, bytes]], token_type: type[AnyToken]
@@ -72,5 +72,5 @@ class Recall:
         token = known.token
         if type(token) is not token_type:
             return None
-        self._counts.recalled += 1
+        self._counters.recalled += 1
         return token

@@ -65,8 +65,8 @@ class OpenGuards:
         self._clock = clock
         self._denylist = denylist
         self._age = age
-        self._open: dict[Guard, list[Target]] = {}
-        self._about: defaultdict[Target, set[Guard]] = defaultdict(set)
+        self._open: dict[OpenGuard, list[Target]] = {}
+        self._about: defaultdict[Target, set[OpenGuard]] = defaultdict(set)
         self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
@@ -76,7 +76,7 @@ class OpenGuards:
         """Return for how many seconds `token` may still be used."""
         return token.expires_at + self._leeway - self._clock.wall()
 
-    def add(self, guard: Guard) -> None:
+    def add(self, guard: OpenGuard) -> None:
         """Tell `guard` from now on."""
         targets = targets_of(guard.token.verified_claims, guard.token.issuer, self._names)[:-1]
         self._open[guard] = targets
@@ -86,7 +86,7 @@ class OpenGuards:
         if self._timer is None:
             self._look_at_age_later()
 
-    def discard(self, guard: Guard) -> None:
+    def discard(self, guard: OpenGuard) -> None:
         """Tell `guard` nothing any more."""
         for target in self._open.pop(guard, ()):
             guards = self._about[target]
@@ -101,7 +101,7 @@ class OpenGuards:
 
     def revoked(self, revocation: Revocation) -> None:
         """End the guards whose token `revocation` refuses."""
-        found: Iterable[Guard] = self._open
+        found: Iterable[OpenGuard] = self._open
         if revocation.claim == SPENT:
             return
         if revocation.claim in self._names:
@@ -139,7 +139,7 @@ class OpenGuards:
         self._timer = asyncio.get_running_loop().call_later(again, self._watch_age)
 
 
-class Guard:
+class OpenGuard:
     """An ``async with`` whose body ends when its token is revoked or expires.
 
     Args:
@@ -240,7 +240,7 @@ class Guard:
 
 
 async def until_ended(
-    make: Callable[[], Guard], source: AsyncIterable[Item]
+    make: Callable[[], OpenGuard], source: AsyncIterable[Item]
 ) -> AsyncGenerator[Item]:
     """Yield what `source` yields, each item waited for in a guard, until one of them ends.
 

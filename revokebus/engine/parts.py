@@ -10,14 +10,14 @@ if TYPE_CHECKING:
     from revokebus.denylist.denylist import Denylist
     from revokebus.engine.lifecycle import Lifecycle
     from revokebus.protocol.cut_offs import CutOffs
-    from revokebus.replication.backend import Freshness, Upstream
+    from revokebus.replication.backend import Backend, Freshness
     from revokebus.settings.settings import Settings
-    from revokebus.telemetry.counters import Counts
+    from revokebus.telemetry.counters import Counters
     from revokebus.tokens.verifier import Verifier
 
 
 @dataclass(frozen=True, slots=True)
-class Core:
+class Parts:
     """The things that there is one of in each bus.
 
     Attributes:
@@ -29,8 +29,8 @@ class Core:
         verifier: Says whether a token is genuine.
         denylist: The copy.
         freshness: When the copy was proven complete.
-        counts: What was counted.
-        upstream: Keeps the copy fresh, and revocations durable.
+        counters: What was counted.
+        backend: Keeps the copy fresh, and revocations durable.
     """
 
     settings: Settings
@@ -41,5 +41,5 @@ class Core:
     verifier: Verifier
     denylist: Denylist
     freshness: Freshness
-    counts: Counts
-    upstream: Upstream
+    counters: Counters
+    backend: Backend

@@ -33,7 +33,7 @@ from revokebus.tokens.claims import is_identifier
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from revokebus.engine.parts import Core
+    from revokebus.engine.parts import Parts
     from revokebus.protocol.revocation import Value
     from revokebus.tokens.claims import AccessToken, RefreshToken
 
@@ -76,18 +76,18 @@ class Revoker:
     """Applies revocations here and has them recorded.
 
     Args:
-        core: The copy, who records, and the settings.
+        parts: The copy, who records, and the settings.
     """
 
-    def __init__(self, core: Core) -> None:
-        self._settings = core.settings
-        self._clock = core.clock
-        self._expiry_clock = core.expiry_clock
-        self._lifecycle = core.lifecycle
-        self._verifier = core.verifier
-        self._cut_offs = core.cut_offs
-        self._denylist = core.denylist
-        self._upstream = core.upstream
+    def __init__(self, parts: Parts) -> None:
+        self._settings = parts.settings
+        self._clock = parts.clock
+        self._expiry_clock = parts.expiry_clock
+        self._lifecycle = parts.lifecycle
+        self._verifier = parts.verifier
+        self._cut_offs = parts.cut_offs
+        self._denylist = parts.denylist
+        self._backend = parts.backend
 
     # What is to be revoked
 
@@ -122,7 +122,7 @@ class Revoker:
             )
         _check_value(value)
         of = self._issuer(issuer)
-        is_ours = of == self._settings.home_issuer and self._settings.has_own_tokens
+        is_ours = of == self._settings.own_issuer and self._settings.has_own_tokens
         cut_off = self._cut_off(issued_before, is_ours=is_ours)
         return Revocation(claim, plain(value), self._last(), cut_off, of)
 
@@ -138,7 +138,7 @@ class Revoker:
 
     def _issuer(self, issuer: str | None) -> str:
         if issuer is None:
-            return self._settings.home_issuer
+            return self._settings.own_issuer
         if issuer not in self._verifier.issuers:
             raise ValueError(
                 "issuer is none whose tokens are accepted: they are named in issuer "
@@ -200,7 +200,7 @@ class Revoker:
         self.require_denylist()
         instances: int | None
         try:
-            instances = await self._upstream.instances()
+            instances = await self._backend.instances()
         except StoreError:
             instances = None
         return Receipt(0, None, sessions=self.foresee(revocation), instances=instances)
@@ -231,7 +231,7 @@ class Revoker:
         live = [revocation for revocation in revocations if revocation.expires_at > now]
         self._denylist.add_all(live)
         try:
-            recorded = await self._upstream.write(live, needed) if live else Recorded()
+            recorded = await self._backend.write(live, needed) if live else Recorded()
         except StoreError as error:
             raise NotDurableError(
                 f"applied here, not durable: {error}; it is written as soon as Redis takes it, if "
@@ -243,7 +243,7 @@ class Revoker:
         if assurance.confirm is None:
             return receipt
         try:
-            confirmed = await self._upstream.confirm(recorded, began, assurance.timeout)
+            confirmed = await self._backend.confirm(recorded, began, assurance.timeout)
         except StoreError as error:
             raise NotConfirmedError(receipt, error) from error
         return replace(

@@ -21,7 +21,7 @@ from revokebus.tokens.issuer import Continued
 
 if TYPE_CHECKING:
     from revokebus.engine.checker import Checker
-    from revokebus.engine.parts import Core
+    from revokebus.engine.parts import Parts
     from revokebus.engine.revoker import Revoker
     from revokebus.tokens.issuer import Issuer, TokenPair
 
@@ -32,16 +32,16 @@ class Rotation:
     """Has Redis decide who was first, and ends the session of whoever was not.
 
     Args:
-        core: The verifier, who decides, and the settings.
+        parts: The verifier, who decides, and the settings.
         issuer: Makes the next pair.
         checker: Says whether a token was revoked.
         revoker: Ends sessions.
     """
 
-    def __init__(self, core: Core, issuer: Issuer, checker: Checker, revoker: Revoker) -> None:
-        self._settings = core.settings
-        self._verifier = core.verifier
-        self._upstream = core.upstream
+    def __init__(self, parts: Parts, issuer: Issuer, checker: Checker, revoker: Revoker) -> None:
+        self._settings = parts.settings
+        self._verifier = parts.verifier
+        self._backend = parts.backend
         self._issuer = issuer
         self._checker = checker
         self._revoker = revoker
@@ -52,7 +52,7 @@ class Rotation:
             raise TypeError("rotate takes a RefreshToken")
         self._revoker.require_denylist()
         grace = self._grace(client)
-        if token.issuer != self._settings.home_issuer:
+        if token.issuer != self._settings.own_issuer:
             raise InvalidTokenError("The token was issued elsewhere and is exchanged there")
         self._verifier.check_time(token)
         if self._checker.is_known_revoked(token):
@@ -60,7 +60,7 @@ class Rotation:
         next_ = self._next(token)
         pair = self._pair(token, next_)  # before the token is used up
         names = (*ALWAYS, *self._settings.revocable_claims)
-        spent = await self._upstream.spend(
+        spent = await self._backend.spend(
             self._revoker.of_token(token)._replace(claim=SPENT),
             targets_of(token.verified_claims, token.issuer, names),
             Terms(token.since, grace, _note(token, client, next_) if grace else b""),

@@ -29,7 +29,7 @@ class Key:
     prepared: Mapping[str, jwt.PyJWK]
 
 
-class Keyring(Protocol):
+class KeySet(Protocol):
     """The keys of one issuer."""
 
     def find(self, kid: str | None, algorithm: str) -> Sequence[jwt.PyJWK]:
@@ -40,7 +40,7 @@ class Keyring(Protocol):
         """
 
 
-class FixedKeyring:
+class LocalKeySet:
     """Keys that are known from the settings.
 
     Args:

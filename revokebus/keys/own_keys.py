@@ -33,7 +33,7 @@ class SigningKey:
 
 
 @dataclass(frozen=True, slots=True)
-class HomeKeys:
+class OwnKeys:
     """The application's own keys.
 
     Attributes:
@@ -55,13 +55,13 @@ def likely_algorithms(text: str) -> tuple[str, ...]:
     return algorithms_of(text_to_jwk(text))[:1]
 
 
-def home_keys(
+def own_keys(
     *,
     current: Mapping[str, str],
     former: Mapping[str, str],
     key_id: str | None,
     algorithms: Sequence[str],
-) -> HomeKeys:
+) -> OwnKeys:
     """Return the keys that the settings describe.
 
     Args:
@@ -91,7 +91,7 @@ def home_keys(
     _check_every_algorithm_has_a_key(algorithms, keys)
     signing = _signing_key(jwks, key_id, algorithms[0])
     _check_pair(signing, keys[0])
-    return HomeKeys(signing, tuple(keys))
+    return OwnKeys(signing, tuple(keys))
 
 
 def _check_every_algorithm_has_a_key(algorithms: Sequence[str], keys: Sequence[Key]) -> None:

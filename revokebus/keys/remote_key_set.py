@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from revokebus.errors import InvalidTokenError, KeysUnavailableError
 from revokebus.keys.fetch import Fetcher
-from revokebus.keys.key_set import FixedKeyring, published_keys
+from revokebus.keys.key_set import LocalKeySet, published_keys
 from revokebus.tasks import end
 from revokebus.telemetry.events import event
 
@@ -36,16 +36,16 @@ class UnknownKeyError(InvalidTokenError):
     """No known key of the issuer can have signed the token.
 
     Attributes:
-        keyring: Where another one may have been published.
+        key_set: Where another one may have been published.
     """
 
-    def __init__(self, keyring: RemoteKeyring) -> None:
+    def __init__(self, key_set: RemoteKeySet) -> None:
         super().__init__()
-        self.keyring = keyring
+        self.key_set = key_set
 
 
-class RemoteKeyring:
-    """The `Keyring` behind a ``jwks_url``.
+class RemoteKeySet:
+    """The `KeySet` behind a ``jwks_url``.
 
     What was fetched last is used until a later fetch succeeds. Nothing is fetched by `find`.
 
@@ -69,7 +69,7 @@ class RemoteKeyring:
         self._clock = clock
         self._on_change = on_change
         self._document: object = None
-        self._keys: FixedKeyring | None = None
+        self._keys: LocalKeySet | None = None
         self._tried_at = -math.inf
         self._fetching: asyncio.Task[None] | None = None
         self._task: asyncio.Task[None] | None = None
@@ -128,7 +128,7 @@ class RemoteKeyring:
             )
             return
         if document != self._document:
-            self._document, self._keys = document, FixedKeyring(keys)
+            self._document, self._keys = document, LocalKeySet(keys)
             self._on_change()
 
     def require_known(self) -> None:

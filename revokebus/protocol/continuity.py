@@ -1,11 +1,11 @@
 """Decides what the log and the channel prove. No I/O, no clock.
 
-The position is the last row of the log that the local copy is known to include. A page of the
-log read from that row *inclusive* proves that nothing was lost if it comes from the same data
-set (the epoch) and begins with the very row that is remembered: ids alone are not enough,
+The position is the last entry of the log that the local copy is known to include. A page of the
+log read from that entry *inclusive* proves that nothing was lost if it comes from the same data
+set (the epoch) and begins with the very entry that is remembered: ids alone are not enough,
 because a replica promoted with a shorter log hands the same ids out again.
 
-A push proves nothing. It names the row before it, so that a missing one shows at once, and it
+A push proves nothing. It names the entry before it, so that a missing one shows at once, and it
 never moves the position: a stranger on the channel can cause an early look at the log, not
 more.
 """
@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from revokebus.protocol.wire import Message, RowId
+    from revokebus.protocol.wire import EntryId, Message
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One row of the log."""
+class Entry:
+    """One entry of the log."""
 
-    id: RowId
+    id: EntryId
     payload: bytes
 
 
@@ -36,12 +36,12 @@ class Position:
 
     Attributes:
         epoch: The random name of the data set.
-        row: The last row included. An empty log is given a row that says nothing, because a log
-            that is empty once and empty again proves nothing.
+        entry: The last entry included. An empty log is given an entry that revokes nothing, because
+            a log that is empty once and empty again proves nothing.
     """
 
     epoch: str
-    row: Row
+    entry: Entry
 
 
 class Push(Enum):
@@ -57,7 +57,7 @@ class Break(Enum):
 
     NOT_LISTED = "nothing was listed yet"
     EPOCH_CHANGED = "Redis has another data set than before"
-    ROW_MISSING = "the log no longer has the row that was read last"
+    ROW_MISSING = "the log no longer has the entry that was read last"
     ROOM_AGAIN = "the copy has room again for what it had to leave out"
     WRITES_FORGOTTEN = "more was written than could be remembered until the log is read"
     CLOCK_SET_BACK = "the wall clock was set back, so records may have been taken for expired"
@@ -68,7 +68,7 @@ class Continuity:
     """Where the local copy stands."""
 
     position: Position | None = None
-    _last_heard: RowId = (0, 0)
+    _last_heard: EntryId = (0, 0)
     _unbroken: bool = False
 
     @property
@@ -79,44 +79,44 @@ class Continuity:
     def restart(self, position: Position) -> None:
         """Take `position` as included, because everything up to it was listed."""
         self.position = position
-        self._last_heard = position.row.id
+        self._last_heard = position.entry.id
         self._unbroken = True
 
     def hear(self, message: Message) -> Push:
         """Judge a message of the channel."""
         if self.position is None or message.epoch != self.position.epoch:
             return Push.TICK
-        if message.row <= self.position.row.id or message.row == self._last_heard:
+        if message.entry <= self.position.entry.id or message.entry == self._last_heard:
             return Push.APPLY
         in_order = message.previous == self._last_heard
-        # The latest message, not the greatest: an invented row far ahead must not end the chain.
-        self._last_heard = message.row
+        # The latest message, not the greatest: an invented entry far ahead must not end the chain.
+        self._last_heard = message.entry
         self._unbroken = self._unbroken and in_order
         return Push.APPLY if in_order else Push.APPLY_AND_TICK
 
-    def covers(self, epoch: str, row: RowId) -> bool:
-        """Return whether everything up to `row` was read, or heard without a gap."""
+    def covers(self, epoch: str, entry: EntryId) -> bool:
+        """Return whether everything up to `entry` was read, or heard without a gap."""
         if self.position is None or epoch != self.position.epoch:
             return False
-        return row <= self.position.row.id or (self._unbroken and row <= self._last_heard)
+        return entry <= self.position.entry.id or (self._unbroken and entry <= self._last_heard)
 
     def forget(self) -> None:
         """Know no position, so that everything is listed."""
         self.position = None
 
-    def read(self, epoch: str, rows: Sequence[Row]) -> Sequence[Row] | Break:
+    def read(self, epoch: str, entries: Sequence[Entry]) -> Sequence[Entry] | Break:
         """Judge a page of the log that was read from the position inclusive.
 
         Returns:
-            The rows to apply; or why the page does not continue the copy.
+            The entries to apply; or why the page does not continue the copy.
         """
         if self.position is None:
             return Break.NOT_LISTED
         if epoch != self.position.epoch:
             return Break.EPOCH_CHANGED
-        if not rows or rows[0] != self.position.row:
+        if not entries or entries[0] != self.position.entry:
             return Break.ROW_MISSING
-        self.position = Position(epoch, rows[-1])
-        self._last_heard = max(self._last_heard, rows[-1].id)
-        self._unbroken = self._unbroken or self._last_heard == rows[-1].id
-        return rows[1:]
+        self.position = Position(epoch, entries[-1])
+        self._last_heard = max(self._last_heard, entries[-1].id)
+        self._unbroken = self._unbroken or self._last_heard == entries[-1].id
+        return entries[1:]

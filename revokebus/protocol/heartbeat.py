@@ -15,7 +15,7 @@ from revokebus.errors import WireError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-from revokebus.protocol.wire import decode_row_id
+from revokebus.protocol.wire import decode_entry_id
 from revokebus.results import InstanceStatus, State
 
 VERSION = version("revokebus")
@@ -27,7 +27,7 @@ _MAX_BYTES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
-class Beat:
+class Heartbeat:
     """What stands in a heartbeat.
 
     Attributes:
@@ -44,7 +44,7 @@ class Beat:
         checked_types: The types of token that are looked up there.
         claims: The claims that tokens can be revoked by there, beside the usual ones.
         epoch: The data set that it reads; empty before it reads one.
-        position: The last row of the log that its copy includes; None likewise.
+        position: The last entry of the log that its copy includes; None likewise.
         entries: How many revocations its copy holds.
         complete: Whether it has had room for all of them.
     """
@@ -67,7 +67,7 @@ class Beat:
     complete: bool
 
 
-UNREADABLE = Beat(
+UNREADABLE = Heartbeat(
     version="unknown",
     host="unknown",
     pid=0,
@@ -90,15 +90,15 @@ UNREADABLE = Beat(
 ENDED = b"ended"
 """What an instance leaves in place of a beat: it accepts no token any more."""
 
-_BEAT = TypeAdapter(Beat)
+_HEARTBEAT = TypeAdapter(Heartbeat)
 
 
-def encode_beat(beat: Beat) -> bytes:
-    """Return `beat` in JSON."""
-    return json.dumps(asdict(beat)).encode()
+def encode_heartbeat(heartbeat: Heartbeat) -> bytes:
+    """Return `heartbeat` in JSON."""
+    return json.dumps(asdict(heartbeat)).encode()
 
 
-def decode_beat(text: bytes) -> Beat:
+def decode_heartbeat(text: bytes) -> Heartbeat:
     """Return the beat that `text` is.
 
     Raises:
@@ -107,82 +107,90 @@ def decode_beat(text: bytes) -> Beat:
     if len(text) > _MAX_BYTES:
         raise WireError("too_large")
     try:
-        beat = _BEAT.validate_json(text, strict=True)
-        if beat.position is not None:
-            decode_row_id(beat.position.encode())
+        heartbeat = _HEARTBEAT.validate_json(text, strict=True)
+        if heartbeat.position is not None:
+            decode_entry_id(heartbeat.position.encode())
     except (ValidationError, UnicodeError):
         raise WireError("beat") from None
     if not all(
-        map(math.isfinite, (beat.staleness or 0.0, beat.bound, beat.interval, beat.longest_life))
+        map(
+            math.isfinite,
+            (
+                heartbeat.staleness or 0.0,
+                heartbeat.bound,
+                heartbeat.interval,
+                heartbeat.longest_life,
+            ),
+        )
     ):
         raise WireError("beat")
-    return beat
+    return heartbeat
 
 
 @dataclass(frozen=True, slots=True)
-class Present:
+class Instance:
     """An instance, as Redis knows it.
 
     Attributes:
         instance: What it is called.
-        beat: Its last heartbeat.
+        heartbeat: Its last heartbeat.
         silence: Seconds since then, by Redis's clock.
     """
 
     instance: str
-    beat: Beat
+    heartbeat: Heartbeat
     silence: float
 
-    def has(self, epoch: str, row: tuple[int, int]) -> bool:
-        """Return whether it refuses what `row` revokes, by its copy or by asking Redis."""
-        position, beat = self.beat.position, self.beat
+    def has(self, epoch: str, entry: tuple[int, int]) -> bool:
+        """Return whether it refuses what `entry` revokes, by its copy or by asking Redis."""
+        position, heartbeat = self.heartbeat.position, self.heartbeat
         return (
             position is not None
-            and (beat.complete or not beat.accepts_stale)
-            and epoch == self.beat.epoch
-            and decode_row_id(position.encode()) >= row
+            and (heartbeat.complete or not heartbeat.accepts_stale)
+            and epoch == self.heartbeat.epoch
+            and decode_entry_id(position.encode()) >= entry
         )
 
     @property
     def may_accept(self) -> bool:
         """Whether it may decide by its copy, if it lives."""
-        return self.beat.accepts_stale or self.silence <= self.beat.bound
+        return self.heartbeat.accepts_stale or self.silence <= self.heartbeat.bound
 
 
-def describe(presents: Iterable[Present], own: str) -> list[InstanceStatus]:
+def describe(live: Iterable[Instance], own: str) -> list[InstanceStatus]:
     """Return how each of a fleet is.
 
     Args:
-        presents: The instances.
+        live: The instances.
         own: The one that asks.
     """
-    fleet = sorted(presents, key=lambda each: (each.beat.host, each.beat.pid, each.instance))
-    newest = max((_milliseconds(each.beat) for each in fleet), default=0)
+    fleet = sorted(live, key=lambda each: (each.heartbeat.host, each.heartbeat.pid, each.instance))
+    newest = max((_milliseconds(each.heartbeat) for each in fleet), default=0)
     return [_describe(each, newest, is_self=each.instance == own) for each in fleet]
 
 
-def _describe(present: Present, newest: int, *, is_self: bool) -> InstanceStatus:
-    beat, silence = present.beat, present.silence
-    staleness = None if beat.staleness is None else beat.staleness + silence
-    is_stale = silence > beat.bound or (staleness or 0.0) > beat.bound
+def _describe(present: Instance, newest: int, *, is_self: bool) -> InstanceStatus:
+    heartbeat, silence = present.heartbeat, present.silence
+    staleness = None if heartbeat.staleness is None else heartbeat.staleness + silence
+    is_stale = silence > heartbeat.bound or (staleness or 0.0) > heartbeat.bound
     # What it lacks cannot be older than its last proof.
-    lag = min((newest - _milliseconds(beat)) / 1000, staleness or 0.0)
+    lag = min((newest - _milliseconds(heartbeat)) / 1000, staleness or 0.0)
     return InstanceStatus(
         instance=present.instance,
-        host=beat.host,
-        pid=beat.pid,
-        version=beat.version,
-        state="stale" if is_stale else beat.state,
+        host=heartbeat.host,
+        pid=heartbeat.pid,
+        version=heartbeat.version,
+        state="stale" if is_stale else heartbeat.state,
         staleness=staleness,
-        position=beat.position,
+        position=heartbeat.position,
         lag=lag,
-        entries=beat.entries,
-        longest_life=beat.longest_life,
+        entries=heartbeat.entries,
+        longest_life=heartbeat.longest_life,
         silence=silence,
-        is_silent=silence > max(_SILENT_LEAST, _SILENT_TICKS * beat.interval),
+        is_silent=silence > max(_SILENT_LEAST, _SILENT_TICKS * heartbeat.interval),
         is_self=is_self,
     )
 
 
-def _milliseconds(beat: Beat) -> int:
-    return decode_row_id(beat.position.encode())[0] if beat.position else 0
+def _milliseconds(heartbeat: Heartbeat) -> int:
+    return decode_entry_id(heartbeat.position.encode())[0] if heartbeat.position else 0

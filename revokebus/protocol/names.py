@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from revokebus.protocol.revocation import Target
 
 
-class Keys:
+class Names:
     """The names within one namespace.
 
     Args:
@@ -25,7 +25,7 @@ class Keys:
         channel: Where changes are published.
         hold: As long as it lives, nobody takes the copy for proven.
         repair: The lock of whoever writes back what Redis has lost.
-        instance: What this instance is called: another name for each `Keys`.
+        instance: What this instance is called: another name for each `Names`.
         instances: The heartbeats of all instances, some of which may have ended.
         records: A pattern that matches every record.
     """

@@ -1,19 +1,20 @@
-"""Revocations to bytes and back: the log's rows, the records and the channel's messages.
+"""Revocations to bytes and back: the log's entries, the records and the channel's messages.
 
 A *payload* is the version, a space, and a JSON array of rows
-``[issuer, claim, value, expires_at, issued_before]``, where the last is null if all tokens are
-refused. JSON keeps any character of a claim's value apart from the syntax. The log and the records
-hold payloads; the write script reads the two numbers at the end of a record. A *message* on the
-channel puts the payload behind its place in the log::
+``[issuer, claim, value, expires_at, issued_before]``; the last is null if all tokens are refused.
+JSON keeps any character of a claim's value apart from the syntax. The log and the records hold
+payloads; the write script reads the two numbers at the end of a record. A *message* on the channel
+puts the payload behind its place in the log::
 
-    RB <epoch> <previous row's id> <this row's id> <payload>
+    RB <epoch> <previous entry's id> <this entry's id> <payload>
 
-Whoever wants to know who has applied a row asks on the same channel, after the row's message. Each
-answers with its name, on the channel that the question names::
+An *inquiry* asks which instances have applied an entry. It follows the entry's message on the same
+channel, and each instance answers with its name on the channel that the inquiry names::
 
-    RQ <epoch> <row's id> <question>
+    RQ <epoch> <entry's id> <inquiry>
 
-Anyone who may publish can put anything there, so decoding raises `WireError` and nothing else.
+Anyone with the right to publish can put anything there, so decoding raises `WireError` and nothing
+else, and takes linear time.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ _PLAIN_ROW = re.compile(
 )
 _PLAIN_LINE = re.compile(rb"^%s\[%s\]$" % (_PREFIX, _PLAIN_ROW.pattern), re.MULTILINE)
 _ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
-_ROW_ID = re.compile(rb"(\d{1,20})-(\d{1,20})", re.ASCII)
+_ENTRY_ID = re.compile(rb"(\d{1,20})-(\d{1,20})", re.ASCII)
 _HEAD = re.compile(rb"RB ([0-9a-f]{32}) (\d{1,20})-(\d{1,20}) (\d{1,20})-(\d{1,20}) ", re.ASCII)
 _INQUIRY = re.compile(rb"RQ ([0-9a-f]{32}) (\d{1,20})-(\d{1,20}) ([0-9a-f]{16})", re.ASCII)
 _INSTANCE = re.compile(rb"[0-9a-f]{16}")
@@ -65,32 +66,32 @@ PlainRow = tuple[bytes, bytes, bytes, bytes, bytes]
 The text is in the third place where it is 128 bits of base64url, and in the fourth otherwise.
 """
 
-RowId = tuple[int, int]
+EntryId = tuple[int, int]
 """A stream entry's id: milliseconds and sequence number, ordered as Redis orders them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message of the channel: a row of the log and its place in it."""
+    """One message of the channel: an entry of the log and its place in it."""
 
     epoch: str
-    previous: RowId
-    row: RowId
+    previous: EntryId
+    entry: EntryId
     payload: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Inquiry:
-    """The question who has applied a row.
+    """The question which instances have applied an entry.
 
     Attributes:
         epoch: The data set.
-        row: The row.
+        entry: The entry.
         name: Where the answers are awaited.
     """
 
     epoch: str
-    row: RowId
+    entry: EntryId
     name: str
 
 
@@ -194,7 +195,7 @@ def _decode_moment(moment: object, name: str) -> float:
 
 
 def decode_message(message: bytes) -> Message:
-    """Return the row that `message` announces; its payload is not decoded yet.
+    """Return the entry that `message` announces; its payload is not decoded yet.
 
     Raises:
         WireError: `message` is too long or not one of ours.
@@ -205,19 +206,19 @@ def decode_message(message: bytes) -> Message:
     if head is None:
         raise WireError("row_id" if _HEAD_BEGINS.match(message) else "foreign")
     epoch, *ids = head.groups()
-    previous, row = (int(ids[0]), int(ids[1])), (int(ids[2]), int(ids[3]))
-    return Message(epoch.decode(), previous, row, message[head.end() :])
+    previous, entry = (int(ids[0]), int(ids[1])), (int(ids[2]), int(ids[3]))
+    return Message(epoch.decode(), previous, entry, message[head.end() :])
 
 
 def encode_message(message: Message) -> bytes:
     """Return `message` as it stands on the channel; the write script does the same in Redis."""
-    previous, row = encode_row_id(message.previous), encode_row_id(message.row)
-    return f"RB {message.epoch} {previous} {row} ".encode() + message.payload
+    previous, entry = encode_entry_id(message.previous), encode_entry_id(message.entry)
+    return f"RB {message.epoch} {previous} {entry} ".encode() + message.payload
 
 
 def encode_inquiry(inquiry: Inquiry) -> bytes:
     """Return `inquiry` as it stands on the channel."""
-    return f"RQ {inquiry.epoch} {encode_row_id(inquiry.row)} {inquiry.name}".encode()
+    return f"RQ {inquiry.epoch} {encode_entry_id(inquiry.entry)} {inquiry.name}".encode()
 
 
 def decode_inquiry(message: bytes) -> Inquiry | None:
@@ -240,18 +241,18 @@ def decode_instance(text: bytes) -> str:
     return text.decode()
 
 
-def decode_row_id(text: bytes) -> RowId:
+def decode_entry_id(text: bytes) -> EntryId:
     """Return a stream entry's id as two numbers that compare as Redis compares them.
 
     Raises:
         WireError: `text` is not such an id.
     """
-    match = _ROW_ID.fullmatch(text)
+    match = _ENTRY_ID.fullmatch(text)
     if match is None:
         raise WireError("row_id")
     return int(match[1]), int(match[2])
 
 
-def encode_row_id(row_id: RowId) -> str:
+def encode_entry_id(entry_id: EntryId) -> str:
     """Return the id as Redis writes it."""
-    return f"{row_id[0]}-{row_id[1]}"
+    return f"{entry_id[0]}-{entry_id[1]}"

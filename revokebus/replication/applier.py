@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from revokebus.denylist.denylist import Denylist
-    from revokebus.protocol.continuity import Row
+    from revokebus.protocol.continuity import Entry
     from revokebus.protocol.revocation import Revocation
-    from revokebus.protocol.wire import Message, RowId
+    from revokebus.protocol.wire import EntryId, Message
     from revokebus.replication.feed import Feed
     from revokebus.replication.repair import Repair
-    from revokebus.telemetry.conditions import Troubles
+    from revokebus.telemetry.conditions import Conditions
 
-    Source = Literal["message", "row", "record"]
+    PayloadSource = Literal["message", "row", "record"]
 
 # Few enough not to have Python's collector look at everything that the application has.
 _APPLIED_AT_ONCE = 200
@@ -34,18 +34,18 @@ class Applier:
     Args:
         denylist: The copy.
         repair: Is told what Redis has.
-        troubles: Counts what is not ours.
+        conditions: Counts what is not ours.
         feed: Is told what was applied as it happened.
     """
 
     def __init__(
-        self, denylist: Denylist, repair: Repair, troubles: Troubles, feed: Feed | None = None
+        self, denylist: Denylist, repair: Repair, conditions: Conditions, feed: Feed | None = None
     ) -> None:
         self._denylist = denylist
         self._repair = repair
-        self._troubles = troubles
+        self._conditions = conditions
         self._feed = feed
-        self._heard: dict[RowId, bytes] = {}  # the digests of payloads, which may be long
+        self._heard: dict[EntryId, bytes] = {}  # the digests of payloads, which may be long
 
     async def hear(self, message: Message) -> None:
         """Apply a message of the channel, which is no proof that Redis has it."""
@@ -54,25 +54,25 @@ class Applier:
         for _ in self._apply("message", [message.payload], listed=False):
             await asyncio.sleep(0)
         if self._feed is not None:
-            self._feed.tell(message.row, message.payload)
+            self._feed.tell(message.entry, message.payload)
         if not_held != (denylist.passed_over, denylist.left_out):
             return  # by the clock at the time of the tick it may have to be
         if len(self._heard) >= _MOST_HEARD:
             self._heard.clear()
-        self._heard[message.row] = _digest(message.payload)
+        self._heard[message.entry] = _digest(message.payload)
 
-    async def apply_rows(self, rows: Sequence[Row]) -> None:
+    async def apply_entries(self, entries: Sequence[Entry]) -> None:
         """Apply rows of the log; what was heard is in the copy, and is not read once more."""
         heard = self._heard
-        new = [row for row in rows if heard.pop(row.id, None) != _digest(row.payload)]
-        wanted = rows if self._repair.is_interested else new
-        await self.apply_all("row", [row.payload for row in wanted])
+        new = [entry for entry in entries if heard.pop(entry.id, None) != _digest(entry.payload)]
+        wanted = entries if self._repair.is_interested else new
+        await self.apply_all("row", [entry.payload for entry in wanted])
         if self._feed is not None:
-            for row in new:
-                self._feed.tell(row.id, row.payload)
+            for entry in new:
+                self._feed.tell(entry.id, entry.payload)
 
     async def apply_all(
-        self, source: Source, payloads: Iterable[bytes | None], *, listed: bool = False
+        self, source: PayloadSource, payloads: Iterable[bytes | None], *, listed: bool = False
     ) -> None:
         """Apply many, letting requests through in between.
 
@@ -87,7 +87,7 @@ class Applier:
             await asyncio.sleep(0)
 
     def _apply(
-        self, source: Source, payloads: Sequence[bytes | None], *, listed: bool
+        self, source: PayloadSource, payloads: Sequence[bytes | None], *, listed: bool
     ) -> Iterator[None]:
         """Apply `payloads` in parts; yield between two parts, so that requests can be served."""
         others = payloads
@@ -108,14 +108,16 @@ class Applier:
                 yield
         self._take(source, decoded, listed=listed)
 
-    def _decode(self, source: Source, payload: bytes | None) -> Sequence[Revocation]:
+    def _decode(self, source: PayloadSource, payload: bytes | None) -> Sequence[Revocation]:
         try:
             return decode_payload(payload if payload is not None else b"")
         except WireError as error:
-            self._troubles.ignore(source, error.kind)
+            self._conditions.ignore(source, error.kind)
             return ()
 
-    def _take(self, source: Source, revocations: Sequence[Revocation], *, listed: bool) -> None:
+    def _take(
+        self, source: PayloadSource, revocations: Sequence[Revocation], *, listed: bool
+    ) -> None:
         self._denylist.add_all(revocations)
         if listed:
             self._repair.listed(revocations)

@@ -76,7 +76,7 @@ class Freshness:
     proven_at: float = -math.inf
 
 
-class Upstream(Protocol):
+class Backend(Protocol):
     """Keeps a `Denylist` fresh and revocations durable.
 
     `start` and `stop` are called in turn, on one event loop at a time.

@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from revokebus.errors import WireError
-from revokebus.protocol.wire import decode_payload, encode_row_id
+from revokebus.protocol.wire import decode_payload, encode_entry_id
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
     from revokebus.clock import Clock
     from revokebus.protocol.revocation import Revocation, Value
-    from revokebus.protocol.wire import RowId
+    from revokebus.protocol.wire import EntryId
 
 _MOST_WAITING = 1000
 
@@ -32,7 +32,7 @@ class Heard:
         issued_before: Only tokens from before this moment, in seconds since the epoch; None for
             all.
         at: When it was recorded in Redis, by Redis's clock; when it came, on ``memory://``.
-        position: Its row in the log; None where it has none.
+        position: Its entry in the log; None where it has none.
         seconds: From the record until it was applied here, by two clocks, in whole milliseconds;
             None where there is no record.
         missed: How many others this watcher was too slow for, just before.
@@ -59,16 +59,16 @@ class Feed:
         self._clock = clock
         self._watchers: set[_Watcher] = set()
 
-    def tell(self, row: RowId, payload: bytes) -> None:
-        """Tell of a row that was applied."""
+    def tell(self, entry: EntryId, payload: bytes) -> None:
+        """Tell of an entry that was applied."""
         if not self._watchers:
             return
         try:
             revocations = decode_payload(payload)
         except WireError:
             return
-        written_at = row[0] / 1000
-        self.tell_of(revocations, encode_row_id(row) if written_at else None, written_at)
+        written_at = entry[0] / 1000
+        self.tell_of(revocations, encode_entry_id(entry) if written_at else None, written_at)
 
     def tell_of(
         self, revocations: Sequence[Revocation], position: str | None = None, written_at: float = 0

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 _ALONE = "memory"
 
 
-class MemoryUpstream:
-    """The `Upstream` of an application with one worker, and of tests.
+class MemoryBackend:
+    """The `Backend` of an application with one worker, and of tests.
 
     Args:
         denylist: The copy to write to.

@@ -19,7 +19,7 @@ logger = logging.getLogger("revokebus")
 _SAVED_AT_ONCE = 5000
 
 
-class Unsaved:
+class Outbox:
     """The revocations that are still to be written."""
 
     def __init__(self) -> None:

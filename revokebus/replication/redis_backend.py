@@ -20,18 +20,17 @@ from revokebus.errors import ConfigurationError, OtherDataSetError, RefusedError
 from revokebus.protocol.continuity import Continuity
 from revokebus.protocol.heartbeat import describe
 from revokebus.protocol.revocation import Spending, Spent, is_refused
-from revokebus.protocol.wire import decode_row_id, encode_row_id
-from revokebus.replication.answerer import Answerer
+from revokebus.protocol.wire import decode_entry_id, encode_entry_id
 from revokebus.replication.applier import Applier
 from revokebus.replication.backend import Confirmed, Health, Recorded
-from revokebus.replication.confirmer import Confirmer
-from revokebus.replication.outbox import Unsaved
+from revokebus.replication.confirmation import ConfirmationRequest, ConfirmationResponder
+from revokebus.replication.outbox import Outbox
 from revokebus.replication.repair import Repair
 from revokebus.replication.subscriber import Subscriber
 from revokebus.replication.ticker import Ticker
 from revokebus.store.audit import audit
 from revokebus.tasks import end, finish
-from revokebus.telemetry.conditions import Troubles
+from revokebus.telemetry.conditions import Conditions
 from revokebus.telemetry.events import event
 
 if TYPE_CHECKING:
@@ -45,15 +44,15 @@ if TYPE_CHECKING:
     from revokebus.results import Finding, InstanceStatus
     from revokebus.settings.settings import Settings
     from revokebus.store.store import Store, Written
-    from revokebus.telemetry.counters import Counts
+    from revokebus.telemetry.counters import Counters
 
 logger = logging.getLogger("revokebus")
 
 _LAST_REPAIR_SECONDS = 5.0
 
 
-class Replica:
-    """The `Upstream` that is Redis.
+class RedisBackend:
+    """The `Backend` that is Redis.
 
     Args:
         settings: The intervals and deadlines.
@@ -61,7 +60,7 @@ class Replica:
         clock: Tells the age of the copy.
         expiry_clock: The one that the copy goes by.
         freshness: Is told of each proof.
-        counts: Is told what has happened.
+        counters: Is told what has happened.
         feed: Is told what was applied as it happened.
         connect: Makes the `Store`, at each start, for the event loop that then runs.
     """
@@ -73,7 +72,7 @@ class Replica:
         clock: Clock,
         expiry_clock: ExpiryClock,
         freshness: Freshness,
-        counts: Counts,
+        counters: Counters,
         feed: Feed,
         connect: Callable[[], Store],
     ) -> None:
@@ -82,11 +81,11 @@ class Replica:
         self._clock = clock
         self._expiry_clock = expiry_clock
         self._freshness = freshness
-        self._counts = counts
+        self._counters = counters
         self._feed = feed
         self._connect = connect
-        self._unsaved = Unsaved()
-        self._repair = Repair(denylist, counts)
+        self._outbox = Outbox()
+        self._repair = Repair(denylist, counters)
         self._run: _Run | None = None
         self._writing: set[asyncio.Future[None]] = set()
         self._last = Health(staleness=None)
@@ -115,18 +114,20 @@ class Replica:
 
     def _begin(self) -> _Run:
         # Everything that belongs to an event loop is made anew for the one that runs now.
-        store, troubles, wake = self._connect(), Troubles(), asyncio.Event()
+        store, conditions, wake = self._connect(), Conditions(), asyncio.Event()
         continuity = Continuity()
-        applier = Applier(self._denylist, self._repair, troubles, self._feed)
-        answerer = Answerer(store.roll_call, continuity, self._is_sure, troubles, wake)
+        applier = Applier(self._denylist, self._repair, conditions, self._feed)
+        responder = ConfirmationResponder(
+            store.instances, continuity, self._is_sure, conditions, wake
+        )
         subscriber = Subscriber(
             store=store,
             continuity=continuity,
             applier=applier,
-            answerer=answerer,
-            counts=self._counts,
+            responder=responder,
+            counters=self._counters,
             clock=self._clock,
-            troubles=troubles,
+            conditions=conditions,
             wake=wake,
         )
         ticker = Ticker(
@@ -135,17 +136,17 @@ class Replica:
             denylist=self._denylist,
             continuity=continuity,
             applier=applier,
-            answerer=answerer,
+            responder=responder,
             repair=self._repair,
-            unsaved=self._unsaved,
+            outbox=self._outbox,
             clock=self._clock,
             expiry_clock=self._expiry_clock,
-            troubles=troubles,
+            conditions=conditions,
             wake=wake,
             freshness=self._freshness,
-            counts=self._counts,
+            counters=self._counters,
         )
-        return _Run(subscriber, ticker, answerer)
+        return _Run(subscriber, ticker, responder)
 
     def _is_sure(self) -> bool:
         # What there was no room for is refused by asking Redis, unless that may fail unnoticed.
@@ -169,21 +170,21 @@ class Replica:
             self._freshness.proven_at = -math.inf  # a last tick may have ended meanwhile
             if self._writing:
                 await asyncio.wait(self._writing, timeout=self._settings.redis_timeout)
-            while self._unsaved:
-                await self._unsaved.save(run.store, run.continuity.epoch)
+            while self._outbox:
+                await self._outbox.save(run.store, run.continuity.epoch)
             async with asyncio.timeout(_LAST_REPAIR_SECONDS):
                 await self._repair.write_back(run.store, run.continuity.epoch)
         except Exception as error:  # noqa: BLE001 - whatever it was, what follows must be done
-            run.troubles.note("unsaved", error)
+            run.conditions.note("unsaved", error)
         finally:
             with contextlib.suppress(StoreError):  # the heartbeat is forgotten by itself
-                await run.store.roll_call.say_farewell()
+                await run.store.instances.deregister()
             await run.store.close()
             await asyncio.sleep(0)  # requests that were under way now know
-            self._say_what_is_owed()
+            self._log_what_is_owed()
 
-    def _say_what_is_owed(self) -> None:
-        if owed := len(self._unsaved) + len(self._repair):
+    def _log_what_is_owed(self) -> None:
+        if owed := len(self._outbox) + len(self._repair):
             logger.error(
                 "revokebus ends with %d revocations that Redis does not hold",
                 owed,
@@ -200,17 +201,17 @@ class Replica:
             written = await self._write(run, revocations, min_replicas)
         except BaseException as error:
             # Also when the request that waits here is cancelled: it was promised.
-            self._counts.write_failures += 1
+            self._counters.write_failures += 1
             self._keep(revocations)
             run.wake.set()
             if isinstance(error, RefusedError):
-                await self._push_unsaved(run, revocations)
+                await self._push_refused(run, revocations)
             raise
         finally:
             self._writing.discard(done)
             done.set_result(None)
         # A push that was refused is no loss, but others hear of it at their next tick only.
-        run.troubles.note_or_over("publisher", written.unheard)
+        run.conditions.note_or_over("publisher", written.unheard)
         return Recorded(written.position, written.epoch, written.replicas)
 
     async def _write(
@@ -230,7 +231,7 @@ class Replica:
             return await run.store.write(revocations, epoch, min_replicas=min_replicas)
 
     def _keep(self, revocations: Sequence[Revocation]) -> None:
-        self._unsaved.add(revocations)
+        self._outbox.add(revocations)
         for revocation in revocations:  # beyond max_entries, too: nobody else has it
             self._denylist.add(revocation, always=True)
 
@@ -238,7 +239,7 @@ class Replica:
         if run.ticker.refusal:
             raise StoreError(run.ticker.refusal)
 
-    async def _push_unsaved(self, run: _Run, revocations: Sequence[Revocation]) -> None:
+    async def _push_refused(self, run: _Run, revocations: Sequence[Revocation]) -> None:
         """Tell the others what Redis will not record: it accepts a PUBLISH while it is full."""
         if run.continuity.epoch:
             with contextlib.suppress(StoreError):  # the error that led here is raised
@@ -258,7 +259,7 @@ class Replica:
 
     async def refuses(self, targets: Sequence[Target], since: float) -> bool:
         """Ask Redis, after looking at what is not yet written there."""
-        unsaved = [found for target in targets if (found := self._unsaved.get(target))]
+        unsaved = [found for target in targets if (found := self._outbox.get(target))]
         if any(is_refused(since, each.cut_off) for each in unsaved):
             return True  # revoked here, where the copy may have had no room for it
         run = self._running()
@@ -271,20 +272,20 @@ class Replica:
 
     async def fleet(self) -> Sequence[InstanceStatus]:
         """Ask Redis how each instance is."""
-        roll_call = self._running().store.roll_call
-        roll = await roll_call.call()
-        return describe(roll.presents.values(), roll_call.instance)
+        instances = self._running().store.instances
+        roll = await instances.call()
+        return describe(roll.live.values(), instances.instance)
 
     async def confirm(self, recorded: Recorded, began: float, timeout: float) -> Confirmed:
         """Ask every instance whether it has what was recorded."""
-        roll_call = self._running().store.roll_call
+        instances = self._running().store.instances
         if recorded.position is None:
             return Confirmed()
-        row = decode_row_id(recorded.position.encode())
+        entry = decode_entry_id(recorded.position.encode())
         bound = self._settings.max_staleness
-        confirmer = Confirmer(roll_call, self._clock, bound, recorded.epoch, row, began)
+        request = ConfirmationRequest(instances, self._clock, bound, recorded.epoch, entry, began)
         try:
-            return await confirmer.ask(timeout)
+            return await request.ask(timeout)
         except (RedisError, OSError) as error:  # of the subscription
             raise StoreError(f"Redis: {error}".rstrip(".")) from error
 
@@ -300,19 +301,19 @@ class Replica:
     def health(self) -> Health:
         """Return what is known."""
         if self._run is None:
-            unsaved = len(self._unsaved)
+            unsaved = len(self._outbox)
             return replace(
                 self._last, staleness=None, subscribed=False, unsaved=unsaved, instance=None
             )
         position = self._run.continuity.position
         return Health(
             staleness=self.age(),
-            position=encode_row_id(position.row.id) if position else None,
+            position=encode_entry_id(position.entry.id) if position else None,
             subscribed=self._run.subscriber.subscribed,
-            last_error=str(self._run.troubles) or None,
-            ignored=dict(self._run.troubles.ignored),
-            unsaved=len(self._unsaved),
-            instance=self._run.store.roll_call.instance,
+            last_error=str(self._run.conditions) or None,
+            ignored=dict(self._run.conditions.ignored),
+            unsaved=len(self._outbox),
+            instance=self._run.store.instances.instance,
         )
 
     def _running(self) -> _Run:
@@ -327,20 +328,22 @@ class _Run:
     Args:
         subscriber: Is run until the end.
         ticker: Likewise.
-        answerer: Likewise.
+        responder: Likewise.
     """
 
-    def __init__(self, subscriber: Subscriber, ticker: Ticker, answerer: Answerer) -> None:
+    def __init__(
+        self, subscriber: Subscriber, ticker: Ticker, responder: ConfirmationResponder
+    ) -> None:
         self.subscriber = subscriber
         self.ticker = ticker
         self.store = ticker.store
         self.continuity = ticker.continuity
-        self.troubles = ticker.troubles
+        self.conditions = ticker.conditions
         self.wake = ticker.wake
         self._tasks = [
             asyncio.create_task(subscriber.run(), name="revokebus-subscriber"),
             asyncio.create_task(ticker.run(), name="revokebus-ticker"),
-            asyncio.create_task(answerer.run(), name="revokebus-answerer"),
+            asyncio.create_task(responder.run(), name="revokebus-answerer"),
         ]
 
     async def end(self) -> None:

@@ -12,7 +12,7 @@ import logging
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from revokebus.telemetry.counters import Counts
+from revokebus.telemetry.counters import Counters
 from revokebus.telemetry.events import event
 
 if TYPE_CHECKING:
@@ -33,11 +33,11 @@ class Repair:
 
     Args:
         denylist: The copy that Redis is compared with.
-        counts: Is told what was written back.
+        counters: Is told what was written back.
     """
 
-    def __init__(self, denylist: Denylist, counts: Counts | None = None) -> None:
-        self._counts = counts or Counts()
+    def __init__(self, denylist: Denylist, counters: Counters | None = None) -> None:
+        self._counters = counters or Counters()
         self._denylist = denylist
         self._lacking: dict[Target, Revocation] = {}
         self._listed: Denylist | None = None
@@ -101,7 +101,7 @@ class Repair:
                 missing = await store.missing(some)
                 if missing:
                     await store.write(missing, epoch)
-                    self._counts.repaired += len(missing)
+                    self._counters.repaired += len(missing)
                     logger.warning(
                         "revokebus has written back %d revocations that Redis had lost",
                         len(missing),

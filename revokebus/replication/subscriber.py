@@ -15,11 +15,11 @@ from revokebus.protocol.wire import decode_inquiry, decode_message
 if TYPE_CHECKING:
     from revokebus.clock import Clock
     from revokebus.protocol.continuity import Continuity
-    from revokebus.replication.answerer import Answerer
     from revokebus.replication.applier import Applier
+    from revokebus.replication.confirmation import ConfirmationResponder
     from revokebus.store.store import Store
-    from revokebus.telemetry.conditions import Troubles
-    from revokebus.telemetry.counters import Counts
+    from revokebus.telemetry.conditions import Conditions
+    from revokebus.telemetry.counters import Counters
 
 _SHORTEST_PAUSE = 0.02
 _LONGEST_BACKOFF = 1.0
@@ -35,10 +35,10 @@ class Subscriber:
         store: Makes subscriptions.
         continuity: Judges messages.
         applier: Applies them.
-        answerer: Is told of questions.
-        counts: Is told of subscriptions, gaps, and how old messages are.
+        responder: Is told of questions.
+        counters: Is told of subscriptions, gaps, and how old messages are.
         clock: Tells how long a subscription lasted.
-        troubles: Is told what is wrong.
+        conditions: Is told what is wrong.
         wake: Set where the log should be read at once.
         subscribed: Whether messages are heard at this moment.
         tried: Set once the first attempt has succeeded or failed.
@@ -47,10 +47,10 @@ class Subscriber:
     store: Store
     continuity: Continuity
     applier: Applier
-    answerer: Answerer
-    counts: Counts
+    responder: ConfirmationResponder
+    counters: Counters
     clock: Clock
-    troubles: Troubles
+    conditions: Conditions
     wake: asyncio.Event
     subscribed: bool = field(default=False, init=False)
     tried: asyncio.Event = field(default_factory=asyncio.Event, init=False)
@@ -64,7 +64,7 @@ class Subscriber:
             try:
                 await self._listen()
             except Exception as error:  # noqa: BLE001 - a silent end would be a silent gap
-                self.troubles.note("subscriber", error)
+                self.conditions.note("subscriber", error)
             finally:
                 self.subscribed = False
             self.tried.set()
@@ -76,8 +76,8 @@ class Subscriber:
     async def _listen(self) -> None:
         async with self.store.subscribe() as messages:
             self.subscribed = True
-            self.counts.subscriptions += 1
-            self.troubles.over("subscriber")
+            self.counters.subscriptions += 1
+            self.conditions.over("subscriber")
             self.tried.set()
             self.wake.set()  # what was published while nobody listened
             async for message in messages:
@@ -85,19 +85,19 @@ class Subscriber:
 
     async def _hear(self, data: bytes) -> None:
         if (inquiry := decode_inquiry(data)) is not None:
-            self.answerer.ask(inquiry)
+            self.responder.ask(inquiry)
             return
         try:
             message = decode_message(data)
         except WireError as error:
-            self.troubles.ignore("message", error.kind)
+            self.conditions.ignore("message", error.kind)
             return
         push = self.continuity.hear(message)
         if push is not Push.TICK:
-            with self.answerer.waiting():  # the chain of messages is ahead of the copy
+            with self.responder.waiting():  # the chain of messages is ahead of the copy
                 await self.applier.hear(message)
-            if written_at := message.row[0] / 1000:  # 0 where Redis would not record it
-                self.counts.propagation.observe(max(0.0, self.clock.wall() - written_at))
+            if written_at := message.entry[0] / 1000:  # 0 where Redis would not record it
+                self.counters.propagation.observe(max(0.0, self.clock.wall() - written_at))
         if push is not Push.APPLY:
-            self.counts.gaps += 1
+            self.counters.gaps += 1
             self.wake.set()

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 
 from revokebus.errors import StoreError, UnsettledError
 from revokebus.protocol.continuity import Break
-from revokebus.protocol.heartbeat import VERSION, Beat, encode_beat
-from revokebus.protocol.wire import encode_row_id
+from revokebus.protocol.heartbeat import VERSION, Heartbeat, encode_heartbeat
+from revokebus.protocol.wire import encode_entry_id
 from revokebus.store.audit import audit, refusal
 from revokebus.store.store import LONGEST_PAUSE
 from revokebus.telemetry.events import event
@@ -29,17 +29,17 @@ if TYPE_CHECKING:
 
     from revokebus.clock import Clock, ExpiryClock
     from revokebus.denylist.denylist import Denylist
-    from revokebus.protocol.continuity import Continuity, Position, Row
-    from revokebus.replication.answerer import Answerer
+    from revokebus.protocol.continuity import Continuity, Entry, Position
     from revokebus.replication.applier import Applier
     from revokebus.replication.backend import Freshness
-    from revokebus.replication.outbox import Unsaved
+    from revokebus.replication.confirmation import ConfirmationResponder
+    from revokebus.replication.outbox import Outbox
     from revokebus.replication.repair import Repair
     from revokebus.results import State
     from revokebus.settings.settings import Settings
     from revokebus.store.store import Page, Store
-    from revokebus.telemetry.conditions import Troubles
-    from revokebus.telemetry.counters import Counts
+    from revokebus.telemetry.conditions import Conditions
+    from revokebus.telemetry.counters import Counters
 
 logger = logging.getLogger("revokebus")
 
@@ -66,15 +66,15 @@ class Ticker:
         denylist: The copy.
         continuity: Judges pages of the log.
         applier: Applies them.
-        answerer: Is told when more was read.
+        responder: Is told when more was read.
         repair: What Redis lacks.
-        unsaved: What is still to be written.
+        outbox: What is still to be written.
         clock: Tells the age of the copy.
         expiry_clock: The one that the copy goes by.
-        troubles: Is told what is wrong.
+        conditions: Is told what is wrong.
         wake: Set by others where the log should be read at once.
         freshness: Is told of each proof.
-        counts: Is told of ticks and listings.
+        counters: Is told of ticks and listings.
         decided: Set once the copy was proven, or Redis refused.
         read: Set when the log was read to its end, whether that proves the copy or not, and then
             replaced.
@@ -86,15 +86,15 @@ class Ticker:
     denylist: Denylist
     continuity: Continuity
     applier: Applier
-    answerer: Answerer
+    responder: ConfirmationResponder
     repair: Repair
-    unsaved: Unsaved
+    outbox: Outbox
     clock: Clock
     expiry_clock: ExpiryClock
-    troubles: Troubles
+    conditions: Conditions
     wake: asyncio.Event
     freshness: Freshness
-    counts: Counts
+    counters: Counters
     decided: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     read: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     refusal: str = field(default="", init=False)
@@ -116,28 +116,28 @@ class Ticker:
                 await self._audit_once()
                 await self._prove()
             except UnsettledError as error:
-                self.counts.ticks["unsettled"] += 1
-                self.troubles.note("ticker", error)
+                self.counters.ticks["unsettled"] += 1
+                self.conditions.note("ticker", error)
                 rest = min(rest, error.seconds or rest)
-                self._tell_those_who_wait()
+                self._notify_waiters()
                 await self._write_back()
             except Exception as error:  # noqa: BLE001 - a silent end would be a silent gap
-                self.counts.ticks["failed"] += 1
-                self.troubles.note("ticker", error)
+                self.counters.ticks["failed"] += 1
+                self.conditions.note("ticker", error)
             else:
-                self.counts.ticks["proven"] += 1
-                self.troubles.over("ticker")
-                self._tell_those_who_wait()
+                self.counters.ticks["proven"] += 1
+                self.conditions.over("ticker")
+                self._notify_waiters()
                 await self._write_back()
                 await self._list_if_useful()
             if self.repair:
                 rest = min(rest, _OWING_PAUSE)
             else:
                 self._owing_since = None
-            self._say_if_stale()
+            self._log_if_stale()
             swept = max(_SWEPT_PER_TICK, len(self.denylist) // _TICKS_PER_SWEEP)
             self.denylist.sweep(min(swept, MOST_SWEPT_PER_TICK))
-            self._say_if_incomplete()
+            self._log_if_incomplete()
             await self._pause(began + rest - self.clock.elapsed())
 
     async def _prove(self) -> None:
@@ -159,10 +159,10 @@ class Ticker:
         if now - self._owing_since < _LONGEST_HOLD_SECONDS:
             await self.store.hold(_HOLD_SECONDS)
 
-    def _tell_those_who_wait(self) -> None:
+    def _notify_waiters(self) -> None:
         self.read.set()
         self.read = asyncio.Event()
-        self.answerer.look()
+        self.responder.look()
 
     async def _audit_once(self) -> None:
         if self._audited:
@@ -198,19 +198,19 @@ class Ticker:
         while True:
             sent = self.clock.elapsed()
             page = await self._read()
-            rows = self.continuity.read(page.epoch, page.rows) if page else Break.NOT_LISTED
-            if isinstance(rows, Break):
+            entries = self.continuity.read(page.epoch, page.entries) if page else Break.NOT_LISTED
+            if isinstance(entries, Break):
                 breaks += 1
                 if breaks > _RESYNCS_PER_TICK:
                     raise StoreError("the log does not stay the same while it is read")
                 self.store.doubt_primary()  # one that was deposed may have come back
-                await self._list(rows)
+                await self._list(entries)
                 continue
-            self.store.acknowledged.seen(rows)
-            with self.answerer.waiting():  # the position is ahead of the copy
-                await self._apply(rows)
+            self.store.unseen_writes.seen(entries)
+            with self.responder.waiting():  # the position is ahead of the copy
+                await self._apply(entries)
             if page is not None and not page.more:
-                if missed := self.store.acknowledged.missed(sent):
+                if missed := self.store.unseen_writes.missed(sent):
                     logger.warning(
                         "revokebus: Redis lost %d acknowledged writes",
                         len(missed),
@@ -221,9 +221,9 @@ class Ticker:
                     raise page.unsettled
                 return self.store.confirmed(sent)
 
-    async def _apply(self, rows: Sequence[Row]) -> None:
+    async def _apply(self, entries: Sequence[Entry]) -> None:
         try:
-            await self.applier.apply_rows(rows)
+            await self.applier.apply_entries(entries)
         except Exception:
             self.continuity.forget()  # or the next page would be taken to follow them
             raise
@@ -237,7 +237,7 @@ class Ticker:
     async def _list_if_useful(self) -> None:
         """List again where that is no condition of a proof, and not too often where it fails."""
         reason = None
-        if not self.store.acknowledged.complete:
+        if not self.store.unseen_writes.complete:
             reason = Break.WRITES_FORGOTTEN
         elif not self.denylist.complete and self.denylist.has_room:
             reason = Break.ROOM_AGAIN
@@ -249,13 +249,15 @@ class Ticker:
     async def _read(self) -> Page | None:
         position = self.continuity.position
         return (
-            await self.store.read(position, encode_beat(self._beat(position))) if position else None
+            await self.store.read(position, encode_heartbeat(self._heartbeat(position)))
+            if position
+            else None
         )
 
     async def _list(self, reason: Break) -> None:
         """Add every record that Redis has; what is here already stays."""
         if reason is not Break.NOT_LISTED:
-            self.counts.resyncs[reason.name.lower()] += 1
+            self.counters.resyncs[reason.name.lower()] += 1
             logger.warning(
                 "revokebus lists all revocations again: %s", reason.value, extra=event("resync")
             )
@@ -273,7 +275,7 @@ class Ticker:
                 async for payloads in pages:
                     await self.applier.apply_all("row", payloads, listed=not self._may_evict)
         await self.repair.compare()
-        self.store.acknowledged.compared(began, position.row.id)
+        self.store.unseen_writes.compared(began, position.entry.id)
         self.continuity.restart(position)
         if self.denylist.left_out == left_out and reason not in _LOSSES:
             self.denylist.completed()
@@ -294,39 +296,41 @@ class Ticker:
                     await self._hold()
 
     async def _save(self) -> None:
-        if written := await self.unsaved.save(self.store, self.continuity.epoch):
-            self.troubles.note_or_over("publisher", written.unheard)
+        if written := await self.outbox.save(self.store, self.continuity.epoch):
+            self.conditions.note_or_over("publisher", written.unheard)
 
     async def _try(self, part: str, work: Awaitable[None]) -> None:
         try:
             await work
-            self.troubles.over(part)
+            self.conditions.over(part)
         except Exception as error:  # noqa: BLE001 - a silent end would be a silent gap
-            self.troubles.note(part, error)
+            self.conditions.note(part, error)
 
-    def _say_if_stale(self) -> None:
+    def _log_if_stale(self) -> None:
         age = self.clock.elapsed() - self.freshness.proven_at
         if age == math.inf:
             return
         if age > self.settings.max_staleness:
-            self.troubles.note("copy", f"stale, no proof within {self.settings.max_staleness:g} s")
-        elif self.troubles.over("copy"):
+            self.conditions.note(
+                "copy", f"stale, no proof within {self.settings.max_staleness:g} s"
+            )
+        elif self.conditions.over("copy"):
             logger.warning("revokebus: the copy is fresh again", extra=event("fresh"))
 
-    def _say_if_incomplete(self) -> None:
+    def _log_if_incomplete(self) -> None:
         if not self.denylist.complete:
-            self.troubles.note(
+            self.conditions.note(
                 "limit",
                 f"max_entries (REVOKEBUS_MAX_ENTRIES) of {self.settings.max_entries} is reached, "
                 "so Redis is asked about every token that the copy does not refuse; raise it",
             )
-        elif self.troubles.over("limit"):
+        elif self.conditions.over("limit"):
             logger.warning("revokebus: the copy is complete again", extra=event("complete"))
 
-    def _beat(self, position: Position) -> Beat:
+    def _heartbeat(self, position: Position) -> Heartbeat:
         settings, age = self.settings, self.clock.elapsed() - self.freshness.proven_at
         state: State = "fresh" if age <= settings.max_staleness else "stale"
-        return Beat(
+        return Heartbeat(
             version=VERSION,
             host=socket.gethostname(),
             pid=os.getpid(),
@@ -336,11 +340,11 @@ class Ticker:
             accepts_stale=settings.on_stale == "accept",
             interval=settings.tick_interval,
             longest_life=settings.longest_life,
-            issuer=settings.home_issuer,
+            issuer=settings.own_issuer,
             checked_types=sorted(settings.checked_token_types),
             claims=sorted(settings.revocable_claims),
             epoch=position.epoch,
-            position=encode_row_id(position.row.id),
+            position=encode_entry_id(position.entry.id),
             entries=len(self.denylist),
             complete=self.denylist.complete,
         )

@@ -13,7 +13,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from revokebus.keys.algorithms import Algorithm, is_symmetric, require_cryptography
-from revokebus.keys.own_keys import GENERATE, HomeKeys, home_keys, likely_algorithms
+from revokebus.keys.own_keys import GENERATE, OwnKeys, likely_algorithms, own_keys
 from revokebus.settings.cookies import CookieSettings
 from revokebus.settings.outside_issuer import (
     OutsideIssuer,
@@ -37,7 +37,7 @@ def check_on_stale(on_stale: str | None) -> None:
         raise ValueError(f"on_stale must be one of {', '.join(get_args(OnStale))}")
 
 
-Source = Literal["header", "cookie"]
+TokenSource = Literal["header", "cookie"]
 
 _KEYS = ("secret_key", "private_key", "public_key", "jwks_url")
 MOST_REPLICAS = 100
@@ -166,7 +166,9 @@ class Settings(BaseSettings):
     min_replicas: int = Field(default=0, ge=0, le=MOST_REPLICAS)
     max_entries: int = Field(default=1_000_000, ge=1)
     allow_allkeys_eviction: bool = False
-    token_sources: Annotated[Sequence[Source], NoDecode] = Field(default=("header",), min_length=1)
+    token_sources: Annotated[Sequence[TokenSource], NoDecode] = Field(
+        default=("header",), min_length=1
+    )
     header_name: str = Field(default="Authorization", pattern=_TOKEN)
     header_scheme: str = Field(default="Bearer", pattern=rf"^$|{_TOKEN}")
     query_parameter: str = Field(default="access_token", pattern=r"^[A-Za-z0-9._~-]{1,128}$")
@@ -202,7 +204,7 @@ class Settings(BaseSettings):
         return self.max_token_life or max(self.access_ttl, self.refresh_ttl)
 
     @property
-    def home_issuer(self) -> str:
+    def own_issuer(self) -> str:
         """The ``iss`` of the tokens that are meant where no issuer is named; empty for none."""
         return self.issuer or ""
 
@@ -216,7 +218,7 @@ class Settings(BaseSettings):
         """Whether revocations are shared through Redis."""
         return parse_redis_url(self.redis_url).kind != "memory"
 
-    def home_keys(self) -> HomeKeys | None:
+    def own_keys(self) -> OwnKeys | None:
         """Return the application's own keys; None where `jwks_url` stands for them.
 
         Raises:
@@ -229,7 +231,7 @@ class Settings(BaseSettings):
         }
         if not current:
             return None
-        return home_keys(
+        return own_keys(
             current=current,
             former={kid: _pem_lines(_plain(text)) for kid, text in self.previous_keys.items()},
             key_id=self.key_id,
@@ -306,7 +308,7 @@ class Settings(BaseSettings):
         if self.jwks_url:
             self._check_outside_home()
         else:
-            self.home_keys()
+            self.own_keys()
             if self.public_key is None or self.private_key is not None:
                 self._check_token_life()
             if self.claim_names:

@@ -12,7 +12,7 @@ from redis.exceptions import NoPermissionError
 
 from revokebus.errors import RefusedError, StoreError
 from revokebus.protocol.heartbeat import UNREADABLE
-from revokebus.protocol.names import Keys
+from revokebus.protocol.names import Names
 from revokebus.results import Finding
 from revokebus.settings.redis_url import parse_redis_url
 from revokebus.store import scripts
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
     from revokebus.clock import Clock
-    from revokebus.protocol.heartbeat import Beat
+    from revokebus.protocol.heartbeat import Heartbeat
     from revokebus.settings.redis_url import Kind
     from revokebus.settings.settings import Settings
     from revokebus.store.client import Client
@@ -52,7 +52,7 @@ class _Facts:
     fenced: bool | None
     skew: float | None
     missing: Sequence[str] | None
-    beats: Sequence[Beat] | None
+    heartbeats: Sequence[Heartbeat] | None
 
 
 async def audit(store: Store, settings: Settings, clock: Clock) -> list[Finding]:
@@ -70,8 +70,8 @@ async def audit(store: Store, settings: Settings, clock: Clock) -> list[Finding]
         _clock(facts.skew, settings),
         _rights(facts.missing),
         _retention(settings),
-        _lifetimes(facts.beats, settings),
-        _alike(facts.beats, settings),
+        _lifetimes(facts.heartbeats, settings),
+        _alike(facts.heartbeats, settings),
     ]
 
 
@@ -92,7 +92,7 @@ async def _gather(store: Store, settings: Settings, clock: Clock) -> _Facts:
         fenced=None if None in fencing else "0" not in fencing,
         skew=await _skew(store, clock),
         missing=await _missing_rights(store, settings),
-        beats=await _beats(store),
+        heartbeats=await _beats(store),
     )
 
 
@@ -130,17 +130,17 @@ async def _skew(store: Store, clock: Clock) -> float | None:
     return certain if ahead > 0 else -certain
 
 
-async def _beats(store: Store) -> Sequence[Beat] | None:
+async def _beats(store: Store) -> Sequence[Heartbeat] | None:
     try:
-        roll = await store.roll_call.call()
+        roll = await store.instances.call()
     except RefusedError:
         return None
-    beats = [present.beat for present in roll.presents.values()]
-    return [beat for beat in beats if beat is not UNREADABLE]
+    heartbeats = [present.heartbeat for present in roll.live.values()]
+    return [heartbeat for heartbeat in heartbeats if heartbeat is not UNREADABLE]
 
 
 async def _missing_rights(store: Store, settings: Settings) -> list[str] | None:
-    commands = _commands(Keys(settings.namespace))
+    commands = _commands(Names(settings.namespace))
     if _kind(settings) == "cluster":
         commands.append(["CLUSTER", "NODES"])
     if settings.min_replicas:
@@ -154,7 +154,7 @@ async def _missing_rights(store: Store, settings: Settings) -> list[str] | None:
     return [_rule(command) for command, right in zip(commands, allowed, strict=True) if not right]
 
 
-def _commands(keys: Keys) -> list[list[str]]:
+def _commands(keys: Names) -> list[list[str]]:
     """Every command that is used, with keys and a channel that it is used on."""
     record = keys.records.replace("*", "jti:x")
     answers = keys.answers("0" * 16)
@@ -323,10 +323,10 @@ def _retention(settings: Settings) -> Finding:
     return Finding("retention", "warning", message, "unset it, or raise it to that")
 
 
-def _lifetimes(beats: Sequence[Beat] | None, settings: Settings) -> Finding:
-    if beats is None:
+def _lifetimes(heartbeats: Sequence[Heartbeat] | None, settings: Settings) -> Finding:
+    if heartbeats is None:
         return _unknown("lifetimes", "+hgetall and +eval", "for how long others accept tokens")
-    longest = max((beat.longest_life for beat in beats), default=0.0)
+    longest = max((heartbeat.longest_life for heartbeat in heartbeats), default=0.0)
     if longest <= settings.longest_life:
         return Finding("lifetimes", "ok", "no instance accepts tokens that live longer than ours")
     message = (
@@ -340,22 +340,22 @@ def _lifetimes(beats: Sequence[Beat] | None, settings: Settings) -> Finding:
     return Finding("lifetimes", "warning", message, remedy)
 
 
-def _alike(beats: Sequence[Beat] | None, settings: Settings) -> Finding:
-    if beats is None:
+def _alike(heartbeats: Sequence[Heartbeat] | None, settings: Settings) -> Finding:
+    if heartbeats is None:
         return _unknown("alike", "+hgetall and +eval", "whether others are set up as this one is")
     differing = [
         name
         for name, own, others in (
-            ("issuer", settings.home_issuer, {beat.issuer for beat in beats}),
+            ("issuer", settings.own_issuer, {heartbeat.issuer for heartbeat in heartbeats}),
             (
                 "checked_token_types",
                 tuple(sorted(settings.checked_token_types)),
-                {tuple(beat.checked_types) for beat in beats},
+                {tuple(heartbeat.checked_types) for heartbeat in heartbeats},
             ),
             (
                 "revocable_claims",
                 tuple(sorted(settings.revocable_claims)),
-                {tuple(beat.claims) for beat in beats},
+                {tuple(heartbeat.claims) for heartbeat in heartbeats},
             ),
         )
         if others - {own}

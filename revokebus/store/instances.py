@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from revokebus.errors import WireError
-from revokebus.protocol.heartbeat import ENDED, UNREADABLE, Present, decode_beat
+from revokebus.protocol.heartbeat import ENDED, UNREADABLE, Instance, decode_heartbeat
 from revokebus.protocol.wire import encode_inquiry
 from revokebus.store import scripts
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import contextlib
     from collections.abc import Callable, Mapping
 
-    from revokebus.protocol.names import Keys
+    from revokebus.protocol.names import Names
     from revokebus.protocol.wire import Inquiry
     from revokebus.settings.settings import Settings
     from revokebus.store.requests import PrimaryClient
@@ -30,11 +30,11 @@ _FAREWELL_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True)
-class Roll:
+class KnownInstances:
     """The instances that Redis knows at one moment.
 
     Attributes:
-        presents: Those that live, or may live, by name.
+        live: Those that live, or may live, by name.
         ended: The names of those that have lately said that they end.
         age: For how many seconds Redis has had this data, and been the same process. Whoever was
             cut off from it before that may live, and is not known.
@@ -42,13 +42,13 @@ class Roll:
             that it is the primary; infinite where nobody has to.
     """
 
-    presents: Mapping[str, Present]
+    live: Mapping[str, Instance]
     ended: frozenset[str]
     age: float
     confirmed_at: float
 
 
-class RollCall:
+class Instances:
     """Heartbeats, and questions to whoever sends them.
 
     Every method raises `StoreError` when Redis refuses, or does not answer in time.
@@ -65,7 +65,7 @@ class RollCall:
     """
 
     def __init__(
-        self, client: PrimaryClient, keys: Keys, settings: Settings, subscribe: Subscribe
+        self, client: PrimaryClient, keys: Names, settings: Settings, subscribe: Subscribe
     ) -> None:
         self._client = client
         self._keys = keys
@@ -77,17 +77,17 @@ class RollCall:
             + max(_HEARTBEAT_LEAST, _HEARTBEAT_TICKS * settings.tick_interval)
         )
 
-    async def say_farewell(self) -> None:
+    async def deregister(self) -> None:
         """Say that this instance accepts no token any more."""
         keys = [self._keys.instances]
         args: list[Argument] = [self.instance, _FAREWELL_SECONDS, ENDED]
         await self._client.ask(lambda redis: scripts.FAREWELL.run(redis, keys, args))
 
-    async def call(self) -> Roll:
+    async def call(self) -> KnownInstances:
         """Return every instance that was heard of lately, whether its beat can be read or not."""
         keys = [self._keys.meta, self._keys.instances]
         age, found = await self._client.ask(lambda redis: scripts.PRESENT.run(redis, keys, []))
-        presents: dict[str, Present] = {}
+        live: dict[str, Instance] = {}
         ended = set()
         for name, silence, text in found:
             instance = name.decode("ascii", "replace")
@@ -95,12 +95,12 @@ class RollCall:
                 ended.add(instance)
                 continue
             try:
-                beat = decode_beat(text)
+                heartbeat = decode_heartbeat(text)
             except WireError:  # of another version: it lives, and may accept tokens
-                beat = UNREADABLE
-            presents[instance] = Present(instance, beat, silence / 1000)
+                heartbeat = UNREADABLE
+            live[instance] = Instance(instance, heartbeat, silence / 1000)
         confirmed_at = self._client.primary.confirmed_at
-        return Roll(presents, frozenset(ended), age / 1000, confirmed_at)
+        return KnownInstances(live, frozenset(ended), age / 1000, confirmed_at)
 
     async def inquire(self, inquiry: Inquiry) -> None:
         """Ask every instance whether it has applied a row; see `answers`."""

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from revokebus.errors import StoreError
-from revokebus.protocol.wire import encode_row_id
+from revokebus.protocol.wire import encode_entry_id
 from revokebus.store import scripts
 
 if TYPE_CHECKING:
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from redis.asyncio.connection import AbstractConnection
 
     from revokebus.protocol.continuity import Position
-    from revokebus.protocol.names import Keys
+    from revokebus.protocol.names import Names
     from revokebus.store.primary import Server
     from revokebus.store.requests import PrimaryClient
 
 # Few enough not to have Python's collector look at everything that the application has.
-PAGE_ROWS = 200
+PAGE_ENTRIES = 200
 _SCAN_COUNT = 500
 
 
@@ -37,7 +37,7 @@ class Listing:
         covered: For how many seconds the log must go back, to have all that lives.
     """
 
-    def __init__(self, client: PrimaryClient, keys: Keys, covered: float) -> None:
+    def __init__(self, client: PrimaryClient, keys: Names, covered: float) -> None:
         self._client = client
         self._keys = keys
         self._covered = covered
@@ -45,15 +45,15 @@ class Listing:
     async def log_is_better(self) -> bool:
         """Return whether the log has every live revocation, and is the shorter way to them.
 
-        It has, if its first row is older than any revocation that lives: rows go from its
+        It has, if its first entry is older than any revocation that lives: entries go from its
         beginning only, and a log that was lost begins anew. It is the shorter way where other
         things are in the same Redis.
         """
         keys = [self._keys.log]
-        age, rows, names = await self._client.ask(
+        age, entries, names = await self._client.ask(
             lambda redis: scripts.COVERAGE.run(redis, keys, [])
         )
-        return float(age) > self._covered and 0 <= rows <= names
+        return float(age) > self._covered and 0 <= entries <= names
 
     async def records(self) -> AsyncGenerator[list[bytes | None]]:
         """Yield the records' payloads, some at a time; None for a key that holds no string."""
@@ -85,23 +85,27 @@ class Listing:
 
     async def history(self, until: Position) -> AsyncGenerator[list[bytes]]:
         """Yield the payloads of the log, from its beginning to `until`, some at a time."""
-        client, after, end = self._client, b"-", encode_row_id(until.row.id)
+        client, after, end = self._client, b"-", encode_entry_id(until.entry.id)
         async with client.deadline():
             server = await client.primary.server()
         async with self._connection(server) as connection:
             await self._ask_for_rows(connection, after, end)
             while after:
                 async with client.deadline():
-                    rows = await connection.read_response(disable_decoding=True)
+                    entries = await connection.read_response(disable_decoding=True)
                 self._check_current(server)
-                after = b"(" + rows[-1][0] if len(rows) == PAGE_ROWS else b""
+                after = b"(" + entries[-1][0] if len(entries) == PAGE_ENTRIES else b""
                 if after:  # Redis reads on while these are applied
                     await self._ask_for_rows(connection, after, end)
-                yield [fields[1] if fields[0] == b"r" else payload_of(fields) for _, fields in rows]
+                yield [
+                    fields[1] if fields[0] == b"r" else payload_of(fields) for _, fields in entries
+                ]
 
     async def _ask_for_rows(self, connection: AbstractConnection, after: bytes, end: str) -> None:
         async with self._client.deadline():
-            await connection.send_command("XRANGE", self._keys.log, after, end, "COUNT", PAGE_ROWS)
+            await connection.send_command(
+                "XRANGE", self._keys.log, after, end, "COUNT", PAGE_ENTRIES
+            )
 
     @asynccontextmanager
     async def _connection(self, server: Server) -> AsyncIterator[AbstractConnection]:
@@ -119,5 +123,5 @@ class Listing:
 
 
 def payload_of(fields: Sequence[bytes]) -> bytes:
-    """Return the payload of a row, whose fields are names and values in turn."""
+    """Return the payload of an entry, whose fields are names and values in turn."""
     return dict(zip(fields[::2], fields[1::2], strict=True)).get(b"r", b"")

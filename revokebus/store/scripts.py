@@ -234,7 +234,7 @@ return publish(id)
 )
 
 # A heartbeat: when it was sent, for how many seconds it counts, and what it says.
-_BEAT = """
+_HEARTBEAT = """
 local function beat(key, instance, life, text)
   local time = redis.call('TIME')
   local sent = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
@@ -255,7 +255,7 @@ end
 # it. A heartbeat is a help to operators, no condition.
 READ = _script(
     _UNSETTLED
-    + _BEAT
+    + _HEARTBEAT
     + """
 redis.call('PERSIST', KEYS[5])
 beat(KEYS[5], ARGV[5], ARGV[6], ARGV[7])
@@ -266,7 +266,7 @@ return {named, rows, left, repairing}
 """
 )
 
-FAREWELL = _script(_BEAT + "beat(KEYS[1], ARGV[1], ARGV[2], ARGV[3])")
+FAREWELL = _script(_HEARTBEAT + "beat(KEYS[1], ARGV[1], ARGV[2], ARGV[3])")
 
 # For how many milliseconds Redis has had its data and the heartbeats, and been the same process,
 # which is not known without INFO; and of each instance how many milliseconds ago its heartbeat was

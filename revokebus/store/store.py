@@ -11,23 +11,23 @@ from typing import TYPE_CHECKING, Any, cast
 from redis.exceptions import LockError
 
 from revokebus.errors import OtherDataSetError, StoreError, UnsettledError, WireError
-from revokebus.protocol.continuity import Position, Row
-from revokebus.protocol.names import Keys
+from revokebus.protocol.continuity import Entry, Position
+from revokebus.protocol.names import Names
 from revokebus.protocol.revocation import Spending, Spent, is_refused
-from revokebus.protocol.unseen_writes import Acknowledged
+from revokebus.protocol.unseen_writes import UnseenWrites
 from revokebus.protocol.wire import (
     FORMAT_VERSION,
     MAX_BYTES,
     Message,
+    decode_entry_id,
     decode_payload,
-    decode_row_id,
+    encode_entry_id,
     encode_message,
     encode_payload,
-    encode_row_id,
 )
 from revokebus.store import scripts
-from revokebus.store.instances import RollCall
-from revokebus.store.listing import PAGE_ROWS, Listing, payload_of
+from revokebus.store.instances import Instances
+from revokebus.store.listing import PAGE_ENTRIES, Listing, payload_of
 from revokebus.store.requests import Answer, PrimaryClient
 from revokebus.store.subscription import Subscription
 
@@ -50,7 +50,7 @@ LONGEST_PAUSE = 1.1
 """The longest time between the starts of two ticks, in intervals."""
 
 _BATCH_ROWS = 500
-# A character takes 12 bytes at most (two escaped surrogates), a row's syntax less than 96.
+# A character takes 12 bytes at most (two escaped surrogates), an entry's syntax less than 96.
 _BATCH_BYTES, _CHARACTER_BYTES, _ROW_BYTES = MAX_BYTES // 2, 12, 96
 _TURN_MILLISECONDS = 10_000
 _TICK_DEADLINE = 0.5
@@ -66,14 +66,14 @@ class Page:
 
     Attributes:
         epoch: The data set's name; empty where there is none.
-        rows: The rows.
+        entries: The entries.
         more: Whether there may be more of them.
         unsettled: Why the log proves nothing at this moment, although it may be continuous: Redis
             may have lost what others are about to write back.
     """
 
     epoch: str
-    rows: Sequence[Row]
+    entries: Sequence[Entry]
     more: bool
     unsettled: UnsettledError | None = None
 
@@ -83,7 +83,7 @@ class Written:
     """What became of a write.
 
     Attributes:
-        position: The last row of the log that was written.
+        position: The last entry of the log that was written.
         epoch: The data set that it is in.
         unheard: Why it could not be published, or nothing.
         replicas: How many replicas have acknowledged it; None where nobody asked.
@@ -105,20 +105,20 @@ class Store:
         clock: Tells the time.
 
     Attributes:
-        acknowledged: What was written here and the log has yet to show.
+        unseen_writes: What was written here and the log has yet to show.
         listing: Reads everything that is recorded.
-        roll_call: Knows which instances there are.
+        instances: Knows which instances there are.
     """
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self._settings = settings
         self._clock = clock
-        self._keys = Keys(settings.namespace)
+        self._keys = Names(settings.namespace)
         self._client = PrimaryClient(settings, clock)
         self._primary = self._client.primary
 
-        self.acknowledged = Acknowledged()
-        self.roll_call = RollCall(self._client, self._keys, settings, self._subscribed)
+        self.unseen_writes = UnseenWrites()
+        self.instances = Instances(self._client, self._keys, settings, self._subscribed)
         self._tick_deadline = min(
             settings.redis_timeout, max(settings.tick_interval, _TICK_DEADLINE)
         )
@@ -127,7 +127,7 @@ class Store:
             1000 * (LONGEST_PAUSE * settings.tick_interval + self._tick_deadline)
         )
         covered = settings.longest_life + _CLOCKS_APART
-        # A little longer, so that there is a row by which whoever starts can tell.
+        # A little longer, so that there is an entry by which whoever starts can tell.
         self._retention = settings.log_retention or _KEPT * covered
         self.listing = Listing(self._client, self._keys, covered)
 
@@ -153,21 +153,21 @@ class Store:
         for batch in _batches(revocations):
             keys, args, payload = self._write_arguments(batch, epoch)
             answer, replicas = await self._run_write(keys, args, min_replicas)
-            row, outcome, unheard, *data_set = answer
-            self._remember(row, outcome, batch, payload)
+            entry, outcome, unheard, *data_set = answer
+            self._remember(entry, outcome, batch, payload)
             if written.replicas is not None:
                 replicas = min(written.replicas, replicas)
-            written = Written(row.decode(), data_set[0].decode(), unheard.decode(), replicas)
+            written = Written(entry.decode(), data_set[0].decode(), unheard.decode(), replicas)
         return written
 
     def _remember(
-        self, row: bytes, outcome: bytes, revocations: Sequence[Revocation], payload: bytes
+        self, entry: bytes, outcome: bytes, revocations: Sequence[Revocation], payload: bytes
     ) -> None:
         if outcome == b"other":
             raise OtherDataSetError
         if outcome == b"granted":
-            written = Row(decode_row_id(row), payload)
-            self.acknowledged.remember(written, self._clock.elapsed(), revocations)
+            written = Entry(decode_entry_id(entry), payload)
+            self.unseen_writes.remember(written, self._clock.elapsed(), revocations)
 
     async def _run_write(
         self, keys: list[bytes | str], args: list[Argument], min_replicas: int
@@ -210,10 +210,10 @@ class Store:
         whole = "1" if terms.since == math.floor(terms.since) else "0"
         args += [terms.since, whole, math.ceil(1000 * terms.grace), terms.note, _TURN_MILLISECONDS]
         answer = await self._client.ask(lambda redis: scripts.SPEND.run(redis, keys, args))
-        row, outcome, _, *rest = answer
+        entry, outcome, _, *rest = answer
         if outcome == b"unsettled" and (unsettled := _unsettled(*rest)):
             raise unsettled
-        self._remember(row, outcome, [spent], payload)
+        self._remember(entry, outcome, [spent], payload)
         spending = Spending(outcome.decode())
         return Spent(spending, rest[0] if rest and spending is Spending.SPENT else None)
 
@@ -225,7 +225,7 @@ class Store:
     async def push(self, epoch: str, revocations: Sequence[Revocation]) -> None:
         """Publish `revocations` that Redis would not record; nothing is proven by it."""
         for batch in _batches(revocations):
-            # Before every row of the log: who hears it applies it and expects nothing after it.
+            # Before every entry of the log: who hears it applies it and expects nothing after it.
             message = encode_message(Message(epoch, (0, 0), (0, 0), encode_payload(batch)))
             await self._client.ask(self._publishing(message))
 
@@ -258,7 +258,7 @@ class Store:
         """Return the end of the log; make a data set where there is none."""
         keys, args = self._keys.data_set, [*self._data_set_arguments(), ""]
         epoch, last = await self._client.ask(lambda redis: scripts.OPEN.run(redis, keys, args))
-        return Position(epoch.decode(), _row(*last))
+        return Position(epoch.decode(), _entry(*last))
 
     async def hold(self, seconds: float) -> None:
         """Let nobody take his copy for proven for that long: there is something to write back."""
@@ -275,26 +275,26 @@ class Store:
         """
         return min(sent, self._primary.confirmed_at)
 
-    async def read(self, after: Position, beat: bytes) -> Page:
-        """Return the log from `after`, that row included, and show that this instance lives.
+    async def read(self, after: Position, heartbeat: bytes) -> Page:
+        """Return the log from `after`, that entry included, and show that this instance lives.
 
         Args:
-            after: The row.
-            beat: What the heartbeat says, see `encode_beat`.
+            after: The entry.
+            heartbeat: What the heartbeat says, see `encode_heartbeat`.
         """
         names = self._keys
         keys = [names.meta, names.log, names.hold, names.repair, names.instances]
-        args: list[Argument] = [encode_row_id(after.row.id), PAGE_ROWS]
+        args: list[Argument] = [encode_entry_id(after.entry.id), PAGE_ENTRIES]
         args += [self._settling, _TURN_MILLISECONDS]
-        args += [names.instance, self.roll_call.heartbeat_life, beat]
+        args += [names.instance, self.instances.heartbeat_life, heartbeat]
         (epoch, version), entries, left, repairing = await self._client.ask(
             lambda redis: scripts.READ.run(redis, keys, args), deadline=self._tick_deadline
         )
         if epoch and version != b"%d" % FORMAT_VERSION:
             raise StoreError(f"the data has format {version!r}, this is format {FORMAT_VERSION}")
-        rows = [_row(*entry) for entry in entries]
-        name, more = epoch.decode() if epoch else "", len(rows) == PAGE_ROWS
-        return Page(name, rows, more, _unsettled(left, repairing))
+        entries = [_entry(*entry) for entry in entries]
+        name, more = epoch.decode() if epoch else "", len(entries) == PAGE_ENTRIES
+        return Page(name, entries, more, _unsettled(left, repairing))
 
     async def refuses(self, targets: Sequence[Target], since: float, epoch: str) -> bool:
         """Return whether anything that is recorded for `targets` refuses a token.
@@ -423,8 +423,8 @@ class Store:
         return await self._client.ask(question)
 
 
-def _row(row_id: bytes, fields: Sequence[bytes]) -> Row:
-    return Row(decode_row_id(row_id), payload_of(fields))
+def _entry(row_id: bytes, fields: Sequence[bytes]) -> Entry:
+    return Entry(decode_entry_id(row_id), payload_of(fields))
 
 
 def _unsettled(left: int, repairing: int) -> UnsettledError | None:

@@ -10,7 +10,7 @@ from revokebus.telemetry.events import event
 logger = logging.getLogger("revokebus")
 
 
-class Troubles:
+class Conditions:
     """The lasting trouble of each part, and the count of what strangers sent."""
 
     def __init__(self) -> None:

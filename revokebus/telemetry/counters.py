@@ -30,24 +30,24 @@ class Histogram:
     def __init__(self, bounds: tuple[float, ...]) -> None:
         self.bounds = bounds
         self.total = 0.0
-        self._counts = [0] * (len(bounds) + 1)
+        self._counters = [0] * (len(bounds) + 1)
 
     def observe(self, value: float) -> None:
         """Count a value."""
-        self._counts[bisect_left(self.bounds, value)] += 1
+        self._counters[bisect_left(self.bounds, value)] += 1
         self.total += value
 
     def cumulative(self) -> list[int]:
         """Return how many values were at most each bound, and at last how many there were."""
         sums, so_far = [], 0
-        for count in self._counts:
+        for count in self._counters:
             so_far += count
             sums.append(so_far)
         return sums
 
 
 @dataclass(eq=False, slots=True)
-class Counts:
+class Counters:
     """What was counted since the bus was made.
 
     Attributes:

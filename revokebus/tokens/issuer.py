@@ -101,7 +101,7 @@ class Issuer:
         self._settings = settings
         self._clock = clock
         self._cut_offs = cut_offs or CutOffs(clock, settings.leeway)
-        home = settings.home_keys()
+        home = settings.own_keys()
         self._key = home.signing if home else None
 
     def issue(

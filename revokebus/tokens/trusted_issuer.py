@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from revokebus.errors import InvalidTokenError
-from revokebus.keys.key_set import FixedKeyring
-from revokebus.keys.remote_key_set import RemoteKeyring
+from revokebus.keys.key_set import LocalKeySet
+from revokebus.keys.remote_key_set import RemoteKeySet
 from revokebus.tokens.claims import AccessToken, parse_outside_token, parse_token
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from revokebus.clock import Clock
-    from revokebus.keys.key_set import Keyring
+    from revokebus.keys.key_set import KeySet
     from revokebus.settings.settings import Settings
     from revokebus.tokens.claims import RefreshToken
 
@@ -24,14 +24,14 @@ _RFC9068_CLAIMS = ("iss", "exp", "aud", "sub", "client_id", "iat", "jti")
 
 
 @dataclass(frozen=True, slots=True)
-class Trust:
+class TrustedIssuer:
     """One issuer.
 
     Attributes:
         issuer: The ``iss`` that is demanded; None for none.
         audiences: The ``aud`` of which one is demanded; None where there must be none.
         algorithms: The signature algorithms that are accepted.
-        keyring: What verifies.
+        key_set: What verifies.
         claim_names: Its names of standard claims, by standard name.
         is_home: Whether its tokens are those that this application issues.
         rfc9068: Whether access tokens must follow RFC 9068.
@@ -40,7 +40,7 @@ class Trust:
     issuer: str | None
     audiences: frozenset[str] | None
     algorithms: frozenset[str]
-    keyring: Keyring
+    key_set: KeySet
     claim_names: Mapping[str, str]
     is_home: bool
     rfc9068: bool
@@ -113,7 +113,7 @@ def _digest(signed: bytes) -> str:
 
 def trusted_issuers(
     settings: Settings, clock: Clock, on_change: Callable[[], None]
-) -> tuple[Trust, ...]:
+) -> tuple[TrustedIssuer, ...]:
     """Return the issuers that `settings` name; the application itself, or who stands for it, first.
 
     Args:
@@ -121,28 +121,28 @@ def trusted_issuers(
         clock: Tells when published keys were fetched.
         on_change: Is called when an issuer has published other keys.
     """
-    home = settings.home_keys()
-    keyring: Keyring
+    home = settings.own_keys()
+    key_set: KeySet
     if home is not None:
-        keyring = FixedKeyring(home.verifying)
+        key_set = LocalKeySet(home.verifying)
     else:
         url = settings.jwks_url or ""
-        keyring = RemoteKeyring(url, settings.algorithms, clock, on_change)
-    first = Trust(
+        key_set = RemoteKeySet(url, settings.algorithms, clock, on_change)
+    first = TrustedIssuer(
         issuer=settings.issuer,
         audiences=_names(settings.audience),
         algorithms=frozenset(settings.algorithms),
-        keyring=keyring,
+        key_set=key_set,
         claim_names=dict(settings.claim_names.items()),
         is_home=home is not None,
         rfc9068=settings.rfc9068,
     )
     others = [
-        Trust(
+        TrustedIssuer(
             issuer=each.issuer,
             audiences=_names(each.audience),
             algorithms=frozenset(each.algorithms),
-            keyring=RemoteKeyring(each.jwks_url, each.algorithms, clock, on_change),
+            key_set=RemoteKeySet(each.jwks_url, each.algorithms, clock, on_change),
             claim_names=dict(each.claim_names.items()),
             is_home=False,
             rfc9068=each.rfc9068,

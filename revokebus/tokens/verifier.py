@@ -13,8 +13,8 @@ from cachetools import LRUCache
 
 from revokebus.errors import ExpiredTokenError, InvalidTokenError
 from revokebus.keys.algorithms import Algorithm
-from revokebus.keys.remote_key_set import RemoteKeyring, UnknownKeyError
-from revokebus.telemetry.counters import Counts
+from revokebus.keys.remote_key_set import RemoteKeySet, UnknownKeyError
+from revokebus.telemetry.counters import Counters
 from revokebus.telemetry.events import event
 from revokebus.tokens import strict_json
 from revokebus.tokens.claims import MAX_TOKEN_LENGTH
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from revokebus.clock import Clock
     from revokebus.settings.settings import Settings
     from revokebus.tokens.claims import AccessToken, RefreshToken
-    from revokebus.tokens.trusted_issuer import Trust
+    from revokebus.tokens.trusted_issuer import TrustedIssuer
 
 logger = logging.getLogger("revokebus")
 
@@ -62,14 +62,14 @@ class Verifier:
     Args:
         settings: Keys, algorithms, issuers, audiences, leeway and the size of the cache.
         clock: Tells the wall time.
-        counts: Is told of tokens that had been verified before.
+        counters: Is told of tokens that had been verified before.
 
     Attributes:
         verified: The tokens that have passed.
     """
 
-    def __init__(self, settings: Settings, clock: Clock, counts: Counts | None = None) -> None:
-        self._counts = counts or Counts()
+    def __init__(self, settings: Settings, clock: Clock, counters: Counters | None = None) -> None:
+        self._counters = counters or Counters()
         self._leeway = settings.leeway
         self._longest = settings.token_life
         self._clock = clock
@@ -79,11 +79,13 @@ class Verifier:
             settings.verified_cache_size, settings.header_beginning, clock
         )
         self._home, *others = trusted_issuers(settings, clock, self.verified.clear)
-        self._others = {trust.issuer: trust for trust in others}
-        self.issuers = frozenset(trust.issuer or "" for trust in (self._home, *others))
-        keyrings = [trust.keyring for trust in (self._home, *others)]
-        self.remote_keyrings: Sequence[RemoteKeyring] = [
-            keyring for keyring in keyrings if isinstance(keyring, RemoteKeyring)
+        self._others = {trusted_issuer.issuer: trusted_issuer for trusted_issuer in others}
+        self.issuers = frozenset(
+            trusted_issuer.issuer or "" for trusted_issuer in (self._home, *others)
+        )
+        key_sets = [trusted_issuer.key_set for trusted_issuer in (self._home, *others)]
+        self.remote_key_sets: Sequence[RemoteKeySet] = [
+            key_set for key_set in key_sets if isinstance(key_set, RemoteKeySet)
         ]
 
     def verify(self, encoded: str) -> AccessToken | RefreshToken:
@@ -123,7 +125,7 @@ class Verifier:
         digest = self.verified.digest_of(encoded.encode("ascii"))
         if (known := self.verified.by_digest.get(digest)) is not None:
             self.verified.touch(known)
-            self._counts.cache_hits += 1
+            self._counters.cache_hits += 1
             return known.token
         times_cleared = self.verified.times_cleared
         token = self._decode(encoded)
@@ -162,31 +164,31 @@ class Verifier:
         signature = _decoded(last)
         # Read, and not believed, before the signature is checked: it says whose keys to take.
         claims = strict_json.loads(_decoded(payload))
-        trust = self._trust_in(claims)
-        if header.algorithm not in trust.algorithms:
+        trusted_issuer = self._trust_in(claims)
+        if header.algorithm not in trusted_issuer.algorithms:
             raise InvalidTokenError("its algorithm is not accepted: see algorithms")
         as_bytes = signed.encode("ascii")
-        self._check_signature(as_bytes, signature, header, trust)
-        token = trust.read(claims, typ=header.typ, signed=as_bytes)
+        self._check_signature(as_bytes, signature, header, trusted_issuer)
+        token = trusted_issuer.read(claims, typ=header.typ, signed=as_bytes)
         if token.expires_at - token.issued_at > self._longest + 1:
             # Its revocation might be forgotten before it expires.
             raise InvalidTokenError("it lives longer than max_token_life")
         return token
 
-    def _trust_in(self, claims: dict[str, Any]) -> Trust:
+    def _trust_in(self, claims: dict[str, Any]) -> TrustedIssuer:
         issuer = claims.get("iss")
         return self._others.get(issuer, self._home) if isinstance(issuer, str) else self._home
 
     def _check_signature(
-        self, signed: bytes, signature: bytes, header: _Header, trust: Trust
+        self, signed: bytes, signature: bytes, header: _Header, trusted_issuer: TrustedIssuer
     ) -> None:
         # By PyJWT's algorithm itself: its JWS reader, which would read the header and the payload
         # once more, takes longer than all of this.
-        for key in trust.keyring.find(header.kid, header.algorithm):
+        for key in trusted_issuer.key_set.find(header.kid, header.algorithm):
             if key.Algorithm.verify(signed, key.key, signature):
                 return
-        if header.kid is None and isinstance(trust.keyring, RemoteKeyring):
-            raise UnknownKeyError(trust.keyring)  # his only key may have been replaced
+        if header.kid is None and isinstance(trusted_issuer.key_set, RemoteKeySet):
+            raise UnknownKeyError(trusted_issuer.key_set)  # his only key may have been replaced
         raise InvalidTokenError("no key verifies its signature")
 
     def _header(self, segment: str) -> _Header:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from revokebus.web.refusals import HttpError
-    from revokebus.web.sources import Source
+    from revokebus.web.sources import TokenSource
 
 Otherwise = TypeVar("Otherwise")
 
@@ -57,7 +57,7 @@ class Demands:
     on_stale: OnStale | None = None
     fresh: bool = False
     max_age: float | None = None
-    sources: tuple[Source, ...] | None = None
+    sources: tuple[TokenSource, ...] | None = None
 
     def __post_init__(self) -> None:
         check_on_stale(self.on_stale)
@@ -102,7 +102,7 @@ class Guard(SecurityBase, Generic[AnyToken, Otherwise]):
             bus: Engine = scope["app"].state[STATE_NAME]
         except KeyError:
             bus = bus_of(connection)  # says what is missing
-        token = bus.recall(scope["headers"], self._token_type)
+        token = bus.cached_token(scope["headers"], self._token_type)
         if token is not None and self._is_plain and not route.scopes:
             return token
         try:
@@ -197,7 +197,7 @@ def require_access(
     fresh: bool = False,
     max_age: float | None = None,
     on_stale: OnStale | None = None,
-    sources: Sequence[Source] | None = None,
+    sources: Sequence[TokenSource] | None = None,
 ) -> TokenGuard[AccessToken]: ...
 
 
@@ -208,7 +208,7 @@ def require_access(
     fresh: bool = False,
     max_age: float | None = None,
     on_stale: OnStale | None = None,
-    sources: Sequence[Source] | None = None,
+    sources: Sequence[TokenSource] | None = None,
 ) -> OptionalTokenGuard[AccessToken]: ...
 
 
@@ -218,7 +218,7 @@ def require_access(
     fresh: bool = False,
     max_age: float | None = None,
     on_stale: OnStale | None = None,
-    sources: Sequence[Source] | None = None,
+    sources: Sequence[TokenSource] | None = None,
 ) -> TokenGuard[AccessToken] | OptionalTokenGuard[AccessToken]:
     """Return a dependency that demands an access token.
 
@@ -253,7 +253,7 @@ def require_access(
 def require_refresh(
     *_: Annotated[Never, _CallIt()],
     on_stale: OnStale | None = None,
-    sources: Sequence[Source] | None = None,
+    sources: Sequence[TokenSource] | None = None,
 ) -> TokenGuard[RefreshToken]:
     """Return a dependency that demands a refresh token; see `require_access` for the rest."""
     return _guard(RefreshToken, Demands(on_stale=on_stale, sources=_sources(sources)))
@@ -270,7 +270,7 @@ def _optional_guard(demands: Demands) -> OptionalTokenGuard[AccessToken]:
     return OptionalTokenGuard(AccessToken, demands)
 
 
-def _sources(sources: Sequence[Source] | None) -> tuple[Source, ...] | None:
+def _sources(sources: Sequence[TokenSource] | None) -> tuple[TokenSource, ...] | None:
     if sources is None:
         return None
     if isinstance(sources, str) or not sources or not set(sources) <= set(_SOURCES):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from revokebus.settings.settings import Settings
 
-Source = Literal["header", "cookie", "query"]
+TokenSource = Literal["header", "cookie", "query"]
 
 _MOST_PARAMETERS = 1000
 _JWT_DOTS = 2
@@ -34,13 +34,13 @@ class Found:
     """
 
     encoded: str
-    source: Source
+    source: TokenSource
 
 
 def find_token(
     connection: HTTPConnection,
     settings: Settings,
-    sources: Sequence[Source],
+    sources: Sequence[TokenSource],
     token_type: type[Token],
 ) -> Found:
     """Return the request's token.

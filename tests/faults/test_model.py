@@ -12,12 +12,12 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
 from revokebus.clock import ExpiryClock
 from revokebus.denylist.denylist import Denylist
-from revokebus.protocol.continuity import Break, Continuity, Position, Push, Row
+from revokebus.protocol.continuity import Break, Continuity, Entry, Position, Push
 from revokebus.protocol.revocation import Revocation
 from revokebus.protocol.wire import Message, decode_payload, encode_payload
 from revokebus.replication.applier import Applier
 from revokebus.replication.repair import Repair
-from revokebus.telemetry.conditions import Troubles
+from revokebus.telemetry.conditions import Conditions
 from revokebus.testing import ManualClock
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Data:
     """What a Redis holds."""
 
     epoch: int = 0
-    log: list[Row] = field(default_factory=list)
+    log: list[Entry] = field(default_factory=list)
     records: dict[str, float] = field(default_factory=dict)
 
 
@@ -60,9 +60,9 @@ class History(RuleBasedStateMachine):
         self.times_set_back = 0
         self.true_now = self.clock.wall()
         self.denylist = Denylist(self.expiry_clock, LIMIT)
-        self.troubles = Troubles()
+        self.conditions = Conditions()
         self.repair = Repair(self.denylist)
-        self.applier = Applier(self.denylist, self.repair, self.troubles)
+        self.applier = Applier(self.denylist, self.repair, self.conditions)
         self.continuity = Continuity()
         self.redis, self.snapshot = Data(), Data()
         self.ids = 0
@@ -90,9 +90,9 @@ class History(RuleBasedStateMachine):
 
     def _append(self, payload: bytes) -> Message:
         previous = self.redis.log[-1].id if self.redis.log else (0, 0)
-        row = Row((previous[0] + 1, 0), payload)  # after a loss, ids are given out again
-        self.redis.log.append(row)
-        return Message(self._epoch(), previous, row.id, payload)
+        entry = Entry((previous[0] + 1, 0), payload)  # after a loss, ids are given out again
+        self.redis.log.append(entry)
+        return Message(self._epoch(), previous, entry.id, payload)
 
     def _epoch(self) -> str:
         return f"{self.redis.epoch:032x}"
@@ -139,21 +139,21 @@ class History(RuleBasedStateMachine):
         if self.denylist.complete:
             assert all(self.denylist.matches({"jti": value}) for value in live)
 
-    @rule(rows=st.integers(1, 3))
-    def a_tick_reads_a_part(self, rows: int) -> None:
+    @rule(entries=st.integers(1, 3))
+    def a_tick_reads_a_part(self, entries: int) -> None:
         """The connection breaks before the end of the log."""
-        self._read(rows)
+        self._read(entries)
 
-    def _read(self, rows: int) -> None:
+    def _read(self, entries: int) -> None:
         position = self.continuity.position
-        after = position.row.id if position else (0, 0)
-        page = [row for row in self.redis.log if row.id >= after][:rows]
+        after = position.entry.id if position else (0, 0)
+        page = [entry for entry in self.redis.log if entry.id >= after][:entries]
         judged = self.continuity.read(self._epoch(), page)
         if isinstance(judged, Break):
             self._list()
         else:
-            _drive(self.applier.apply_rows(judged))
-            self._note([row.payload for row in judged])
+            _drive(self.applier.apply_entries(judged))
+            self._note([entry.payload for entry in judged])
 
     def _list(self) -> None:
         if not self.redis.log:

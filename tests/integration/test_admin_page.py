@@ -218,15 +218,15 @@ def page(browser: Browser, fleet: list[AppServer]) -> Iterator[Page]:
     """The page, at the first instance, of whoever has followed the printed link."""
     context = browser.new_context(viewport={"width": 1200, "height": 900})
     page = context.new_page()
-    troubles: list[str] = []
-    page.on("pageerror", lambda error: troubles.append(str(error)))
-    page.on("console", lambda said: troubles.append(said.text) if said.type == "error" else None)
-    page.on("dialog", lambda dialog: troubles.append(f"dialog: {dialog.message}"))
+    conditions: list[str] = []
+    page.on("pageerror", lambda error: conditions.append(str(error)))
+    page.on("console", lambda said: conditions.append(said.text) if said.type == "error" else None)
+    page.on("dialog", lambda dialog: conditions.append(f"dialog: {dialog.message}"))
     page.goto(f"{fleet[0].url}/operator?key={KEY}")
     yield page
     context.close()
     # What a killed instance or an ended session does to a request is said by the page itself.
-    assert [each for each in troubles if "Failed to load resource" not in each] == []
+    assert [each for each in conditions if "Failed to load resource" not in each] == []
 
 
 def test_revoke_in_the_page_and_watch_all_confirm(page: Page, fleet: list[AppServer]) -> None:

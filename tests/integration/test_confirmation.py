@@ -42,7 +42,7 @@ async def access(engine: Engine) -> AccessToken:
 
 
 def tasks_of(engine: Engine, name: str) -> list[asyncio.Task[None]]:
-    run = engine._upstream._run  # type: ignore[attr-defined]  # a Replica's
+    run = engine._backend._run  # type: ignore[attr-defined]  # a RedisBackend's
     return [task for task in run._tasks if task.get_name() == f"revokebus-{name}"]
 
 
@@ -131,10 +131,10 @@ async def test_a_gap_in_what_is_heard_is_closed_before_the_answer(
     epoch = epoch_of(client)
     await eventually(lambda: {e.status().position for e in fleet} == {receipt.position})
     # A row that was logged without a message, as if that had been lost.
-    rows: Any = client.xrange("{revokebus}:log")
-    added: Any = client.xadd("{revokebus}:log", rows[-1][1])
-    row: str = added.decode()
-    milliseconds, number = map(int, row.split("-"))
+    entries: Any = client.xrange("{revokebus}:log")
+    added: Any = client.xadd("{revokebus}:log", entries[-1][1])
+    entry: str = added.decode()
+    milliseconds, number = map(int, entry.split("-"))
     answers = client.pubsub()  # type: ignore[no-untyped-call]  # redis-py has no annotation here
     name = secrets.token_hex(8)
     answers.subscribe(f"{{revokebus}}:ack:{name}")
@@ -146,7 +146,7 @@ async def test_a_gap_in_what_is_heard_is_closed_before_the_answer(
         answer = await asyncio.to_thread(answers.get_message, timeout=10)
         assert answer is not None
         heard.add(answer["data"].decode())
-    assert {engine.status().position for engine in fleet} == {row}
+    assert {engine.status().position for engine in fleet} == {entry}
     answers.close()
 
 
@@ -335,8 +335,8 @@ async def test_a_redis_that_hangs_does_not_lengthen_the_wait(
 ) -> None:
     """Whoever handles an incident would wait for much longer than was asked for."""
     async with Engine(make_settings(redis_server.url, redis_timeout=LONG)) as bus:
-        confirm = bus._upstream.confirm
-        recorded = Recorded("1-1", bus._upstream._run.continuity.epoch)  # type: ignore[attr-defined]  # a Replica's
+        confirm = bus._backend.confirm
+        recorded = Recorded("1-1", bus._backend._run.continuity.epoch)  # type: ignore[attr-defined]  # a RedisBackend's
         redis_server.freeze()
         try:
             with pytest.raises(StoreError, match="who is to answer"):

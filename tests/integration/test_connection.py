@@ -94,7 +94,7 @@ async def test_cve_2023_28858_cve_2023_28859_a_cancelled_command_leaves_no_answe
 ) -> None:
     """The next command on the connection would be given the answer of the cancelled one."""
     async with Engine(make_settings(redis_server.url)) as engine:
-        store = engine._upstream._running().store  # type: ignore[attr-defined]  # a Replica
+        store = engine._backend._running().store  # type: ignore[attr-defined]  # a RedisBackend
         for number in range(200):
             task = asyncio.create_task(store.ask(lambda redis: redis.echo("cancelled")))
             for _ in range(number % 7):

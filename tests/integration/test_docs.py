@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from revokebus.protocol.names import Keys
+from revokebus.protocol.names import Names
 from revokebus.protocol.wire import MAX_BYTES, decode_inquiry, decode_message, decode_payload
 from revokebus.store import scripts
 from revokebus.store.audit import _commands, _rule
@@ -47,12 +47,12 @@ def test_the_bytes_that_are_shown_can_be_read() -> None:
     assert [each.claim for each in decode_payload(payload.encode())] == ["jti", "sub"]
     heard = decode_message(message.replace("0f3a…c2", "0" * 32).encode())
     assert [each.claim for each in decode_payload(heard.payload)] == ["jti"]
-    assert heard.previous < heard.row
+    assert heard.previous < heard.entry
     (question,) = re.findall(r"```text\n(RQ .*)\n```", text)
     question = question.replace("0f3a…c2", "0" * 32).replace("77d0…1e", "0" * 16)
     asked = decode_inquiry(question.encode())
     assert asked is not None
-    assert asked.row == heard.row
+    assert asked.entry == heard.entry
     assert MAX_BYTES == 1024**2
 
 
@@ -66,5 +66,5 @@ def test_the_rights_that_are_named_are_those_of_the_scripts() -> None:
             used |= set(re.findall(r"redis\.p?call\('(\w+)'", script.text))
     rules = set(recipe.split())
     assert {f"+{command.lower()}" for command in used} <= rules
-    audited = {_rule(command) for command in _commands(Keys("x"))}
+    audited = {_rule(command) for command in _commands(Names("x"))}
     assert audited | {"+select", "+wait"} == {rule for rule in rules if rule.startswith("+")}

@@ -59,13 +59,13 @@ async def test_checks_are_counted_by_outcome(make_settings: MakeSettings) -> Non
         pair = bus.issue("alice")
         token = await bus.authenticate(pair.access_token, AccessToken)
         await bus.authenticate(pair.access_token, AccessToken)
-        assert bus.recall(headers_of(pair.access_token), AccessToken) is token
+        assert bus.cached_token(headers_of(pair.access_token), AccessToken) is token
         with pytest.raises(InvalidTokenError):
             await bus.authenticate("nonsense", AccessToken)
         with pytest.raises(InvalidTokenError):
             await bus.authenticate(pair.refresh_token, AccessToken)
         await bus.revoke(token)
-        assert bus.recall(headers_of(pair.access_token), AccessToken) is None
+        assert bus.cached_token(headers_of(pair.access_token), AccessToken) is None
         with pytest.raises(RevokedTokenError):
             await bus.authenticate(pair.access_token, AccessToken)
         found = scrape(bus)
@@ -94,7 +94,7 @@ async def test_what_happens_to_the_copy_is_counted(
     author, other = fleet[:2]
     token = await author.authenticate(author.issue("alice").access_token, AccessToken)
     await author.revoke(token)
-    await eventually(lambda: other.counts.propagation.cumulative()[-1] == 1)
+    await eventually(lambda: other.counters.propagation.cumulative()[-1] == 1)
     found = scrape(other)
     assert found["revokebus_propagation_seconds_count", ""] == 1
     assert 0 <= found["revokebus_propagation_seconds_sum", ""] < 60
@@ -234,10 +234,10 @@ async def test_dashboard_and_alerts_ask_for_what_there_is(
     """A panel would stay empty, and an alert silent, on the day when it is needed."""
     bus = fleet[0]
     await bus.revoke_subject("alice")
-    await eventually(lambda: bus.counts.propagation.cumulative()[-1] >= 1)
-    bus.counts.checks["accepted"] += 1
-    bus.counts.resyncs["row_missing"] += 1
-    bus._upstream._run.troubles.ignore("message", "foreign")  # type: ignore[attr-defined]  # a Replica's
+    await eventually(lambda: bus.counters.propagation.cumulative()[-1] >= 1)
+    bus.counters.checks["accepted"] += 1
+    bus.counters.resyncs["row_missing"] += 1
+    bus._backend._run.conditions.ignore("message", "foreign")  # type: ignore[attr-defined]  # a RedisBackend's
     exported = exported_names(bus)
     dashboard = queries(json.loads((OPERATE / "grafana-dashboard.json").read_text()))
     alerts = queries(yaml.safe_load((OPERATE / "prometheus-alerts.yml").read_text()))

@@ -194,15 +194,15 @@ async def test_a_new_key_is_found_and_a_withdrawn_one_forgotten(idp: StandInIssu
         assert (await accepted(engine, new)).subject == "alice"
         await accepted(engine, old)
         idp.withdraw("first")
-        (keyring,) = engine._verifier.remote_keyrings
+        (key_set,) = engine._verifier.remote_key_sets
         clock.advance(LIFETIME_SECONDS)
-        await keyring.refresh()
+        await key_set.refresh()
         with pytest.raises(InvalidTokenError):  # and not remembered as verified either
             await accepted(engine, old)
         await accepted(engine, new)
         idp.document = {"keys": []}  # a mistake of the issuer's is no withdrawal
         clock.advance(LIFETIME_SECONDS)
-        await keyring.refresh()
+        await key_set.refresh()
         await accepted(engine, new)
 
 
@@ -264,13 +264,13 @@ async def test_a_document_that_is_none_leaves_the_keys_as_they_are(
     """An error page of the issuer would end in an exception, or with no keys."""
     clock = ManualClock()
     async with Engine(resource_server(idp), clock=clock) as engine:
-        (keyring,) = engine._verifier.remote_keyrings
+        (key_set,) = engine._verifier.remote_key_sets
         real = json.dumps
         monkeypatch.setattr(
             "revokebus.testing.outside_issuer.json.dumps", lambda _: body.decode("latin-1")
         )
         clock.advance(LIFETIME_SECONDS)
-        await keyring.refresh()
+        await key_set.refresh()
         monkeypatch.setattr("revokebus.testing.outside_issuer.json.dumps", real)
         assert idp.fetches == 2
         assert (await accepted(engine, idp.sign("alice", "api"))).subject == "alice"
@@ -336,9 +336,9 @@ async def test_a_fetch_that_drips_ends(
                 await accepted(engine, new)
         await accepted(engine, token)
         idp.may_answer.set()
-        (keyring,) = engine._verifier.remote_keyrings
+        (key_set,) = engine._verifier.remote_key_sets
         monkeypatch.setattr("revokebus.keys.remote_key_set.DEADLINE_SECONDS", 5)
-        await eventually(keyring._fetcher.ended.is_set)  # until then no other one is started
+        await eventually(key_set._fetcher.ended.is_set)  # until then no other one is started
         clock.advance(COOLDOWN_SECONDS + 1)
         assert (await accepted(engine, new)).subject == "alice"
 
@@ -358,10 +358,10 @@ async def test_keys_are_fetched_again_whatever_the_start_did(
 ) -> None:
     """With a start that waits for nothing, a withdrawn key would stay good."""
     async with Engine(resource_server(idp, startup_timeout=0)) as engine:
-        (keyring,) = engine._verifier.remote_keyrings
+        (key_set,) = engine._verifier.remote_key_sets
         await eventually(lambda: idp.fetches == 1)
-        assert keyring._task is not None
-        assert not keyring._task.done()
+        assert key_set._task is not None
+        assert not key_set._task.done()
 
 
 async def test_a_bus_that_is_closed_during_a_fetch_says_so(

@@ -48,7 +48,7 @@ async def test_flushall_is_repaired(
     client.flushall()
     await eventually(lambda: recorded(client) == 100)
     assert all(0 < client.ttl(key) <= 601 for key in client.keys("{revokebus}:r:*"))
-    await eventually(lambda: all(len(engine._upstream._repair) == 0 for engine in fleet))  # type: ignore[attr-defined]  # a Replica
+    await eventually(lambda: all(len(engine._backend._repair) == 0 for engine in fleet))  # type: ignore[attr-defined]  # a RedisBackend
     assert logged(client) <= 110
 
 
@@ -139,7 +139,7 @@ async def test_fifty_instances_repair_once(
         async with asyncio.timeout(60):
             while recorded(client) < count:  # noqa: ASYNC110 - another process has no event
                 await asyncio.sleep(0.05)
-            while any(len(engine._upstream._repair) for engine in fleet):  # type: ignore[attr-defined]  # noqa: ASYNC110
+            while any(len(engine._backend._repair) for engine in fleet):  # type: ignore[attr-defined]  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         assert recorded(client) == count
         assert logged(client) <= 1.1 * count

@@ -269,7 +269,7 @@ async def test_a_clock_that_is_set_back_twice_is_noticed_twice(
     clock = ManualClock()
     clock.step(+7200)
     async with Engine(make_settings(redis_server.url), clock=clock) as ahead:
-        listing = ahead._upstream._running().store.listing  # type: ignore[attr-defined]  # a Replica
+        listing = ahead._backend._running().store.listing  # type: ignore[attr-defined]  # a RedisBackend
         records = listing.records
         walks = 0
 
@@ -512,7 +512,7 @@ async def test_one_that_cannot_repair_does_not_hold_the_others_for_ever(
     async with Engine(settings) as broken, Engine(settings) as other:
         persist = asyncio.create_task(again_and_again(client, "{revokebus}:repair"))
         lost = lasting(await access(broken))
-        broken._upstream._repair.lost([lost])  # type: ignore[attr-defined]  # a Replica
+        broken._backend._repair.lost([lost])  # type: ignore[attr-defined]  # a RedisBackend
         await eventually(lambda: client.exists("{revokebus}:hold"))
         await eventually(lambda: not client.exists("{revokebus}:hold"))
         persist.cancel()
@@ -541,14 +541,14 @@ async def test_what_is_left_of_a_repair_is_done_at_the_end_or_said(
         await engine.revoke(token)
         client.delete("{revokebus}:log")
         client.delete(f"{{revokebus}}:r:jti:{token.jti}")
-        await eventually(lambda: len(engine._upstream._repair))  # type: ignore[attr-defined]  # a Replica
+        await eventually(lambda: len(engine._backend._repair))  # type: ignore[attr-defined]  # a RedisBackend
         client.delete("{revokebus}:repair")
     assert client.exists(f"{{revokebus}}:r:jti:{token.jti}")
     async with Engine(make_settings(redis_server.url)) as engine:
         client.set("{revokebus}:repair", "another", px=9000)
         client.delete("{revokebus}:log")
         client.delete(f"{{revokebus}}:r:jti:{token.jti}")
-        await eventually(lambda: len(engine._upstream._repair))  # type: ignore[attr-defined]  # a Replica
+        await eventually(lambda: len(engine._backend._repair))  # type: ignore[attr-defined]  # a RedisBackend
     assert "ends with 1 revocations that Redis does not hold" in caplog.text
 
 

@@ -10,17 +10,17 @@ import pytest
 
 from revokebus.clock import SystemClock
 from revokebus.errors import OtherDataSetError, StoreError, UnsettledError
-from revokebus.protocol.continuity import Row
-from revokebus.protocol.heartbeat import Beat, describe, encode_beat
+from revokebus.protocol.continuity import Entry
+from revokebus.protocol.heartbeat import Heartbeat, describe, encode_heartbeat
 from revokebus.protocol.revocation import SPENT, Revocation, Spending, Terms
 from revokebus.protocol.wire import (
     MAX_BYTES,
+    decode_entry_id,
     decode_message,
     decode_payload,
-    decode_row_id,
     encode_payload,
 )
-from revokebus.store.listing import PAGE_ROWS
+from revokebus.store.listing import PAGE_ENTRIES
 from revokebus.store.store import Store, _batches
 from revokebus.testing import ManualClock, RedisServer
 
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 CLOCK = SystemClock()
 TERMS = Terms(since=1.5)
 ANY = ""
-BEAT = encode_beat(
-    Beat(
+BEAT = encode_heartbeat(
+    Heartbeat(
         "1.0",
         "host",
         1,
@@ -148,8 +148,8 @@ async def test_a_log_that_was_emptied_is_noticed(store: Store, client: redis.Red
     await store.write([revocation()], ANY)
     client.delete("{revokebus}:log")
     page = await store.read(before, BEAT)
-    assert page.rows == []
-    assert (await store.position()).row != before.row
+    assert page.entries == []
+    assert (await store.position()).entry != before.entry
 
 
 async def test_a_full_redis_can_still_prove(store: Store, client: redis.Redis) -> None:
@@ -159,7 +159,7 @@ async def test_a_full_redis_can_still_prove(store: Store, client: redis.Redis) -
     client.config_set("maxmemory", 1)
     with pytest.raises(StoreError, match=r"(?i)memory"):
         await store.write([revocation("b")], ANY)
-    assert (await store.read(position, BEAT)).rows == [position.row]
+    assert (await store.read(position, BEAT)).entries == [position.entry]
     client.config_set("maxmemory", 0)
 
 
@@ -205,11 +205,11 @@ async def test_log_message_and_record_say_the_same(store: Store, client: redis.R
     messages = [decode_message(pubsub.get_message(timeout=5)["data"]) for _ in range(2)]
     pubsub.close()
     page = await store.read(before, BEAT)
-    assert [decode_payload(row.payload) for row in page.rows[1:]] == [[first], [second]]
-    assert [Row(m.row, m.payload) for m in messages] == page.rows[1:]
-    assert [m.row for m in messages] == [decode_row_id(p.position.encode()) for p in positions]
-    assert messages[0].previous == before.row.id
-    assert messages[1].previous == messages[0].row
+    assert [decode_payload(entry.payload) for entry in page.entries[1:]] == [[first], [second]]
+    assert [Entry(m.entry, m.payload) for m in messages] == page.entries[1:]
+    assert [m.entry for m in messages] == [decode_entry_id(p.position.encode()) for p in positions]
+    assert messages[0].previous == before.entry.id
+    assert messages[1].previous == messages[0].entry
     assert {m.epoch for m in messages} == {page.epoch} == {before.epoch}
     found = [r for payload in await everything(store) for r in decode_payload(payload or b"")]
     assert sorted(found, key=lambda r: r.value) == [first, second]
@@ -221,8 +221,8 @@ async def test_a_page_begins_with_the_position(store: Store) -> None:
     position = await store.position()
     await store.write([revocation("two")], ANY)
     page = await store.read(position, BEAT)
-    assert page.rows[0] == position.row
-    assert len(page.rows) == 2
+    assert page.entries[0] == position.entry
+    assert len(page.entries) == 2
     assert not page.more
 
 
@@ -230,11 +230,11 @@ async def test_a_long_log_is_read_in_pages(store: Store, client: redis.Redis) ->
     """An instance that was away for long would stop reading after the first page."""
     start = await store.position()
     with client.pipeline() as pipeline:
-        for number in range(PAGE_ROWS + 5):
+        for number in range(PAGE_ENTRIES + 5):
             pipeline.xadd("{revokebus}:log", {"r": encode_payload([revocation(str(number))])})
         pipeline.execute()
     page = await store.read(start, BEAT)
-    assert (len(page.rows), page.more) == (PAGE_ROWS, True)
+    assert (len(page.entries), page.more) == (PAGE_ENTRIES, True)
 
 
 async def test_the_log_is_trimmed_to_its_retention(
@@ -301,7 +301,7 @@ async def test_namespaces_do_not_meet(
     await store.write([revocation()], ANY)
     async with opened(make_settings(redis_server.url, namespace="revokebus.2")) as other:
         assert await everything(other) == []
-        assert decode_payload((await other.position()).row.payload) == []
+        assert decode_payload((await other.position()).entry.payload) == []
 
 
 async def test_what_is_not_a_string_is_listed_as_none(store: Store, client: redis.Redis) -> None:
@@ -334,7 +334,7 @@ async def test_many_are_written_in_batches(store: Store) -> None:
     start = await store.position()
     await store.write(many, ANY)
     page = await store.read(start, BEAT)
-    assert [len(decode_payload(row.payload)) for row in page.rows] == [0, 500, 500, 234]
+    assert [len(decode_payload(entry.payload)) for entry in page.entries] == [0, 500, 500, 234]
     assert len(await everything(store)) == 1234
 
 
@@ -384,12 +384,12 @@ async def test_a_restarted_server_costs_no_revocation(
 async def test_the_heartbeat_says_who_lives(store: Store, client: redis.Redis) -> None:
     """Nobody could tell which instances there are, and a dead one would be counted for ever."""
     await store.read(await store.position(), BEAT)
-    roll = await store.roll_call.call()
-    assert [*roll.presents] == [store.roll_call.instance]
-    await store.roll_call.say_farewell()
-    roll = await store.roll_call.call()
-    assert not roll.presents
-    assert roll.ended == {store.roll_call.instance}
+    roll = await store.instances.call()
+    assert [*roll.live] == [store.instances.instance]
+    await store.instances.deregister()
+    roll = await store.instances.call()
+    assert not roll.live
+    assert roll.ended == {store.instances.instance}
     assert client.ttl("{revokebus}:instances") == -1  # or it could be evicted
 
 
@@ -407,16 +407,16 @@ async def test_the_dead_are_forgotten(store: Store, client: redis.Redis) -> None
         b"\xff": b"",
     }
     client.hset("{revokebus}:instances", mapping=junk)
-    assert [*(await store.roll_call.call()).presents] == [store.roll_call.instance]
+    assert [*(await store.instances.call()).live] == [store.instances.instance]
     assert client.hlen("{revokebus}:instances") == 2  # it, and since when there is a list
 
 
 async def test_one_of_another_version_is_an_instance(store: Store, client: redis.Redis) -> None:
     """During an upgrade a receipt would say that everybody has it, and mean those it can read."""
-    beat = beat_of(time.time(), 60, '{"format": "of the future"}')
-    client.hset("{revokebus}:instances", "b" * 16, beat)
-    (present,) = (await store.roll_call.call()).presents.values()
-    assert (present.instance, present.beat.version) == ("b" * 16, "unknown")
+    heartbeat = beat_of(time.time(), 60, '{"format": "of the future"}')
+    client.hset("{revokebus}:instances", "b" * 16, heartbeat)
+    (present,) = (await store.instances.call()).live.values()
+    assert (present.instance, present.heartbeat.version) == ("b" * 16, "unknown")
     assert present.may_accept
     (told,) = describe([present], own="")
     assert (told.state, told.staleness, told.is_silent) == ("starting", None, False)
@@ -428,7 +428,7 @@ async def test_whoever_was_forgotten_comes_back(store: Store, client: redis.Redi
     await store.read(position, BEAT)
     client.delete("{revokebus}:instances")
     await store.read(position, BEAT)
-    assert [*(await store.roll_call.call()).presents] == [store.roll_call.instance]
+    assert [*(await store.instances.call()).live] == [store.instances.instance]
 
 
 async def test_it_is_known_since_when_everybody_is_known(
@@ -437,20 +437,20 @@ async def test_it_is_known_since_when_everybody_is_known(
     """Whoever was cut off before Redis lost its data would not be missed."""
     client.flushall()
     async with opened(make_settings(redis_server.url)) as store:
-        assert (await store.roll_call.call()).age == 0
+        assert (await store.instances.call()).age == 0
         position = await store.position()
         await store.read(position, BEAT)
-        assert (await store.roll_call.call()).age < LONG_AGO
+        assert (await store.instances.call()).age < LONG_AGO
         client.hset("{revokebus}:meta", mapping={"began": "1", "since": "2"})
-        assert (await store.roll_call.call()).age < LONG_AGO
+        assert (await store.instances.call()).age < LONG_AGO
         client.hset("{revokebus}:instances", "since", "1000")
-        assert (await store.roll_call.call()).age > LONG_AGO
+        assert (await store.instances.call()).age > LONG_AGO
         client.hset("{revokebus}:meta", "server", "another")  # it was restored from a snapshot
-        assert (await store.roll_call.call()).age == 0
+        assert (await store.instances.call()).age == 0
         await store.read(position, BEAT)
-        assert (await store.roll_call.call()).age < LONG_AGO
+        assert (await store.instances.call()).age < LONG_AGO
         client.hset("{revokebus}:meta", mapping={"began": "9e99", "since": "junk"})
-        assert (await store.roll_call.call()).age == 0
+        assert (await store.instances.call()).age == 0
 
 
 @pytest.mark.parametrize("text", ["nu", "1.2.3", "null.5", "l"])
@@ -505,11 +505,11 @@ async def test_every_kind_of_write_is_remembered_until_the_log_shows_it(store: S
     await store.write(many, ANY)
     await store.spend(spent, [], ANY, TERMS)
     page = await store.read(position, BEAT)
-    store.acknowledged.seen(page.rows[1:])
-    assert store.acknowledged.missed(float("inf")) == []
+    store.unseen_writes.seen(page.entries[1:])
+    assert store.unseen_writes.missed(float("inf")) == []
     await store.write(many, ANY)
     await store.spend(revocation("other", claim=SPENT), [], ANY, TERMS)
-    assert len(store.acknowledged.missed(float("inf"))) == 1201
+    assert len(store.unseen_writes.missed(float("inf"))) == 1201
 
 
 async def test_a_turn_lasts_as_long_as_it_is_asked_for(
@@ -614,7 +614,7 @@ async def test_the_history_is_the_whole_log(store: Store) -> None:
     await store.write(many, ANY)
     pages = [page async for page in store.listing.history(position)]
     assert sum(map(len, pages)) == 401  # and the first row, which says nothing
-    assert pages[-1][-1] == position.row.payload
+    assert pages[-1][-1] == position.entry.payload
 
 
 async def test_nothing_is_connected_after_the_end(

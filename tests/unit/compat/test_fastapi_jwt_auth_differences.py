@@ -394,7 +394,7 @@ async def test_a_copy_that_is_too_old_lets_nobody_in(
         with pytest.raises(DenylistUnavailableError) as caught:  # it was never loaded
             auth.jwt_required("websocket", token=token)
         assert caught.value.status_code == 503
-        bus._upstream._freshness.proven_at = clock.elapsed()  # type: ignore[attr-defined]  # as a tick does
+        bus._backend._freshness.proven_at = clock.elapsed()  # type: ignore[attr-defined]  # as a tick does
         auth.jwt_required("websocket", token=token)
         clock.advance(settings.max_staleness + 1)
         if accepts:
@@ -590,7 +590,7 @@ async def test_a_copy_without_room_lets_nobody_in(
     """What the copy had no room for would be accepted; a guard asks Redis instead."""
     settings = make_settings("redis://127.0.0.1:1/0", on_stale=policy, startup_timeout=0.2)
     async with RevokeBus(settings, clock=ManualClock()) as bus:
-        bus._upstream._freshness.proven_at = bus._clock.elapsed()  # type: ignore[attr-defined]  # as a tick does
+        bus._backend._freshness.proven_at = bus._clock.elapsed()  # type: ignore[attr-defined]  # as a tick does
         bus._denylist.complete = False
         with pytest.raises(DenylistUnavailableError):
             with_bus(bus).jwt_required("websocket", token=with_claims(SECRET))

@@ -21,7 +21,7 @@ from revokebus.errors import (
 )
 from revokebus.replication.backend import Freshness
 from revokebus.replication.feed import Feed
-from revokebus.replication.memory_backend import MemoryUpstream
+from revokebus.replication.memory_backend import MemoryBackend
 from revokebus.testing import ManualClock
 
 if TYPE_CHECKING:
@@ -221,7 +221,7 @@ async def test_a_session_id_that_cannot_be_is_refused(engine: Engine, session_id
         await engine.revoke_session(session_id)
 
 
-class SlowUpstream(MemoryUpstream):
+class SlowBackend(MemoryBackend):
     """Takes its time to start, until it is told."""
 
     def __init__(self, denylist: Denylist, clock: ManualClock) -> None:
@@ -245,7 +245,7 @@ async def test_a_start_that_is_under_way_is_not_started_again(
 ) -> None:
     """Two starts at once would leave tasks behind that no close ends."""
     engine = Engine(make_settings(), clock=clock)
-    slow = engine._upstream = SlowUpstream(engine._denylist, clock)
+    slow = engine._backend = SlowBackend(engine._denylist, clock)
     first = asyncio.create_task(engine.start())
     await asyncio.sleep(0)
     with pytest.raises(ConfigurationError):
@@ -263,7 +263,7 @@ async def test_a_close_that_is_under_way_refuses_a_start(
 ) -> None:
     """A restart during the stop would lose its connections to the stop."""
     engine = Engine(make_settings(), clock=clock)
-    slow = engine._upstream = SlowUpstream(engine._denylist, clock)
+    slow = engine._backend = SlowBackend(engine._denylist, clock)
     slow.go_on.set()
     await engine.start()
     slow.go_on.clear()

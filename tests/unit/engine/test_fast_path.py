@@ -36,14 +36,14 @@ async def seen(engine: Engine) -> tuple[str, AccessToken]:
     """Return a token that was verified and recalled once."""
     encoded = engine.issue("alice").access_token
     token = await engine.authenticate(encoded, AccessToken)
-    assert engine.recall(headers(encoded), AccessToken) is token
+    assert engine.cached_token(headers(encoded), AccessToken) is token
     return encoded, token
 
 
 async def test_a_new_token_has_to_be_verified(engine: Engine) -> None:
     """Anybody could write his own."""
     encoded = engine.issue("alice").access_token
-    assert engine.recall(headers(encoded), AccessToken) is None
+    assert engine.cached_token(headers(encoded), AccessToken) is None
 
 
 async def test_a_revocation_is_seen_at_once(engine: Engine) -> None:
@@ -51,27 +51,27 @@ async def test_a_revocation_is_seen_at_once(engine: Engine) -> None:
     encoded, token = await seen(engine)
     other, _ = await seen(engine)
     await engine.revoke(token)
-    assert engine.recall(headers(encoded), AccessToken) is None
-    assert engine.recall(headers(other), AccessToken) is not None
+    assert engine.cached_token(headers(encoded), AccessToken) is None
+    assert engine.cached_token(headers(other), AccessToken) is not None
     await engine.revoke_all()
-    assert engine.recall(headers(other), AccessToken) is None
+    assert engine.cached_token(headers(other), AccessToken) is None
 
 
 async def test_expiry_is_seen_at_once(engine: Engine, clock: ManualClock) -> None:
     """A token seen once would be good for ever."""
     encoded, token = await seen(engine)
     clock.advance(token.expires_at - clock.wall())
-    assert engine.recall(headers(encoded), AccessToken) is None
+    assert engine.cached_token(headers(encoded), AccessToken) is None
 
 
 async def test_the_age_of_the_copy_is_seen_at_once(engine: Engine, clock: ManualClock) -> None:
     """A bus that has lost its Redis would accept what was revoked meanwhile."""
     encoded, _ = await seen(engine)
-    freshness = engine.recall.__self__._freshness  # type: ignore[attr-defined]  # a bound method
+    freshness = engine.cached_token.__self__._freshness  # type: ignore[attr-defined]  # a bound method
     freshness.proven_at = clock.elapsed() - engine.settings.max_staleness
-    assert engine.recall(headers(encoded), AccessToken) is not None
+    assert engine.cached_token(headers(encoded), AccessToken) is not None
     clock.advance(0.001)
-    assert engine.recall(headers(encoded), AccessToken) is None
+    assert engine.cached_token(headers(encoded), AccessToken) is None
 
 
 async def test_an_incomplete_copy_does_not_decide(make_settings: MakeSettings) -> None:
@@ -79,7 +79,7 @@ async def test_an_incomplete_copy_does_not_decide(make_settings: MakeSettings) -
     async with Engine(make_settings("memory://")) as engine:
         encoded, _ = await seen(engine)
         engine._denylist._leave_out(engine._revoker.of_session("x", None, None))
-        assert engine.recall(headers(encoded), AccessToken) is None
+        assert engine.cached_token(headers(encoded), AccessToken) is None
 
 
 async def test_a_closed_bus_does_not_decide(make_settings: MakeSettings) -> None:
@@ -87,24 +87,24 @@ async def test_a_closed_bus_does_not_decide(make_settings: MakeSettings) -> None
     engine = Engine(make_settings("memory://"))
     async with engine:
         encoded, _ = await seen(engine)
-    assert engine.recall(headers(encoded), AccessToken) is None
+    assert engine.cached_token(headers(encoded), AccessToken) is None
     async with engine:
-        assert engine.recall(headers(encoded), AccessToken) is not None
+        assert engine.cached_token(headers(encoded), AccessToken) is not None
 
 
 async def test_a_predicate_is_always_asked(engine: Engine) -> None:
     """An account that was blocked in the application's database would stay open."""
     encoded, _ = await seen(engine)
     engine.deny_if(lambda _: True)
-    assert engine.recall(headers(encoded), AccessToken) is None
+    assert engine.cached_token(headers(encoded), AccessToken) is None
 
 
 async def test_another_type_is_refused(engine: Engine) -> None:
     """A refresh token would open routes."""
     pair = engine.issue("alice")
     await engine.authenticate(pair.refresh_token, RefreshToken)
-    assert engine.recall(headers(pair.refresh_token), AccessToken) is None
-    assert engine.recall(headers(pair.refresh_token), RefreshToken) is not None
+    assert engine.cached_token(headers(pair.refresh_token), AccessToken) is None
+    assert engine.cached_token(headers(pair.refresh_token), RefreshToken) is not None
 
 
 async def test_only_what_most_clients_send_is_recalled(engine: Engine) -> None:
@@ -121,7 +121,7 @@ async def test_only_what_most_clients_send_is_recalled(engine: Engine) -> None:
         [(b"x-authorization", value)],
         [],
     ):
-        assert engine.recall(wrong, AccessToken) is None
+        assert engine.cached_token(wrong, AccessToken) is None
 
 
 async def test_a_token_of_elsewhere_is_not_recalled(make_settings: MakeSettings) -> None:
@@ -129,8 +129,8 @@ async def test_a_token_of_elsewhere_is_not_recalled(make_settings: MakeSettings)
     async with Engine(make_settings("memory://", token_sources=["header", "cookie"])) as engine:
         encoded = engine.issue("alice").access_token
         await engine.authenticate(encoded, AccessToken)
-        assert engine.recall(headers(encoded), AccessToken) is None
-        assert engine.recall([(b"", f"Bearer {encoded}".encode())], AccessToken) is None
+        assert engine.cached_token(headers(encoded), AccessToken) is None
+        assert engine.cached_token([(b"", f"Bearer {encoded}".encode())], AccessToken) is None
 
 
 steps = st.lists(
@@ -154,14 +154,14 @@ async def _compare(history: list[str]) -> None:
         for step in history:
             await _do(engine, clock, step, tokens)
             for pair in pairs:
-                recalled = engine.recall(headers(pair.access_token), AccessToken)
+                recalled = engine.cached_token(headers(pair.access_token), AccessToken)
                 try:
                     found = await engine.authenticate(pair.access_token, AccessToken)
                 except RevokeBusError:
                     assert recalled is None
                 else:
                     assert recalled is None or recalled is found
-                    again = engine.recall(headers(pair.access_token), AccessToken)
+                    again = engine.cached_token(headers(pair.access_token), AccessToken)
                     assert again is not None
 
 

@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from revokebus.protocol.continuity import Break, Continuity, Position, Push, Row
+from revokebus.protocol.continuity import Break, Continuity, Entry, Position, Push
 from revokebus.protocol.wire import Message
 
 EPOCH = "e" * 32
 
 
-def row(number: int, payload: bytes = b"") -> Row:
-    return Row((number, 0), payload or b"1 %d" % number)
+def entry(number: int, payload: bytes = b"") -> Entry:
+    return Entry((number, 0), payload or b"1 %d" % number)
 
 
 def message(number: int, previous: int, *, epoch: str = EPOCH, payload: bytes = b"") -> Message:
@@ -24,7 +24,7 @@ def message(number: int, previous: int, *, epoch: str = EPOCH, payload: bytes = 
 def at_one() -> Continuity:
     """A copy that includes the first row of the log."""
     continuity = Continuity()
-    continuity.restart(Position(EPOCH, row(1)))
+    continuity.restart(Position(EPOCH, entry(1)))
     return continuity
 
 
@@ -62,31 +62,31 @@ def test_an_invented_row_far_ahead_does_not_hide_a_gap(at_one: Continuity) -> No
 
 def test_a_page_must_begin_with_the_remembered_row(at_one: Continuity) -> None:
     """A promoted replica that reuses ids would be taken for the old primary."""
-    assert at_one.read(EPOCH, [row(1, b"1 other"), row(2)]) is Break.ROW_MISSING
-    assert at_one.read(EPOCH, [row(2)]) is Break.ROW_MISSING
+    assert at_one.read(EPOCH, [entry(1, b"1 other"), entry(2)]) is Break.ROW_MISSING
+    assert at_one.read(EPOCH, [entry(2)]) is Break.ROW_MISSING
     assert at_one.read(EPOCH, []) is Break.ROW_MISSING
-    assert at_one.read("f" * 32, [row(1)]) is Break.EPOCH_CHANGED
+    assert at_one.read("f" * 32, [entry(1)]) is Break.EPOCH_CHANGED
     assert Continuity().read(EPOCH, []) is Break.NOT_LISTED
 
 
 def test_a_page_moves_the_position(at_one: Continuity) -> None:
     """The same rows would be read at every tick."""
-    assert at_one.read(EPOCH, [row(1), row(2), row(3)]) == [row(2), row(3)]
-    assert at_one.position == Position(EPOCH, row(3))
-    assert at_one.read(EPOCH, [row(3)]) == []
+    assert at_one.read(EPOCH, [entry(1), entry(2), entry(3)]) == [entry(2), entry(3)]
+    assert at_one.position == Position(EPOCH, entry(3))
+    assert at_one.read(EPOCH, [entry(3)]) == []
 
 
 def test_a_row_is_applied_whatever_was_pushed(at_one: Continuity) -> None:
     """A forged message with a coming row's id would hide that row."""
     at_one.hear(message(2, 1, payload=b"1 forged"))
-    assert at_one.read(EPOCH, [row(1), row(2)]) == [row(2)]
+    assert at_one.read(EPOCH, [entry(1), entry(2)]) == [entry(2)]
 
 
 def test_a_push_that_overtook_the_page_is_no_gap(at_one: Continuity) -> None:
     """Under load every tick would cause another."""
     at_one.hear(message(2, 1))
     at_one.hear(message(3, 2))
-    at_one.read(EPOCH, [row(1), row(2)])
+    at_one.read(EPOCH, [entry(1), entry(2)])
     assert at_one.hear(message(4, 3)) is Push.APPLY
 
 
@@ -95,13 +95,13 @@ class Server:
     """A Redis as the copy sees it: a log that may lose its tail or everything."""
 
     epoch: int = 0
-    log: list[Row] = field(default_factory=list)
+    log: list[Entry] = field(default_factory=list)
     written: int = 0
 
     def write(self) -> Message:
         previous = self.log[-1].id[0] if self.log else 0
         self.written += 1
-        added = Row((previous + 1, 0), b"1 %d" % self.written)  # ids are handed out again
+        added = Entry((previous + 1, 0), b"1 %d" % self.written)  # ids are handed out again
         self.log.append(added)
         return Message(self.name, (previous, 0), added.id, added.payload)
 
@@ -124,8 +124,8 @@ class Server:
             self.write()
         return Position(self.name, self.log[-1])
 
-    def page(self, after: Position, size: int) -> list[Row]:
-        return [row for row in self.log if row.id >= after.row.id][:size]
+    def page(self, after: Position, size: int) -> list[Entry]:
+        return [entry for entry in self.log if entry.id >= after.entry.id][:size]
 
 
 class Copy:
@@ -156,13 +156,13 @@ class Copy:
     def read(self, size: int = 2) -> None:
         after = self.continuity.position
         page = self.server.page(after, size) if after else []
-        rows = self.continuity.read(self.server.name, page)
-        if isinstance(rows, Break):
+        entries = self.continuity.read(self.server.name, page)
+        if isinstance(entries, Break):
             self.continuity.restart(self.server.position())
-            rows = self.server.log
-        self.applied |= {row.payload for row in rows}
+            entries = self.server.log
+        self.applied |= {entry.payload for entry in entries}
         if len(page) < size:  # the end of the log: a proof
-            assert {row.payload for row in self.server.log} <= self.applied
+            assert {entry.payload for entry in self.server.log} <= self.applied
 
 
 @given(
@@ -192,9 +192,9 @@ def test_what_is_said_to_be_covered_is(history: list[str]) -> None:
     copy = Copy(server)
     for action in history:
         (getattr(copy, action, None) or getattr(server, action))()
-        for number, row in enumerate(server.log, start=1):
-            if copy.continuity.covers(server.name, row.id):
-                assert {row.payload for row in server.log[:number]} <= copy.applied
+        for number, entry in enumerate(server.log, start=1):
+            if copy.continuity.covers(server.name, entry.id):
+                assert {entry.payload for entry in server.log[:number]} <= copy.applied
 
 
 def test_what_was_heard_in_order_is_covered_at_once(at_one: Continuity) -> None:
@@ -207,7 +207,7 @@ def test_what_was_heard_in_order_is_covered_at_once(at_one: Continuity) -> None:
     at_one.hear(message(5, 4))
     assert not at_one.covers(EPOCH, (5, 0))
     assert at_one.covers(EPOCH, (1, 0))
-    at_one.read(EPOCH, [row(1), row(2), row(3), row(4), row(5)])
+    at_one.read(EPOCH, [entry(1), entry(2), entry(3), entry(4), entry(5)])
     assert at_one.covers(EPOCH, (5, 0))
     at_one.hear(message(6, 5))
     assert at_one.covers(EPOCH, (6, 0))

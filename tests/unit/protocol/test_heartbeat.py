@@ -7,12 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from revokebus.errors import WireError
-from revokebus.protocol.heartbeat import Beat, Present, decode_beat, describe, encode_beat
+from revokebus.protocol.heartbeat import (
+    Heartbeat,
+    Instance,
+    decode_heartbeat,
+    describe,
+    encode_heartbeat,
+)
 
 names = st.text(max_size=10)
 seconds = st.floats(0, 1e6)
-beats = st.builds(
-    Beat,
+heartbeats = st.builds(
+    Heartbeat,
     version=names,
     host=names,
     pid=st.integers(0, 2**31),
@@ -32,7 +38,7 @@ beats = st.builds(
 )
 
 
-def beat(**changes: Any) -> Beat:
+def heartbeat(**changes: Any) -> Heartbeat:
     usual = {"version": "1", "host": "h", "pid": 1, "state": "fresh", "staleness": 0.5}
     usual |= {
         "bound": 30.0,
@@ -45,20 +51,20 @@ def beat(**changes: Any) -> Beat:
         "epoch": "e",
         "position": "5000-0",
     }
-    return Beat(**{**usual, "entries": 3, "complete": True, **changes})
+    return Heartbeat(**{**usual, "entries": 3, "complete": True, **changes})
 
 
-@given(beats)
-def test_a_beat_comes_back(sent: Beat) -> None:
+@given(heartbeats)
+def test_a_beat_comes_back(sent: Heartbeat) -> None:
     """Nobody could see how another instance is."""
-    assert decode_beat(encode_beat(sent)) == sent
+    assert decode_heartbeat(encode_heartbeat(sent)) == sent
 
 
 @given(st.binary(max_size=50))
 def test_any_bytes_are_a_beat_or_none(junk: bytes) -> None:
     """Whoever may write one key would end the page that shows the fleet."""
     with pytest.raises(WireError):
-        decode_beat(junk)
+        decode_heartbeat(junk)
 
 
 @pytest.mark.parametrize(
@@ -68,16 +74,16 @@ def test_any_bytes_are_a_beat_or_none(junk: bytes) -> None:
 def test_a_beat_of_another_kind_is_refused(wrong: dict[str, Any]) -> None:
     """A position that is none would raise where it is compared."""
     with pytest.raises(WireError):
-        decode_beat(encode_beat(beat(**wrong)))
+        decode_heartbeat(encode_heartbeat(heartbeat(**wrong)))
 
 
 def test_silence_makes_stale() -> None:
     """A dead instance would be shown as fresh until its heartbeat expires."""
     lively, quiet, dead = describe(
         [
-            Present("a", beat(host="1"), 0.2),
-            Present("b", beat(host="2"), 3.0),
-            Present("c", beat(host="3"), 30.0),
+            Instance("a", heartbeat(host="1"), 0.2),
+            Instance("b", heartbeat(host="2"), 3.0),
+            Instance("c", heartbeat(host="3"), 30.0),
         ],
         own="a",
     )
@@ -88,7 +94,7 @@ def test_silence_makes_stale() -> None:
 
 def test_one_that_was_never_proven_is_starting() -> None:
     """A deployment would look like an outage."""
-    (new,) = describe([Present("a", beat(state="starting", staleness=None), 0.1)], own="")
+    (new,) = describe([Instance("a", heartbeat(state="starting", staleness=None), 0.1)], own="")
     assert (new.state, new.staleness, new.lag) == ("starting", None, 0)
 
 
@@ -96,8 +102,8 @@ def test_the_lag_is_no_longer_than_the_staleness() -> None:
     """After a quiet night each revocation would make every instance look hours behind."""
     first, behind = describe(
         [
-            Present("a", beat(host="1", position="9000000-0"), 0.1),
-            Present("b", beat(host="2", position="5000-0", staleness=0.5), 0.1),
+            Instance("a", heartbeat(host="1", position="9000000-0"), 0.1),
+            Instance("b", heartbeat(host="2", position="5000-0", staleness=0.5), 0.1),
         ],
         own="",
     )
@@ -107,14 +113,14 @@ def test_the_lag_is_no_longer_than_the_staleness() -> None:
 
 def test_a_position_counts_in_its_own_data_set_only() -> None:
     """After a FLUSHALL an old position would confirm what the instance has never seen."""
-    present = Present("a", beat(), 0.0)
+    present = Instance("a", heartbeat(), 0.0)
     assert present.has("e", (5000, 0))
     assert not present.has("e", (5000, 1))
     assert not present.has("f", (1, 0))
-    assert not Present("a", beat(position=None), 0.0).has("e", (1, 0))
+    assert not Instance("a", heartbeat(position=None), 0.0).has("e", (1, 0))
 
 
 def test_one_that_accepts_by_a_stale_copy_is_waited_for() -> None:
     """A receipt would say that nobody accepts the token, of a service that was told to."""
-    assert not Present("a", beat(), 31.0).may_accept
-    assert Present("a", beat(accepts_stale=True), 31.0).may_accept
+    assert not Instance("a", heartbeat(), 31.0).may_accept
+    assert Instance("a", heartbeat(accepts_stale=True), 31.0).may_accept

@@ -10,11 +10,11 @@ from revokebus.protocol.revocation import Revocation, plain
 from revokebus.protocol.wire import (
     MAX_BYTES,
     MAX_EXPIRES_AT,
+    decode_entry_id,
     decode_message,
     decode_payload,
-    decode_row_id,
+    encode_entry_id,
     encode_payload,
-    encode_row_id,
     plain_rows,
 )
 
@@ -100,7 +100,7 @@ def test_no_character_is_syntax(value: str) -> None:
 @given(st.binary(max_size=300))
 def test_arbitrary_bytes_raise_nothing_but_wire_errors(data: bytes) -> None:
     """A stranger's message would end the listener."""
-    for decode in (decode_payload, decode_message, decode_row_id):
+    for decode in (decode_payload, decode_message, decode_entry_id):
         with suppress(WireError):
             assert decode(data) is not None
 
@@ -160,7 +160,7 @@ def test_the_kind_says_what_is_wrong(payload: bytes, kind: str) -> None:
 def test_a_message_names_its_place() -> None:
     """Lost messages could not be noticed."""
     message = decode_message(f"RB {EPOCH} 5-1 6-0 1 []".encode())
-    assert (message.epoch, message.previous, message.row) == (EPOCH, (5, 1), (6, 0))
+    assert (message.epoch, message.previous, message.entry) == (EPOCH, (5, 1), (6, 0))
     assert message.payload == b"1 []"
 
 
@@ -184,4 +184,4 @@ def test_a_message_that_is_not_ours_is_refused(data: bytes) -> None:
 @given(st.tuples(st.integers(0, 2**63), st.integers(0, 2**63)))
 def test_row_ids_survive_the_wire(row_id: tuple[int, int]) -> None:
     """The log would be read from a wrong place."""
-    assert decode_row_id(encode_row_id(row_id).encode()) == row_id
+    assert decode_entry_id(encode_entry_id(row_id).encode()) == row_id

@@ -6,12 +6,12 @@ import pytest
 
 from revokebus.clock import ExpiryClock
 from revokebus.denylist.denylist import Denylist
-from revokebus.protocol.continuity import Row
+from revokebus.protocol.continuity import Entry
 from revokebus.protocol.revocation import Revocation
 from revokebus.protocol.wire import Message, encode_payload
 from revokebus.replication.applier import Applier, _portions
 from revokebus.replication.repair import Repair
-from revokebus.telemetry.conditions import Troubles
+from revokebus.telemetry.conditions import Conditions
 
 if TYPE_CHECKING:
     from revokebus.testing import ManualClock
@@ -26,7 +26,7 @@ def denylist(clock: ManualClock) -> Denylist:
 
 @pytest.fixture
 def applier(denylist: Denylist) -> Applier:
-    return Applier(denylist, Repair(denylist), Troubles())
+    return Applier(denylist, Repair(denylist), Conditions())
 
 
 def pushed(value: str, expires_at: float) -> Message:
@@ -44,7 +44,7 @@ async def test_what_was_heard_while_the_clock_was_ahead_is_read_again(
     await applier.hear(message)
     assert not denylist.matches({"jti": "a"})
     clock.step(-1000)
-    await applier.apply_rows([Row(message.row, message.payload)])
+    await applier.apply_entries([Entry(message.entry, message.payload)])
     assert denylist.matches({"jti": "a"})
 
 
@@ -55,7 +55,7 @@ async def test_another_row_of_the_same_id_is_read(
     message = pushed("a", clock.wall() // 1 + 60)
     await applier.hear(message)
     other = pushed("b", clock.wall() // 1 + 60)
-    await applier.apply_rows([Row(other.row, other.payload)])
+    await applier.apply_entries([Entry(other.entry, other.payload)])
     assert denylist.matches({"jti": "b"})
 
 

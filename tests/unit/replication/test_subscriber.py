@@ -7,18 +7,18 @@ from revokebus.clock import ExpiryClock
 from revokebus.denylist.denylist import Denylist
 from revokebus.protocol.continuity import Continuity
 from revokebus.replication import subscriber as subscriber_module
-from revokebus.replication.answerer import Answerer
 from revokebus.replication.applier import Applier
+from revokebus.replication.confirmation import ConfirmationResponder
 from revokebus.replication.repair import Repair
 from revokebus.replication.subscriber import Subscriber
 from revokebus.tasks import end
-from revokebus.telemetry.conditions import Troubles
-from revokebus.telemetry.counters import Counts
+from revokebus.telemetry.conditions import Conditions
+from revokebus.telemetry.counters import Counters
 
 if TYPE_CHECKING:
     import pytest
 
-    from revokebus.store.instances import RollCall
+    from revokebus.store.instances import Instances
     from revokebus.store.store import Store
     from revokebus.testing import ManualClock
 
@@ -42,17 +42,19 @@ async def test_the_subscriber_outlives_a_long_outage(
 ) -> None:
     """After some minutes without Redis an instance would never listen again, and not say so."""
     monkeypatch.setattr(subscriber_module, "_LONGEST_BACKOFF", 0)
-    store, troubles = Unreachable(), Troubles()
+    store, conditions = Unreachable(), Conditions()
     denylist = Denylist(ExpiryClock(clock))
     continuity, wake = Continuity(), asyncio.Event()
     subscriber = Subscriber(
         store=cast("Store", store),
         continuity=continuity,
-        applier=Applier(denylist, Repair(denylist), troubles),
-        answerer=Answerer(cast("RollCall", store), continuity, lambda: True, troubles, wake),
-        counts=Counts(),
+        applier=Applier(denylist, Repair(denylist), conditions),
+        responder=ConfirmationResponder(
+            cast("Instances", store), continuity, lambda: True, conditions, wake
+        ),
+        counters=Counters(),
         clock=clock,
-        troubles=troubles,
+        conditions=conditions,
         wake=wake,
     )
     task = asyncio.create_task(subscriber.run())

@@ -1,0 +1,241 @@
+"""Who has applied an entry of the log: how an instance asks the fleet, and how one answers.
+
+The instances are asked once, on the channel, and each answers by itself. Only where an answer is
+missing is Redis asked, for all of them at once, what their heartbeats say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import secrets
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from redis.exceptions import RedisError
+
+from revokebus.errors import StoreError, WireError
+from revokebus.protocol.wire import Inquiry, decode_instance
+from revokebus.replication.backend import Confirmed
+from revokebus.results import Confirmation
+from revokebus.tasks import end
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from revokebus.clock import Clock
+    from revokebus.protocol.continuity import Continuity
+    from revokebus.protocol.heartbeat import Instance
+    from revokebus.protocol.wire import EntryId
+    from revokebus.results import Outcome
+    from revokebus.store.instances import Instances, KnownInstances
+    from revokebus.store.subscription import Subscription
+    from revokebus.telemetry.conditions import Conditions
+
+_MOST_WAITING = 1000
+_LOOK_EVERY = 0.5
+
+
+class ConfirmationRequest:
+    """Asks a fleet about one entry.
+
+    Args:
+        instances: The channel and the heartbeats.
+        clock: Tells how fast the answers are.
+        bound: What ``max_staleness`` is here, in seconds.
+        epoch: The data set that the entry is in.
+        entry: The entry.
+        began: The moment that answers are timed from, in elapsed seconds.
+    """
+
+    def __init__(
+        self,
+        instances: Instances,
+        clock: Clock,
+        bound: float,
+        epoch: str,
+        entry: EntryId,
+        began: float,
+    ) -> None:
+        self._instances = instances
+        self._clock = clock
+        self._bound = bound
+        self._inquiry = Inquiry(epoch, entry, secrets.token_hex(8))
+        self._began = began
+        # Here it was applied before it was written.
+        self._seconds: dict[str, float] = {instances.instance: 0.0}
+        self._answered = asyncio.Event()
+        self._fleet: dict[str, Instance] = {}
+        self._heard_at: dict[str, float] = {}
+        self._ended: frozenset[str] = frozenset()
+        self._known_since = math.inf
+        self._confirmed_at = -math.inf
+
+    async def ask(self, timeout: float) -> Confirmed:
+        """Return what became of the entry at each instance that may have lived when it was written.
+
+        Args:
+            timeout: For how many seconds to wait.
+
+        Raises:
+            StoreError: It is not known which instances there are, or was not in time.
+        """
+        deadline = self._clock.elapsed() + timeout
+        try:
+            async with (
+                asyncio.timeout(timeout),
+                self._instances.answers(self._inquiry.name) as answers,
+            ):
+                listening = asyncio.create_task(self._listen(answers))
+                try:
+                    await self._instances.inquire(self._inquiry)
+                    self._take(roll := await self._instances.call(), roll.live)
+                    await self._wait(deadline)
+                finally:
+                    await end([listening])
+        except TimeoutError:
+            if self._known_since == math.inf:
+                message = f"Redis did not say within {timeout:g} s who is to answer"
+                raise StoreError(message) from None
+        now = self._clock.elapsed()
+        confirmations = tuple(self._confirmation(each, now) for each in self._fleet.values())
+        knows_all = self._confirmed_at >= self._began and now >= self._all_known_at()
+        return Confirmed(confirmations, knows_all)
+
+    async def _listen(self, answers: Subscription) -> None:
+        # Where it ends, the heartbeats are looked at.
+        with contextlib.suppress(RedisError, OSError):
+            async for answer in answers:
+                with contextlib.suppress(WireError):
+                    self._note(decode_instance(answer))
+
+    def _note(self, instance: str) -> None:
+        self._seconds.setdefault(instance, self._clock.elapsed() - self._began)
+        self._answered.set()
+
+    def _take(self, roll: KnownInstances, asked: Iterable[str]) -> None:
+        """Note what heartbeats say; an instance that is missing was last heard of before."""
+        now = self._clock.elapsed()
+        for instance in asked:
+            if present := roll.live.get(instance):
+                self._fleet[instance] = present
+                self._heard_at[instance] = now - present.silence
+                if present.has(self._inquiry.epoch, self._inquiry.entry):
+                    self._note(instance)
+        self._ended |= roll.ended
+        self._known_since = now - roll.age
+        self._confirmed_at = roll.confirmed_at
+
+    async def _wait(self, deadline: float) -> None:
+        while not self._is_over(deadline):
+            self._answered.clear()
+            try:
+                async with asyncio.timeout(_LOOK_EVERY):
+                    await self._answered.wait()
+            except TimeoutError:
+                with contextlib.suppress(StoreError):
+                    self._take(await self._instances.call(), tuple(self._fleet))
+
+    def _is_over(self, deadline: float) -> bool:
+        """Return whether waiting until then changes nothing any more."""
+        now = self._clock.elapsed()
+        if now >= deadline:
+            return True
+        if any(self._outcome(each, now) == "silent" for each in self._fleet.values()):
+            return False
+        return not now < self._all_known_at() <= deadline
+
+    def _all_known_at(self) -> float:
+        """Return when whoever was cut off from other data knows that its copy is stale."""
+        bounds = (each.heartbeat.bound for each in self._fleet.values())
+        return self._known_since + max(self._bound, *bounds, 0.0)
+
+    def _outcome(self, present: Instance, now: float) -> Outcome:
+        instance = present.instance
+        if instance in self._seconds:
+            return "applied"
+        if instance in self._ended:
+            return "ended"
+        silence = now - self._heard_at[instance]
+        return "silent" if replace(present, silence=silence).may_accept else "stale"
+
+    def _confirmation(self, present: Instance, now: float) -> Confirmation:
+        return Confirmation(
+            instance=present.instance,
+            host=present.heartbeat.host,
+            pid=present.heartbeat.pid,
+            outcome=self._outcome(present, now),
+            seconds=self._seconds.get(present.instance),
+        )
+
+
+class ConfirmationResponder:
+    """Keeps questions until they can be answered; a failure is the asker's to notice.
+
+    Args:
+        instances: Sends answers.
+        continuity: Knows what was applied.
+        is_sure: Returns whether what is in the log is refused here, by the copy or by asking Redis.
+        conditions: Counts questions that there is no room for.
+        wake: Set where the log should be read at once, because a question waits for it.
+    """
+
+    def __init__(
+        self,
+        instances: Instances,
+        continuity: Continuity,
+        is_sure: Callable[[], bool],
+        conditions: Conditions,
+        wake: asyncio.Event,
+    ) -> None:
+        self._instances = instances
+        self._continuity = continuity
+        self._is_sure = is_sure
+        self._conditions = conditions
+        self._wake = wake
+        self._waiting: dict[str, Inquiry] = {}
+        self._due = asyncio.Event()
+        self._being_applied = 0
+
+    def ask(self, inquiry: Inquiry) -> None:
+        """Answer `inquiry` as soon as it can be."""
+        if len(self._waiting) >= _MOST_WAITING:  # whoever asked first waits no more
+            self._conditions.ignore("message", "crowded")
+            del self._waiting[next(iter(self._waiting))]
+        self._waiting[inquiry.name] = inquiry
+        (self._due if self._can_answer(inquiry) else self._wake).set()
+
+    def look(self) -> None:
+        """Note that more was applied."""
+        if any(self._can_answer(inquiry) for inquiry in self._waiting.values()):
+            self._due.set()
+
+    def _can_answer(self, inquiry: Inquiry) -> bool:
+        covers = self._continuity.covers(inquiry.epoch, inquiry.entry)
+        return not self._being_applied and covers and self._is_sure()
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Answer nothing while the body applies what was read or pushed."""
+        self._being_applied += 1
+        try:
+            yield
+        finally:
+            self._being_applied -= 1
+            self.look()
+
+    async def run(self) -> None:
+        """Answer until it is cancelled."""
+        while True:
+            await self._due.wait()
+            self._due.clear()
+            for inquiry in [each for each in self._waiting.values() if self._can_answer(each)]:
+                if self._waiting.pop(inquiry.name, None) is None:
+                    continue  # others have crowded it out meanwhile
+                try:
+                    await self._instances.answer(inquiry)
+                except Exception as error:  # noqa: BLE001 - a silent end would leave all unanswered
+                    self._conditions.note("answers", error)
+                else:
+                    self._conditions.over("answers")

@@ -73,6 +73,7 @@ class Checker:
         self._verifier = parts.verifier
         self._counters = parts.counters
         self._denylist = parts.denylist
+        self._freshness = parts.freshness
         self._backend = parts.backend
         self.predicates = Predicates()
         self._logged_stale_at = -math.inf
@@ -189,16 +190,15 @@ class Checker:
     ) -> None:
         """Accept what the copy, if it is proven, or `policy` lets pass; None is any token."""
         self._lifecycle.require_running()
-        age = self._backend.age()
-        if age is None or age > self._settings.max_staleness:
-            await self._decide_without_proof(token, age, policy)
+        if not self._freshness.is_fresh:
+            await self._decide_without_proof(token, policy)
         elif not self._denylist.complete:
             try:
                 await self._ask_redis(token, "The copy of the revocations is not complete")
             except StaleError:
                 if policy != "accept":
                     raise
-                self._log_that_stale_is_accepted(age)
+                self._log_that_stale_is_accepted()
 
     def is_checked(self, token: AccessToken | RefreshToken) -> bool:
         """Return whether revocations of such tokens count."""
@@ -224,8 +224,7 @@ class Checker:
         if self._denylist.holds(spent):
             return True
         self._lifecycle.require_running()
-        age = self._backend.age()
-        if age is not None and age <= self._settings.max_staleness and self._denylist.complete:
+        if self._freshness.is_fresh and self._denylist.complete:
             return False
         try:
             return await self._backend.refuses([spent.target], token.since)
@@ -250,24 +249,24 @@ class Checker:
         return targets_of(token.verified_claims, token.issuer, names), token.since
 
     async def _decide_without_proof(
-        self, token: AccessToken | RefreshToken | None, age: float | None, policy: OnStale
+        self, token: AccessToken | RefreshToken | None, policy: OnStale
     ) -> None:
         if policy == "ask_redis":
             await self._ask_redis(token, "The revocations are too old")
             return
-        if age is None:  # nothing is known, so there is no last known good
+        if self._freshness.state == "starting":  # nothing is known, so there is no last known good
             raise StaleError("The revocations have not been loaded yet")
         if policy != "accept":
             raise StaleError("The revocations are too old to decide")
-        self._log_that_stale_is_accepted(age)
+        self._log_that_stale_is_accepted()
 
-    def _log_that_stale_is_accepted(self, age: float) -> None:
+    def _log_that_stale_is_accepted(self) -> None:
         now = self._clock.elapsed()
         if now - self._logged_stale_at > _LOG_AGAIN_SECONDS:
             self._logged_stale_at = now
             logger.error(
                 "revokebus accepts tokens by revocations that are %.0f s old (on_stale=accept): %s",
-                age,
+                self._freshness.age,
                 self._backend.health().last_error,
                 extra=event("stale_accepted"),
             )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, Self, TypeVar
 
 from revokebus.clock import ExpiryClock, SystemClock
 from revokebus.denylist.denylist import Denylist
+from revokebus.denylist.freshness import Freshness
 from revokebus.engine.checker import Checker
 from revokebus.engine.fast_path import FastPath
 from revokebus.engine.lifecycle import Lifecycle
@@ -20,7 +21,6 @@ from revokebus.engine.revoker import Assurance, Revoker
 from revokebus.engine.rotation import Rotation
 from revokebus.errors import ConfigurationError
 from revokebus.protocol.cut_offs import CutOffs
-from revokebus.replication.backend import Freshness
 from revokebus.replication.feed import Feed
 from revokebus.replication.memory_backend import MemoryBackend
 from revokebus.replication.redis_backend import RedisBackend
@@ -77,8 +77,8 @@ class Engine:
         limit = settings.max_entries if settings.uses_redis else None
         cut_offs = CutOffs(clock, settings.leeway)
         self._denylist = Denylist(expiry_clock, limit, on_cut_off=cut_offs.note)
-        self._guards = OpenGuards(settings, clock, self._denylist, self._age)
-        freshness = Freshness()
+        self._freshness = freshness = Freshness(clock, settings.max_staleness)
+        self._guards = OpenGuards(settings, clock, self._denylist, freshness)
         self.counters = Counters()
         self._feed = Feed(clock)
         self._backend = self._make_backend(clock, expiry_clock, freshness)
@@ -100,9 +100,6 @@ class Engine:
         self._revoker = Revoker(parts)
         self._issuer = Issuer(settings, clock, cut_offs)
         self._rotation = Rotation(parts, self._issuer, self._checker, self._revoker)
-
-    def _age(self) -> float | None:
-        return self._backend.age()
 
     def _make_backend(
         self, clock: Clock, expiry_clock: ExpiryClock, freshness: Freshness
@@ -222,7 +219,7 @@ class Engine:
         """Return what is known of the copy; no network."""
         health = self._backend.health()
         return BusStatus(
-            state=self._state(health.staleness),
+            state=self._state(),
             entries=len(self._denylist),
             complete=self._denylist.complete,
             left_out=self._denylist.left_out,
@@ -279,12 +276,10 @@ class Engine:
         self._lifecycle.require_own_loop("bus.audit")
         return list(await self._backend.audit())
 
-    def _state(self, staleness: float | None) -> State:
+    def _state(self) -> State:
         if self._lifecycle.phase in ("closing", "closed"):
             return "closed"
-        if self._lifecycle.phase != "running" or staleness is None:
-            return "starting"
-        return "fresh" if staleness <= self.settings.max_staleness else "stale"
+        return self._freshness.state if self._lifecycle.phase == "running" else "starting"
 
     # Issue
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from revokebus.clock import Clock
     from revokebus.denylist.denylist import Denylist
+    from revokebus.denylist.freshness import Freshness
     from revokebus.engine.checker import Checker
     from revokebus.protocol.revocation import Revocation, Target
     from revokebus.settings.settings import OnStale, Settings
@@ -49,7 +50,7 @@ class OpenGuards:
         settings: What tokens can be revoked by, and the bound on the age of the copy.
         clock: Tells when a token expires.
         denylist: Tells of revocations, as long as there is a guard to be told.
-        age: Returns the age of the copy in seconds; None without one.
+        freshness: Tells whether the copy may decide.
     """
 
     def __init__(
@@ -57,14 +58,13 @@ class OpenGuards:
         settings: Settings,
         clock: Clock,
         denylist: Denylist,
-        age: Callable[[], float | None],
+        freshness: Freshness,
     ) -> None:
         self._names = (*ALWAYS, *settings.revocable_claims)
-        self._max_staleness = settings.max_staleness
         self._leeway = settings.leeway
         self._clock = clock
         self._denylist = denylist
-        self._age = age
+        self._freshness = freshness
         self._open: dict[OpenGuard, list[Target]] = {}
         self._about: defaultdict[Target, set[OpenGuard]] = defaultdict(set)
         self._timer: asyncio.TimerHandle | None = None
@@ -122,8 +122,7 @@ class OpenGuards:
 
         And those whose token expired while the machine was suspended, or by a step of its clock.
         """
-        age = self._age()
-        is_stale = age is None or age > self._max_staleness
+        is_stale = not self._freshness.is_fresh
         for guard in list(self._open):
             if self.remaining(guard.token) <= 0:
                 guard.end(ExpiredTokenError())
@@ -133,9 +132,9 @@ class OpenGuards:
 
     def _look_at_age_later(self) -> None:
         # Where it is stale already, whoever begins has been told by its policy that it may.
-        age = self._age()
-        is_stale = age is None or age > self._max_staleness
-        again = self._max_staleness - (0.0 if is_stale or age is None else age) + _A_MOMENT
+        freshness = self._freshness
+        # An original never ages, and so is looked at as rarely as one that was proven just now.
+        again = min(freshness.seconds_left or freshness.bound, freshness.bound) + _A_MOMENT
         self._timer = asyncio.get_running_loop().call_later(again, self._watch_age)
 
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from revokebus.clock import Clock, ExpiryClock
     from revokebus.denylist.denylist import Denylist
+    from revokebus.denylist.freshness import Freshness
     from revokebus.engine.lifecycle import Lifecycle
     from revokebus.protocol.cut_offs import CutOffs
-    from revokebus.replication.backend import Backend, Freshness
+    from revokebus.replication.backend import Backend
     from revokebus.settings.settings import Settings
     from revokebus.telemetry.counters import Counters
     from revokebus.tokens.verifier import Verifier

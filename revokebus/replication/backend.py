@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -62,18 +61,6 @@ class Health:
     ignored: Mapping[str, int] = field(default_factory=dict)
     unsaved: int = 0
     instance: str | None = None
-
-
-@dataclass(eq=False, slots=True)
-class Freshness:
-    """When the copy was proven complete; whoever checks tokens reads it in each request.
-
-    Attributes:
-        proven_at: The moment for which it was, in elapsed seconds; -infinity before the first
-            time, infinity where the copy is the original.
-    """
-
-    proven_at: float = -math.inf
 
 
 class Backend(Protocol):
@@ -149,9 +136,6 @@ class Backend(Protocol):
         Raises:
             StoreError: Redis could not be asked.
         """
-
-    def age(self) -> float | None:
-        """Return seconds since the copy was last proven complete, None if it never was."""
 
     def health(self) -> Health:
         """Return what is known."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import socket
 from typing import TYPE_CHECKING
@@ -17,8 +16,8 @@ if TYPE_CHECKING:
 
     from revokebus.clock import Clock
     from revokebus.denylist.denylist import Denylist
+    from revokebus.denylist.freshness import Freshness
     from revokebus.protocol.revocation import Revocation, Target, Terms
-    from revokebus.replication.backend import Freshness
     from revokebus.replication.feed import Feed
     from revokebus.results import Finding
 
@@ -44,7 +43,7 @@ class MemoryBackend:
         feed: Feed,
         longest_life: float,
     ) -> None:
-        freshness.proven_at = math.inf
+        freshness.be_original()
         self._longest_life = longest_life
         self._feed = feed
         self._denylist = denylist
@@ -116,10 +115,6 @@ class MemoryBackend:
     async def audit(self) -> Sequence[Finding]:
         """Return nothing: there is nothing that could be set up wrongly."""
         return ()
-
-    def age(self) -> float | None:
-        """Return 0: the copy is the original."""
-        return 0.0
 
     def health(self) -> Health:
         """Return that all is well."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -38,8 +37,8 @@ if TYPE_CHECKING:
 
     from revokebus.clock import Clock, ExpiryClock
     from revokebus.denylist.denylist import Denylist
+    from revokebus.denylist.freshness import Freshness
     from revokebus.protocol.revocation import Revocation, Target, Terms
-    from revokebus.replication.backend import Freshness
     from revokebus.replication.feed import Feed
     from revokebus.results import Finding, InstanceStatus
     from revokebus.settings.settings import Settings
@@ -92,7 +91,7 @@ class RedisBackend:
 
     async def start(self) -> None:
         """Begin to keep the copy fresh; wait for the first proof, ``startup_timeout`` at most."""
-        self._freshness.proven_at = -math.inf
+        self._freshness.forget()
         self._run = run = self._begin()
         try:
             async with asyncio.timeout(self._settings.startup_timeout):
@@ -161,13 +160,13 @@ class RedisBackend:
             return
         self._last = self.health()
         run, self._run = self._run, None
-        self._freshness.proven_at = -math.inf
+        self._freshness.forget()
         await finish(self._end(run))
 
     async def _end(self, run: _Run) -> None:
         try:
             await run.end()
-            self._freshness.proven_at = -math.inf  # a last tick may have ended meanwhile
+            self._freshness.forget()  # a last tick may have ended meanwhile
             if self._writing:
                 await asyncio.wait(self._writing, timeout=self._settings.redis_timeout)
             while self._outbox:
@@ -293,11 +292,6 @@ class RedisBackend:
         """Look at Redis and at the settings for what endangers the promises."""
         return await audit(self._running().store, self._settings, self._clock)
 
-    def age(self) -> float | None:
-        """Return seconds since the copy was last proven complete, None if it never was."""
-        proven_at = self._freshness.proven_at
-        return None if proven_at == -math.inf else self._clock.elapsed() - proven_at
-
     def health(self) -> Health:
         """Return what is known."""
         if self._run is None:
@@ -307,7 +301,7 @@ class RedisBackend:
             )
         position = self._run.continuity.position
         return Health(
-            staleness=self.age(),
+            staleness=self._freshness.age,
             position=encode_entry_id(position.entry.id) if position else None,
             subscribed=self._run.subscriber.subscribed,
             last_error=str(self._run.conditions) or None,

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
     from revokebus.clock import Clock, ExpiryClock
     from revokebus.denylist.denylist import Denylist
+    from revokebus.denylist.freshness import Freshness
     from revokebus.protocol.continuity import Continuity, Entry, Position
     from revokebus.replication.applier import Applier
-    from revokebus.replication.backend import Freshness
     from revokebus.replication.confirmation import ConfirmationResponder
     from revokebus.replication.outbox import Outbox
     from revokebus.replication.repair import Repair

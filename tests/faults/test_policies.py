@@ -124,7 +124,7 @@ async def test_accept_needs_something_that_was_known(
             await engine.authenticate(engine.issue("alice").access_token, AccessToken)
 
 
-def test_a_route_can_choose(make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_route_can_choose(make_settings: MakeSettings) -> None:
     """A health report and a money transfer would have to share one policy."""
     app = FastAPI()
     bus = RevokeBus.attach(app, make_settings())

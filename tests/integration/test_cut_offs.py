@@ -239,7 +239,7 @@ async def test_redis_is_asked_under_everything_that_a_token_is_revoked_by(
         claims = {"tenant": 7, "groups": ["a", "b"]}
         pair, other = there.issue("alice", claims=claims), there.issue("bob")
         there._denylist.add = lambda *_args, **_options: False  # type: ignore[method-assign]  # deaf
-        there._backend.age = lambda: None  # type: ignore[method-assign]  # and knows it
+        there._freshness.forget()  # and knows it
         await verified(there, pair.access_token)
         ends: dict[str, Any] = {
             "sid": lambda: here.revoke_session(pair.session_id),
@@ -337,7 +337,7 @@ async def test_a_cut_off_that_refuses_nobody_is_no_proof_of_the_rest(
     async with Engine(tenants) as here, Engine(tenants) as there:
         await here.revoke_subject("alice", time.time() - 1000)
         tokens = [there.issue(name).access_token for name in ("alice", "bob")]
-        there._backend.age = lambda: None  # type: ignore[method-assign]  # and knows it
+        there._freshness.forget()  # and knows it
         for token in tokens:
             await verified(there, token)
         client.set("{revokebus}:repair", "x", px=5000)

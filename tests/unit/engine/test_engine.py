@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from revokebus import AccessToken, RefreshToken
+from revokebus.denylist.freshness import Freshness
 from revokebus.engine.engine import Engine
 from revokebus.errors import (
     ConfigurationError,
@@ -19,7 +20,6 @@ from revokebus.errors import (
     RevokedTokenError,
     WrongTypeError,
 )
-from revokebus.replication.backend import Freshness
 from revokebus.replication.feed import Feed
 from revokebus.replication.memory_backend import MemoryBackend
 from revokebus.testing import ManualClock
@@ -225,7 +225,7 @@ class SlowBackend(MemoryBackend):
     """Takes its time to start, until it is told."""
 
     def __init__(self, denylist: Denylist, clock: ManualClock) -> None:
-        super().__init__(denylist, clock, Freshness(), Feed(clock), 60.0)
+        super().__init__(denylist, clock, Freshness(clock, 30.0), Feed(clock), 60.0)
         self.go_on, self.stopped = asyncio.Event(), False
 
     async def start(self) -> None:

@@ -140,11 +140,10 @@ async def test_a_revocation_during_the_first_check_is_not_missed(engine: Engine)
 async def test_it_ends_when_nobody_knows_any_more(engine: Engine, on_stale: OnStale) -> None:
     """While Redis is away, what was revoked elsewhere would stay open (G1)."""
     token = await access(engine)
-    age = 0.0
-    engine._backend.age = lambda: age  # type: ignore[method-assign]  # an outage
+    engine._freshness.prove(engine._clock.elapsed())  # and never again: an outage
     task = asyncio.create_task(hold(engine, token, on_stale))
     await asyncio.sleep(0.01)
-    age = 1.0
+    engine._freshness.prove(engine._clock.elapsed() - 1.0)
     if on_stale == "accept":
         await asyncio.wait([task], timeout=0.5)
         assert not task.done()
@@ -420,7 +419,7 @@ async def test_where_redis_was_asked_a_guard_begins(make_settings: MakeSettings)
     """With `ask_redis` requests would pass, and no connection open."""
     async with Engine(make_settings(on_stale="ask_redis", max_staleness=0.3)) as engine:
         token = await access(engine)
-        engine._backend.age = lambda: 1.0  # type: ignore[method-assign]  # a broken subscription
+        engine._freshness.prove(engine._clock.elapsed() - 1.0)  # a broken subscription
         assert [item async for item in engine.guarded(token, _three())] == [1, 2, 3]
         with pytest.raises(StaleError):
             await hold(engine, token)

@@ -22,7 +22,7 @@ from revokebus.errors import (
     UnavailableError,
 )
 from revokebus.settings.settings import Settings, unknown_variables
-from revokebus.store.store import Store
+from revokebus.store.parts import StoreParts
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Iterable
@@ -108,13 +108,13 @@ def perform(work: Coroutine[Any, Any, Answer]) -> Answer:
 
 
 @contextlib.asynccontextmanager
-async def opened_store(settings: Settings) -> AsyncIterator[Store]:
+async def opened_store(settings: Settings) -> AsyncIterator[StoreParts]:
     """Open Redis, without a copy and without being an instance."""
-    store = Store(settings, SystemClock())
+    redis = StoreParts.of(settings, SystemClock())
     try:
-        yield store
+        yield redis
     finally:
-        await store.close()
+        await redis.close()
 
 
 @contextlib.asynccontextmanager

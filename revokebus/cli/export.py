@@ -38,11 +38,11 @@ def export(
     settings, clock = read_settings(env_file, needs_keys=False), SystemClock()
 
     async def work() -> transfer.Exported:
-        async with opened_store(settings) as store:
+        async with opened_store(settings) as redis:
             with transfer.new_file(to) as file, _progress("Read") as progress:
-                found = {each.check: each.level for each in await audit(store, settings, clock)}
+                found = {each.check: each.level for each in await audit(redis, settings, clock)}
                 may_lack = found["eviction"] != "ok"
-                return await transfer.export(store, file, progress, may_lack=may_lack)
+                return await transfer.export(redis, file, progress, may_lack=may_lack)
 
     try:
         exported = perform(work())
@@ -74,10 +74,10 @@ def import_(
         with contextlib.ExitStack() as opened:
             lines = sys.stdin if file is None else opened.enter_context(file.open())
             revocations = list(transfer.read_lines(lines))  # all of them are well, or none is taken
-        async with opened_store(settings) as store:
-            connect.compare(await audit(store, settings, SystemClock()))
+        async with opened_store(settings) as redis:
+            connect.compare(await audit(redis, settings, SystemClock()))
             with _progress("Written", len(revocations)) as progress:
-                return await transfer.write_all(store, revocations, SystemClock(), progress)
+                return await transfer.write_all(redis.store, revocations, SystemClock(), progress)
 
     _log_count("imported", perform(work()), as_json=as_json)
 
@@ -104,12 +104,12 @@ def import_jtis(
 
     async def work() -> tuple[int, int]:
         count = passed_over = 0
-        async with opened_store(settings) as store:
-            connect.compare(await audit(store, settings, clock))
+        async with opened_store(settings) as redis:
+            connect.compare(await audit(redis, settings, clock))
             with _progress("Taken over") as progress:
                 async for some in old.revocations(settings, of, clock):
                     written = some.revocations
-                    count += await transfer.write_all(store, written, clock, lambda _: None)
+                    count += await transfer.write_all(redis.store, written, clock, lambda _: None)
                     passed_over += some.passed_over
                     progress(count)
         return count, passed_over

@@ -15,9 +15,10 @@ from revokebus.cli.options import AsJson, EnvFile, Issuer, check_jti, read_token
 from revokebus.clock import SystemClock
 from revokebus.errors import InvalidTokenError, WireError
 from revokebus.protocol.heartbeat import describe
-from revokebus.protocol.revocation import ALWAYS, Target, targets_of
+from revokebus.protocol.revocation import Target, targets_of
 from revokebus.protocol.wire import decode_message, decode_payload, encode_entry_id
 from revokebus.store.audit import audit
+from revokebus.telemetry.counters import Counters
 from revokebus.tokens.verifier import Verifier
 
 if TYPE_CHECKING:
@@ -61,12 +62,12 @@ def _print_verdict(verdict: str, told: dict[str, Any], *, as_json: bool) -> None
 
 
 async def _is_recorded(settings: Settings, targets: list[Target], since: float) -> bool:
-    async with opened_store(settings) as store:
-        return await store.refuses(targets, since, "")
+    async with opened_store(settings) as redis:
+        return await redis.store.refuses(targets, since, "")
 
 
 async def _judge(settings: Settings, encoded: str) -> tuple[str, dict[str, Any]]:
-    verifier = Verifier(settings, SystemClock())
+    verifier = Verifier(settings, SystemClock(), Counters())
     await asyncio.gather(*(key_set.refresh() for key_set in verifier.remote_key_sets))
     try:
         token = verifier.verify_signature(encoded)
@@ -79,8 +80,7 @@ async def _judge(settings: Settings, encoded: str) -> tuple[str, dict[str, Any]]
         "sid": token.session_id,
         "expires": output.moment(token.expires_at),
     }
-    names = (*ALWAYS, *settings.revocable_claims)
-    targets = targets_of(token.verified_claims, token.issuer, names)
+    targets = targets_of(token.verified_claims, token.issuer, settings.revocable_names)
     if await _is_recorded(settings, targets, token.since):
         return "revoked", told
     try:
@@ -95,9 +95,9 @@ def status(*, env_file: EnvFile = None, as_json: AsJson = False) -> None:
     settings = read_settings(env_file, needs_keys=False)
 
     async def work() -> list[InstanceStatus]:
-        async with opened_store(settings) as store:
-            roll = await store.instances.call()
-            return describe(roll.live.values(), own="")
+        async with opened_store(settings) as redis:
+            known = await redis.instances.list()
+            return describe(known.live.values(), own="")
 
     fleet = perform(work())
     output.print_fleet(fleet, as_json=as_json)
@@ -112,8 +112,8 @@ def doctor(*, env_file: EnvFile = None, as_json: AsJson = False) -> None:
     settings = read_settings(env_file, needs_keys=False)
 
     async def work() -> list[Finding]:
-        async with opened_store(settings) as store:
-            return await audit(store, settings, SystemClock())
+        async with opened_store(settings) as redis:
+            return await audit(redis, settings, SystemClock())
 
     findings = perform(work())
     output.print_findings(findings, as_json=as_json)
@@ -133,7 +133,7 @@ def watch(
 
 
 async def _watch(settings: Settings, count: int | None, *, as_json: bool) -> None:
-    async with opened_store(settings) as store, store.subscribe() as messages:
+    async with opened_store(settings) as redis, redis.store.subscribe() as messages:
         connect.say("watching; Ctrl-C ends it")
         printed = 0
         async for message in messages:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from revokebus.clock import Clock
     from revokebus.protocol.revocation import Revocation
+    from revokebus.store.parts import StoreParts
     from revokebus.store.store import Store
 
 _FIELDS = frozenset({"iss", "claim", "value", "expires_at", "issued_before"})
@@ -62,12 +63,12 @@ def new_file(path: Path | None) -> Iterator[TextIO]:
 
 
 async def export(
-    store: Store, output: TextIO, progress: Callable[[int], None], *, may_lack: bool
+    redis: StoreParts, output: TextIO, progress: Callable[[int], None], *, may_lack: bool
 ) -> Exported:
     """Write every record as a line, some perhaps twice.
 
     Args:
-        store: Where they are.
+        redis: Where they are.
         output: Where to.
         progress: Is told how many were written so far.
         may_lack: Whether Redis may have evicted records; the log is then read as well.
@@ -77,8 +78,8 @@ async def export(
             are writing back to it.
     """
     written = unreadable = 0
-    epoch = await store.settled_epoch()
-    async for payloads in _everything(store, may_lack=may_lack):
+    epoch = await redis.store.settled_epoch()
+    async for payloads in _everything(redis, may_lack=may_lack):
         for payload in payloads:
             revocations = _decoded(payload)
             unreadable += revocations is None
@@ -86,18 +87,20 @@ async def export(
                 output.write(json.dumps(as_dict(revocation), ensure_ascii=True) + "\n")
                 written += 1
         progress(written)
-    if await store.settled_epoch() != epoch:
+    if await redis.store.settled_epoch() != epoch:
         raise StoreError("Redis has lost its data meanwhile, so this would not be all of it")
     return Exported(written, unreadable)
 
 
-async def _everything(store: Store, *, may_lack: bool) -> AsyncIterator[Sequence[bytes | None]]:
-    position = await store.position()
-    async for records in store.listing.records():
+async def _everything(
+    redis: StoreParts, *, may_lack: bool
+) -> AsyncIterator[Sequence[bytes | None]]:
+    position = await redis.store.position()
+    async for records in redis.listing.records():
         yield records
     if may_lack:
-        async for rows in store.listing.history(position):
-            yield rows
+        async for entries in redis.listing.history(position):
+            yield entries
 
 
 def _decoded(payload: bytes | None) -> list[Revocation] | None:

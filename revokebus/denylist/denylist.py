@@ -67,6 +67,8 @@ class Denylist:
         on_cut_off: Likewise, of those with a cut-off.
 
     Attributes:
+        clock: As above.
+        max_entries: As above.
         on_add: As above. Whoever needs it only at times sets it at those times.
         complete: Whether every live revocation that was to be added is held.
         left_out: How many were left out, ever.
@@ -82,7 +84,8 @@ class Denylist:
         on_add: Callable[[Revocation], None] | None = None,
         on_cut_off: Callable[[Revocation], None] | None = None,
     ) -> None:
-        self._clock = clock
+        self.clock = clock
+        self.max_entries = max_entries
         self._most = math.inf if max_entries is None else max_entries
         self._on_cut_off = on_cut_off
         self.on_add = on_add
@@ -102,7 +105,7 @@ class Denylist:
 
     def another(self) -> Denylist:
         """Return an empty one that goes by the same clock, without a limit."""
-        return Denylist(self._clock)
+        return Denylist(self.clock)
 
     @property
     def has_room(self) -> bool:
@@ -123,7 +126,7 @@ class Denylist:
 
     def add_all(self, revocations: Iterable[Revocation], *, always: bool = False) -> int:
         """Hold `revocations`, as `add` does, and return how many have changed the copy."""
-        now = self._clock.now()
+        now = self.clock.now()
         changed = 0
         for revocation in revocations:
             if revocation.expires_at <= now:
@@ -153,7 +156,7 @@ class Denylist:
         ends = [int(row[-1]) for row in rows]
         if ends and max(ends) > LAST_WHOLE:
             return False
-        now = self._clock.now()
+        now = self.clock.now()
         groups: dict[tuple[bytes, bytes, Shape, int], list[tuple[bytes, bytes]]] = {}
         for (issuer, claim, short, other, _), end in zip(rows, ends, strict=True):
             if end <= now:
@@ -290,7 +293,7 @@ class Denylist:
 
         Without a cut-off its expiry is the next whole second.
         """
-        now = self._clock.now()
+        now = self.clock.now()
         for about, table in list(self._rota):
             for key, expires_at, cut_off in table.items():
                 if expires_at > now:
@@ -304,7 +307,7 @@ class Denylist:
 
     def sweep(self, limit: int) -> int:
         """Look at some `limit` entries and return how many have expired, and are dropped."""
-        now = self._clock.now()
+        now = self.clock.now()
         dropped, looked_at = 0, 0
         for _ in range(sum(table.buckets for _, table in self._rota)):
             if looked_at >= limit:

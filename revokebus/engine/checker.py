@@ -23,7 +23,7 @@ from revokebus.errors import (
     WrongTypeError,
 )
 from revokebus.keys.remote_key_set import UnknownKeyError
-from revokebus.protocol.revocation import ALWAYS, SPENT, Revocation, targets_of
+from revokebus.protocol.revocation import SPENT, Revocation, targets_of
 from revokebus.settings.settings import check_on_stale
 from revokebus.telemetry.events import event
 from revokebus.tokens.claims import AccessToken, AnyToken, RefreshToken, began
@@ -84,9 +84,8 @@ class Checker:
         issuer, home = claims.get("iss"), self._settings.own_issuer
         if not isinstance(issuer, str) or issuer not in self._verifier.issuers:
             issuer = home
-        is_ours = issuer == home and self._settings.has_own_tokens
         try:
-            since = began(claims if is_ours else {"iat": claims.get("iat")})
+            since = began(claims if self._settings.is_own(issuer) else {"iat": claims.get("iat")})
         except InvalidTokenError:
             since = 0.0  # not known, so every cut-off counts
         return self._denylist.matches(claims, issuer=issuer, since=since)
@@ -245,7 +244,7 @@ class Checker:
             raise RevokedTokenError
 
     def _targets(self, token: AccessToken | RefreshToken) -> tuple[Sequence[Target], float]:
-        names = (*ALWAYS, *self._settings.revocable_claims)
+        names = self._settings.revocable_names
         return targets_of(token.verified_claims, token.issuer, names), token.since
 
     async def _decide_without_proof(

@@ -26,7 +26,6 @@ from revokebus.replication.memory_backend import MemoryBackend
 from revokebus.replication.redis_backend import RedisBackend
 from revokebus.results import BusStatus
 from revokebus.settings.settings import Settings, check_on_stale, unknown_variables
-from revokebus.store.store import Store
 from revokebus.telemetry.counters import Counters
 from revokebus.telemetry.events import event
 from revokebus.tokens.claims import AccessToken, AnyToken, RefreshToken
@@ -81,7 +80,7 @@ class Engine:
         self._guards = OpenGuards(settings, clock, self._denylist, freshness)
         self.counters = Counters()
         self._feed = Feed(clock)
-        self._backend = self._make_backend(clock, expiry_clock, freshness)
+        self._backend = self._make_backend(clock, freshness)
         self._verifier = Verifier(settings, clock, self.counters)
         parts = Parts(
             settings=settings,
@@ -101,19 +100,12 @@ class Engine:
         self._issuer = Issuer(settings, clock, cut_offs)
         self._rotation = Rotation(parts, self._issuer, self._checker, self._revoker)
 
-    def _make_backend(
-        self, clock: Clock, expiry_clock: ExpiryClock, freshness: Freshness
-    ) -> Backend:
+    def _make_backend(self, clock: Clock, freshness: Freshness) -> Backend:
         settings, denylist = self.settings, self._denylist
         if not settings.uses_redis or not settings.denylist_enabled:
             return MemoryBackend(denylist, clock, freshness, self._feed, settings.longest_life)
 
-        def connect() -> Store:
-            return Store(settings, clock)
-
-        return RedisBackend(
-            settings, denylist, clock, expiry_clock, freshness, self.counters, self._feed, connect
-        )
+        return RedisBackend(settings, denylist, clock, freshness, self.counters, self._feed)
 
     # Life
 

@@ -20,7 +20,7 @@ from revokebus.errors import (
     StaleError,
     UnavailableError,
 )
-from revokebus.protocol.revocation import ALWAYS, SPENT, targets_of
+from revokebus.protocol.revocation import SPENT, targets_of
 from revokebus.telemetry.events import event
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class OpenGuards:
         denylist: Denylist,
         freshness: Freshness,
     ) -> None:
-        self._names = (*ALWAYS, *settings.revocable_claims)
+        self._names = settings.revocable_names
         self._leeway = settings.leeway
         self._clock = clock
         self._denylist = denylist

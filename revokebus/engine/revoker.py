@@ -16,16 +16,15 @@ from revokebus.errors import (
     StoreError,
 )
 from revokebus.protocol.revocation import (
-    ALWAYS,
     Revocation,
     everything,
     just_after,
     plain,
 )
 from revokebus.protocol.wire import MAX_EXPIRES_AT
-from revokebus.replication.backend import Recorded
 from revokebus.results import Receipt
 from revokebus.settings.settings import MOST_REPLICAS
+from revokebus.store.store import Written
 from revokebus.telemetry.events import event
 from revokebus.telemetry.tracing import span
 from revokebus.tokens.claims import is_identifier
@@ -73,7 +72,7 @@ _NO_MORE = Assurance()
 
 
 class Revoker:
-    """Applies revocations here and has them recorded.
+    """Applies revocations here and has them written.
 
     Args:
         parts: The copy, who records, and the settings.
@@ -114,7 +113,7 @@ class Revoker:
         issuer: str | None,
     ) -> Revocation:
         """Return the revocation of every token with a claim, up to a cut-off."""
-        allowed = (*ALWAYS, *self._settings.revocable_claims)
+        allowed = self._settings.revocable_names
         if claim not in allowed:
             raise ValueError(
                 f"tokens are revoked by {', '.join(allowed)}; to revoke by another claim name it "
@@ -122,8 +121,7 @@ class Revoker:
             )
         _check_value(value)
         of = self._issuer(issuer)
-        is_ours = of == self._settings.own_issuer and self._settings.has_own_tokens
-        cut_off = self._cut_off(issued_before, is_ours=is_ours)
+        cut_off = self._cut_off(issued_before, is_ours=self._settings.is_own(of))
         return Revocation(claim, plain(value), self._last(), cut_off, of)
 
     def of_everything(self, issued_before: float | datetime | None) -> Revocation:
@@ -208,7 +206,7 @@ class Revoker:
     async def revoke(
         self, revocations: Sequence[Revocation], assurance: Assurance = _NO_MORE
     ) -> Receipt:
-        """Refuse what `revocations` refuse, here at once, and have them recorded."""
+        """Refuse what `revocations` refuse, here at once, and have them written."""
         self.require_denylist()
         assurance.check()
         with span("revokebus.revoke") as current:
@@ -231,19 +229,19 @@ class Revoker:
         live = [revocation for revocation in revocations if revocation.expires_at > now]
         self._denylist.add_all(live)
         try:
-            recorded = await self._backend.write(live, needed) if live else Recorded()
+            written = await self._backend.write(live, needed) if live else Written()
         except StoreError as error:
             raise NotDurableError(
                 f"applied here, not durable: {error}; it is written as soon as Redis takes it, if "
                 "this process lives until then"
             ) from error
-        receipt = Receipt(len(live), recorded.position, recorded.replicas)
-        if recorded.replicas is not None and recorded.replicas < needed:
+        receipt = Receipt(len(live), written.position, written.replicas)
+        if written.replicas is not None and written.replicas < needed:
             raise NotReplicatedError(receipt, needed)
         if assurance.confirm is None:
             return receipt
         try:
-            confirmed = await self._backend.confirm(recorded, began, assurance.timeout)
+            confirmed = await self._backend.confirm(written, began, assurance.timeout)
         except StoreError as error:
             raise NotConfirmedError(receipt, error) from error
         return replace(

@@ -15,7 +15,7 @@ from revokebus.errors import (
     ReplayedTokenError,
     RevokedTokenError,
 )
-from revokebus.protocol.revocation import ALWAYS, SPENT, Spending, Terms, targets_of
+from revokebus.protocol.revocation import SPENT, Spending, Terms, targets_of
 from revokebus.tokens.claims import RefreshToken
 from revokebus.tokens.issuer import Continued
 
@@ -52,17 +52,16 @@ class Rotation:
             raise TypeError("rotate takes a RefreshToken")
         self._revoker.require_denylist()
         grace = self._grace(client)
-        if token.issuer != self._settings.own_issuer:
+        if not self._settings.is_own(token.issuer):
             raise InvalidTokenError("The token was issued elsewhere and is exchanged there")
         self._verifier.check_time(token)
         if self._checker.is_known_revoked(token):
             raise RevokedTokenError
         next_ = self._next(token)
         pair = self._pair(token, next_)  # before the token is used up
-        names = (*ALWAYS, *self._settings.revocable_claims)
         spent = await self._backend.spend(
             self._revoker.of_token(token)._replace(claim=SPENT),
-            targets_of(token.verified_claims, token.issuer, names),
+            targets_of(token.verified_claims, token.issuer, self._settings.revocable_names),
             Terms(token.since, grace, _note(token, client, next_) if grace else b""),
         )
         if spent.outcome is Spending.REVOKED:

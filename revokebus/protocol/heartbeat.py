@@ -132,12 +132,12 @@ class Instance:
     """An instance, as Redis knows it.
 
     Attributes:
-        instance: What it is called.
+        name: What it is called.
         heartbeat: Its last heartbeat.
         silence: Seconds since then, by Redis's clock.
     """
 
-    instance: str
+    name: str
     heartbeat: Heartbeat
     silence: float
 
@@ -164,19 +164,19 @@ def describe(live: Iterable[Instance], own: str) -> list[InstanceStatus]:
         live: The instances.
         own: The one that asks.
     """
-    fleet = sorted(live, key=lambda each: (each.heartbeat.host, each.heartbeat.pid, each.instance))
+    fleet = sorted(live, key=lambda each: (each.heartbeat.host, each.heartbeat.pid, each.name))
     newest = max((_milliseconds(each.heartbeat) for each in fleet), default=0)
-    return [_describe(each, newest, is_self=each.instance == own) for each in fleet]
+    return [_describe(each, newest, is_self=each.name == own) for each in fleet]
 
 
-def _describe(present: Instance, newest: int, *, is_self: bool) -> InstanceStatus:
-    heartbeat, silence = present.heartbeat, present.silence
+def _describe(instance: Instance, newest: int, *, is_self: bool) -> InstanceStatus:
+    heartbeat, silence = instance.heartbeat, instance.silence
     staleness = None if heartbeat.staleness is None else heartbeat.staleness + silence
     is_stale = silence > heartbeat.bound or (staleness or 0.0) > heartbeat.bound
     # What it lacks cannot be older than its last proof.
     lag = min((newest - _milliseconds(heartbeat)) / 1000, staleness or 0.0)
     return InstanceStatus(
-        instance=present.instance,
+        instance=instance.name,
         host=heartbeat.host,
         pid=heartbeat.pid,
         version=heartbeat.version,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import contextmanager
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Literal
 
@@ -39,22 +40,27 @@ class Applier:
     """
 
     def __init__(
-        self, denylist: Denylist, repair: Repair, conditions: Conditions, feed: Feed | None = None
+        self, denylist: Denylist, repair: Repair, conditions: Conditions, feed: Feed
     ) -> None:
         self._denylist = denylist
         self._repair = repair
         self._conditions = conditions
         self._feed = feed
+        self._under_way = 0
         self._heard: dict[EntryId, bytes] = {}  # the digests of payloads, which may be long
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a message or a page of the log is being applied: the position is ahead."""
+        return self._under_way > 0
 
     async def hear(self, message: Message) -> None:
         """Apply a message of the channel, which is no proof that Redis has it."""
         denylist = self._denylist
         not_held = denylist.passed_over, denylist.left_out
-        for _ in self._apply("message", [message.payload], listed=False):
-            await asyncio.sleep(0)
-        if self._feed is not None:
-            self._feed.tell(message.entry, message.payload)
+        with self._busy():
+            await self._apply("message", [message.payload], listed=False)
+        self._feed.notify(message.entry, message.payload)
         if not_held != (denylist.passed_over, denylist.left_out):
             return  # by the clock at the time of the tick it may have to be
         if len(self._heard) >= _MOST_HEARD:
@@ -66,10 +72,10 @@ class Applier:
         heard = self._heard
         new = [entry for entry in entries if heard.pop(entry.id, None) != _digest(entry.payload)]
         wanted = entries if self._repair.is_interested else new
-        await self.apply_all("row", [entry.payload for entry in wanted])
-        if self._feed is not None:
-            for entry in new:
-                self._feed.tell(entry.id, entry.payload)
+        with self._busy():
+            await self.apply_all("row", [entry.payload for entry in wanted])
+        for entry in new:
+            self._feed.notify(entry.id, entry.payload)
 
     async def apply_all(
         self, source: PayloadSource, payloads: Iterable[bytes | None], *, listed: bool = False
@@ -82,11 +88,24 @@ class Applier:
             listed: Whether they are part of a listing, with which the copy will be compared.
         """
         for some in _portions(payloads):
-            for _ in self._apply(source, some, listed=listed):
-                await asyncio.sleep(0)
+            await self._apply(source, some, listed=listed)
             await asyncio.sleep(0)
 
-    def _apply(
+    async def _apply(
+        self, source: PayloadSource, payloads: Sequence[bytes | None], *, listed: bool
+    ) -> None:
+        for _ in self._parts(source, payloads, listed=listed):
+            await asyncio.sleep(0)
+
+    @contextmanager
+    def _busy(self) -> Iterator[None]:
+        self._under_way += 1
+        try:
+            yield
+        finally:
+            self._under_way -= 1
+
+    def _parts(
         self, source: PayloadSource, payloads: Sequence[bytes | None], *, listed: bool
     ) -> Iterator[None]:
         """Apply `payloads` in parts; yield between two parts, so that requests can be served."""

@@ -10,21 +10,7 @@ if TYPE_CHECKING:
 
     from revokebus.protocol.revocation import Revocation, Spent, Target, Terms
     from revokebus.results import Confirmation, Finding, InstanceStatus
-
-
-@dataclass(frozen=True, slots=True)
-class Recorded:
-    """How durable a write is.
-
-    Attributes:
-        position: The log's last row; None where there is no log.
-        epoch: The data set that it is in; empty where there is none.
-        replicas: How many replicas have acknowledged it; None where nobody asked.
-    """
-
-    position: str | None = None
-    epoch: str = ""
-    replicas: int | None = None
+    from revokebus.store.store import Written
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +61,7 @@ class Backend(Protocol):
     async def stop(self) -> None:
         """End every task and connection."""
 
-    async def write(self, revocations: Sequence[Revocation], min_replicas: int) -> Recorded:
+    async def write(self, revocations: Sequence[Revocation], min_replicas: int) -> Written:
         """Make `revocations` durable and push them.
 
         Args:
@@ -118,11 +104,11 @@ class Backend(Protocol):
             StoreError: It is not known.
         """
 
-    async def confirm(self, recorded: Recorded, began: float, timeout: float) -> Confirmed:
+    async def confirm(self, written: Written, began: float, timeout: float) -> Confirmed:
         """Return what became of a write at each instance.
 
         Args:
-            recorded: What `write` has returned.
+            written: What `write` has returned.
             began: The moment that answers are timed from, in elapsed seconds.
             timeout: For how many seconds to wait for them.
 

@@ -13,8 +13,6 @@ import secrets
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from redis.exceptions import RedisError
-
 from revokebus.errors import StoreError, WireError
 from revokebus.protocol.wire import Inquiry, decode_instance
 from revokebus.replication.backend import Confirmed
@@ -22,16 +20,15 @@ from revokebus.results import Confirmation
 from revokebus.tasks import end
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
     from revokebus.clock import Clock
-    from revokebus.protocol.continuity import Continuity
     from revokebus.protocol.heartbeat import Instance
     from revokebus.protocol.wire import EntryId
+    from revokebus.replication.run import Run
     from revokebus.results import Outcome
     from revokebus.store.instances import Instances, KnownInstances
     from revokebus.store.subscription import Subscription
-    from revokebus.telemetry.conditions import Conditions
 
 _MOST_WAITING = 1000
 _LOOK_EVERY = 0.5
@@ -90,7 +87,7 @@ class ConfirmationRequest:
                 listening = asyncio.create_task(self._listen(answers))
                 try:
                     await self._instances.inquire(self._inquiry)
-                    self._take(roll := await self._instances.call(), roll.live)
+                    self._take(known := await self._instances.list(), known.live)
                     await self._wait(deadline)
                 finally:
                     await end([listening])
@@ -105,7 +102,7 @@ class ConfirmationRequest:
 
     async def _listen(self, answers: Subscription) -> None:
         # Where it ends, the heartbeats are looked at.
-        with contextlib.suppress(RedisError, OSError):
+        with contextlib.suppress(StoreError):
             async for answer in answers:
                 with contextlib.suppress(WireError):
                     self._note(decode_instance(answer))
@@ -114,18 +111,18 @@ class ConfirmationRequest:
         self._seconds.setdefault(instance, self._clock.elapsed() - self._began)
         self._answered.set()
 
-    def _take(self, roll: KnownInstances, asked: Iterable[str]) -> None:
-        """Note what heartbeats say; an instance that is missing was last heard of before."""
+    def _take(self, known: KnownInstances, asked: Iterable[str]) -> None:
+        """Note what heartbeats say; the last one of an instance that is missing came before."""
         now = self._clock.elapsed()
-        for instance in asked:
-            if present := roll.live.get(instance):
-                self._fleet[instance] = present
-                self._heard_at[instance] = now - present.silence
-                if present.has(self._inquiry.epoch, self._inquiry.entry):
-                    self._note(instance)
-        self._ended |= roll.ended
-        self._known_since = now - roll.age
-        self._confirmed_at = roll.confirmed_at
+        for name in asked:
+            if instance := known.live.get(name):
+                self._fleet[name] = instance
+                self._heard_at[name] = now - instance.silence
+                if instance.has(self._inquiry.epoch, self._inquiry.entry):
+                    self._note(name)
+        self._ended |= known.ended
+        self._known_since = now - known.age
+        self._confirmed_at = known.confirmed_at
 
     async def _wait(self, deadline: float) -> None:
         while not self._is_over(deadline):
@@ -135,7 +132,7 @@ class ConfirmationRequest:
                     await self._answered.wait()
             except TimeoutError:
                 with contextlib.suppress(StoreError):
-                    self._take(await self._instances.call(), tuple(self._fleet))
+                    self._take(await self._instances.list(), tuple(self._fleet))
 
     def _is_over(self, deadline: float) -> bool:
         """Return whether waiting until then changes nothing any more."""
@@ -151,22 +148,21 @@ class ConfirmationRequest:
         bounds = (each.heartbeat.bound for each in self._fleet.values())
         return self._known_since + max(self._bound, *bounds, 0.0)
 
-    def _outcome(self, present: Instance, now: float) -> Outcome:
-        instance = present.instance
-        if instance in self._seconds:
+    def _outcome(self, instance: Instance, now: float) -> Outcome:
+        if instance.name in self._seconds:
             return "applied"
-        if instance in self._ended:
+        if instance.name in self._ended:
             return "ended"
-        silence = now - self._heard_at[instance]
-        return "silent" if replace(present, silence=silence).may_accept else "stale"
+        silence = now - self._heard_at[instance.name]
+        return "silent" if replace(instance, silence=silence).may_accept else "stale"
 
-    def _confirmation(self, present: Instance, now: float) -> Confirmation:
+    def _confirmation(self, instance: Instance, now: float) -> Confirmation:
         return Confirmation(
-            instance=present.instance,
-            host=present.heartbeat.host,
-            pid=present.heartbeat.pid,
-            outcome=self._outcome(present, now),
-            seconds=self._seconds.get(present.instance),
+            instance=instance.name,
+            host=instance.heartbeat.host,
+            pid=instance.heartbeat.pid,
+            outcome=self._outcome(instance, now),
+            seconds=self._seconds.get(instance.name),
         )
 
 
@@ -174,37 +170,26 @@ class ConfirmationResponder:
     """Keeps questions until they can be answered; a failure is the asker's to notice.
 
     Args:
+        run: The position, and what is woken where a question waits for the log.
         instances: Sends answers.
-        continuity: Knows what was applied.
         is_sure: Returns whether what is in the log is refused here, by the copy or by asking Redis.
-        conditions: Counts questions that there is no room for.
-        wake: Set where the log should be read at once, because a question waits for it.
     """
 
-    def __init__(
-        self,
-        instances: Instances,
-        continuity: Continuity,
-        is_sure: Callable[[], bool],
-        conditions: Conditions,
-        wake: asyncio.Event,
-    ) -> None:
+    def __init__(self, run: Run, instances: Instances, is_sure: Callable[[], bool]) -> None:
+        self._run = run
         self._instances = instances
-        self._continuity = continuity
         self._is_sure = is_sure
-        self._conditions = conditions
-        self._wake = wake
+        run.on_read.append(self.look)
         self._waiting: dict[str, Inquiry] = {}
         self._due = asyncio.Event()
-        self._being_applied = 0
 
     def ask(self, inquiry: Inquiry) -> None:
         """Answer `inquiry` as soon as it can be."""
         if len(self._waiting) >= _MOST_WAITING:  # whoever asked first waits no more
-            self._conditions.ignore("message", "crowded")
+            self._run.conditions.ignore("message", "crowded")
             del self._waiting[next(iter(self._waiting))]
         self._waiting[inquiry.name] = inquiry
-        (self._due if self._can_answer(inquiry) else self._wake).set()
+        (self._due if self._can_answer(inquiry) else self._run.wake).set()
 
     def look(self) -> None:
         """Note that more was applied."""
@@ -212,20 +197,10 @@ class ConfirmationResponder:
             self._due.set()
 
     def _can_answer(self, inquiry: Inquiry) -> bool:
-        covers = self._continuity.covers(inquiry.epoch, inquiry.entry)
-        return not self._being_applied and covers and self._is_sure()
+        covers = self._run.continuity.covers(inquiry.epoch, inquiry.entry)
+        return covers and self._is_sure()
 
-    @contextlib.contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Answer nothing while the body applies what was read or pushed."""
-        self._being_applied += 1
-        try:
-            yield
-        finally:
-            self._being_applied -= 1
-            self.look()
-
-    async def run(self) -> None:
+    async def answer_forever(self) -> None:
         """Answer until it is cancelled."""
         while True:
             await self._due.wait()
@@ -236,6 +211,6 @@ class ConfirmationResponder:
                 try:
                     await self._instances.answer(inquiry)
                 except Exception as error:  # noqa: BLE001 - a silent end would leave all unanswered
-                    self._conditions.note("answers", error)
+                    self._run.conditions.note("answers", error)
                 else:
-                    self._conditions.over("answers")
+                    self._run.conditions.over("answers")

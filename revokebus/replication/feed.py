@@ -59,8 +59,8 @@ class Feed:
         self._clock = clock
         self._watchers: set[_Watcher] = set()
 
-    def tell(self, entry: EntryId, payload: bytes) -> None:
-        """Tell of an entry that was applied."""
+    def notify(self, entry: EntryId, payload: bytes) -> None:
+        """Notify watchers of an entry that was applied."""
         if not self._watchers:
             return
         try:
@@ -68,12 +68,12 @@ class Feed:
         except WireError:
             return
         written_at = entry[0] / 1000
-        self.tell_of(revocations, encode_entry_id(entry) if written_at else None, written_at)
+        self.notify_of(revocations, encode_entry_id(entry) if written_at else None, written_at)
 
-    def tell_of(
+    def notify_of(
         self, revocations: Sequence[Revocation], position: str | None = None, written_at: float = 0
     ) -> None:
-        """Tell of revocations, wherever they come from."""
+        """Notify watchers of revocations, wherever they come from."""
         if not self._watchers:
             return
         now = self._clock.wall()

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from revokebus.protocol.heartbeat import VERSION
 from revokebus.protocol.revocation import Spending, Spent
-from revokebus.replication.backend import Confirmed, Health, Recorded
+from revokebus.replication.backend import Confirmed, Health
 from revokebus.results import Confirmation, InstanceStatus
+from revokebus.store.store import Written
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,12 +57,12 @@ class MemoryBackend:
     async def stop(self) -> None:
         """Do nothing."""
 
-    async def write(self, revocations: Sequence[Revocation], min_replicas: int) -> Recorded:  # noqa: ARG002 - an Upstream's
+    async def write(self, revocations: Sequence[Revocation], min_replicas: int) -> Written:  # noqa: ARG002 - an Upstream's
         """Add `revocations` to the copy."""
         for revocation in revocations:
             self._denylist.add(revocation)
-        self._feed.tell_of(revocations)
-        return Recorded()
+        self._feed.notify_of(revocations)
+        return Written()
 
     async def spend(self, spent: Revocation, unless: Sequence[Target], terms: Terms) -> Spent:  # noqa: ARG002 - an Upstream's
         """Add `spent` if it is not there; whether the token is refused, the caller has asked."""
@@ -104,7 +105,7 @@ class MemoryBackend:
 
     async def confirm(
         self,
-        recorded: Recorded,  # noqa: ARG002 - an Upstream's
+        written: Written,  # noqa: ARG002 - an Upstream's
         began: float,  # noqa: ARG002
         timeout: float,  # noqa: ARG002
     ) -> Confirmed:

@@ -1,9 +1,10 @@
-"""What is revoked in this process and not yet recorded in Redis."""
+"""What is still to be written to Redis: revocations made here, and what Redis has lost."""
 
 from __future__ import annotations
 
 import itertools
 import logging
+import math
 from typing import TYPE_CHECKING
 
 from revokebus.telemetry.events import event
@@ -11,19 +12,34 @@ from revokebus.telemetry.events import event
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from revokebus.clock import Clock
     from revokebus.protocol.revocation import Revocation, Target
+    from revokebus.replication.repair import Repair
+    from revokebus.replication.run import Run
     from revokebus.store.store import Store, Written
 
 logger = logging.getLogger("revokebus")
 
 _SAVED_AT_ONCE = 5000
+_LONGEST_HOLD_SECONDS = 30.0
+_OWING_PAUSE = 0.2
+HOLD_SECONDS = 0.5
+"""For how long a hold keeps other instances from a proof, unless it is renewed."""
 
 
 class Outbox:
-    """The revocations that are still to be written."""
+    """The revocations that this process owes to Redis.
 
-    def __init__(self) -> None:
+    Args:
+        repair: What Redis has lost.
+        clock: Tells for how long something has been owed.
+    """
+
+    def __init__(self, repair: Repair, clock: Clock) -> None:
+        self._repair = repair
+        self._clock = clock
         self._revocations: dict[Target, Revocation] = {}
+        self._held_since: float | None = None
 
     def __len__(self) -> int:
         return len(self._revocations)
@@ -37,6 +53,39 @@ class Outbox:
     def get(self, target: Target) -> Revocation | None:
         """Return what is still to be written for `target`."""
         return self._revocations.get(target)
+
+    def longest_rest(self) -> float:
+        """Return for how many seconds to rest at most, at the end of a tick."""
+        if self._repair:
+            return _OWING_PAUSE
+        self._held_since = None
+        return math.inf
+
+    async def write_back(self, store: Store, run: Run) -> None:
+        """Write what can be written, and hold other instances while Redis lacks something.
+
+        What goes wrong is noted, and tried again the next time.
+        """
+        with run.conditions.noting("unsaved"):
+            if written := await self.save(store, run.continuity.epoch):
+                run.conditions.note_or_over("publisher", written.unheard)
+        with run.conditions.noting("repair"):
+            await self._repair.write_back(store, run.continuity.epoch)
+        if self._repair:
+            with run.conditions.noting("hold"):
+                await self.hold(store)
+
+    async def hold(self, store: Store) -> None:
+        """Keep other instances from a proof; but not for ever, if this one cannot repair.
+
+        Raises:
+            StoreError: Redis refuses.
+        """
+        now = self._clock.elapsed()
+        if self._held_since is None:
+            self._held_since = now
+        if now - self._held_since < _LONGEST_HOLD_SECONDS:
+            await store.hold(HOLD_SECONDS)
 
     async def save(self, store: Store, epoch: str) -> Written | None:
         """Write some of them; return what became of it, or None where there are none.

@@ -1,8 +1,8 @@
-"""Keeps the local copy fresh: a subscriber for speed, a ticker for proof.
+"""Keeps the copy fresh by Redis: a subscriber for speed, a ticker for proof.
 
-The subscriber applies what is pushed. The ticker reads the log from the position and so proves,
-twice a second, that the copy was complete at the moment the request was sent. Neither trusts
-the other, and neither ends before `stop`.
+The subscriber applies what is pushed. The ticker has the log read from the position, which proves
+twice a second that the copy was complete when the request was sent. Neither relies on the other,
+and neither ends before `stop`.
 """
 
 from __future__ import annotations
@@ -10,44 +10,71 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from dataclasses import replace
+import os
+import socket
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from redis.exceptions import RedisError
-
 from revokebus.errors import ConfigurationError, OtherDataSetError, RefusedError, StoreError
-from revokebus.protocol.continuity import Continuity
-from revokebus.protocol.heartbeat import describe
+from revokebus.protocol.heartbeat import VERSION, Heartbeat, describe, encode_heartbeat
 from revokebus.protocol.revocation import Spending, Spent, is_refused
 from revokebus.protocol.wire import decode_entry_id, encode_entry_id
 from revokebus.replication.applier import Applier
-from revokebus.replication.backend import Confirmed, Health, Recorded
+from revokebus.replication.backend import Confirmed, Health
 from revokebus.replication.confirmation import ConfirmationRequest, ConfirmationResponder
+from revokebus.replication.log_reader import LogReader
 from revokebus.replication.outbox import Outbox
 from revokebus.replication.repair import Repair
+from revokebus.replication.run import Run
 from revokebus.replication.subscriber import Subscriber
 from revokebus.replication.ticker import Ticker
-from revokebus.store.audit import audit
+from revokebus.store.audit import StartAudit, audit
+from revokebus.store.parts import StoreParts
 from revokebus.tasks import end, finish
-from revokebus.telemetry.conditions import Conditions
 from revokebus.telemetry.events import event
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from revokebus.clock import Clock, ExpiryClock
+    from revokebus.clock import Clock
     from revokebus.denylist.denylist import Denylist
     from revokebus.denylist.freshness import Freshness
+    from revokebus.protocol.continuity import Position
     from revokebus.protocol.revocation import Revocation, Target, Terms
     from revokebus.replication.feed import Feed
     from revokebus.results import Finding, InstanceStatus
     from revokebus.settings.settings import Settings
-    from revokebus.store.store import Store, Written
+    from revokebus.store.store import Written
     from revokebus.telemetry.counters import Counters
 
 logger = logging.getLogger("revokebus")
 
 _LAST_REPAIR_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Started:
+    """What `start` has made, for the event loop that then runs.
+
+    Attributes:
+        run: What the tasks share.
+        redis: The connections.
+        audit: Whether this Redis may be used.
+        subscriber: Receives what is pushed.
+        tasks: Those that run until the end.
+    """
+
+    run: Run
+    redis: StoreParts
+    audit: StartAudit
+    subscriber: Subscriber
+    tasks: tuple[asyncio.Task[None], ...]
+
+    async def end_tasks(self) -> None:
+        """End the tasks, and the wait of a start."""
+        self.subscriber.tried.set()
+        self.run.decided.set()
+        await end(self.tasks)
 
 
 class RedisBackend:
@@ -57,11 +84,9 @@ class RedisBackend:
         settings: The intervals and deadlines.
         denylist: The copy to keep fresh.
         clock: Tells the age of the copy.
-        expiry_clock: The one that the copy goes by.
         freshness: Is told of each proof.
-        counters: Is told what has happened.
+        counters: Counts what happens.
         feed: Is told what was applied as it happened.
-        connect: Makes the `Store`, at each start, for the event loop that then runs.
     """
 
     def __init__(
@@ -69,36 +94,32 @@ class RedisBackend:
         settings: Settings,
         denylist: Denylist,
         clock: Clock,
-        expiry_clock: ExpiryClock,
         freshness: Freshness,
         counters: Counters,
         feed: Feed,
-        connect: Callable[[], Store],
     ) -> None:
         self._settings = settings
         self._denylist = denylist
         self._clock = clock
-        self._expiry_clock = expiry_clock
         self._freshness = freshness
         self._counters = counters
         self._feed = feed
-        self._connect = connect
-        self._outbox = Outbox()
         self._repair = Repair(denylist, counters)
-        self._run: _Run | None = None
+        self._outbox = Outbox(self._repair, clock)
+        self._started: _Started | None = None
         self._writing: set[asyncio.Future[None]] = set()
         self._last = Health(staleness=None)
 
     async def start(self) -> None:
         """Begin to keep the copy fresh; wait for the first proof, ``startup_timeout`` at most."""
         self._freshness.forget()
-        self._run = run = self._begin()
+        self._started = started = self._begin()
         try:
             async with asyncio.timeout(self._settings.startup_timeout):
-                await run.subscriber.tried.wait()
-                await run.ticker.decided.wait()
-            if run.ticker.refusal:
-                raise ConfigurationError(run.ticker.refusal)
+                await started.subscriber.tried.wait()
+                await started.run.decided.wait()
+            if started.audit.refusal:
+                raise ConfigurationError(started.audit.refusal)
         except TimeoutError:
             logger.warning(
                 "revokebus starts without a copy of the revocations and refuses until it has "
@@ -111,74 +132,101 @@ class RedisBackend:
             await self.stop()
             raise
 
-    def _begin(self) -> _Run:
+    def _begin(self) -> _Started:
         # Everything that belongs to an event loop is made anew for the one that runs now.
-        store, conditions, wake = self._connect(), Conditions(), asyncio.Event()
-        continuity = Continuity()
-        applier = Applier(self._denylist, self._repair, conditions, self._feed)
+        redis, run = StoreParts.of(self._settings, self._clock), Run(self._clock, self._counters)
+        audit = StartAudit(redis, self._settings, self._clock)
+        applier = Applier(self._denylist, self._repair, run.conditions, self._feed)
         responder = ConfirmationResponder(
-            store.instances, continuity, self._is_sure, conditions, wake
+            run, redis.instances, lambda: not applier.is_busy and self._is_sure()
         )
         subscriber = Subscriber(
-            store=store,
-            continuity=continuity,
+            run=run, store=redis.store, applier=applier, responder=responder, clock=self._clock
+        )
+        reader = LogReader(
+            run,
+            redis.store,
+            redis.listing,
+            audit=audit,
+            denylist=self._denylist,
             applier=applier,
-            responder=responder,
-            counters=self._counters,
-            clock=self._clock,
-            conditions=conditions,
-            wake=wake,
+            repair=self._repair,
+            unseen_writes=redis.unseen_writes,
+            heartbeat=self._heartbeat,
+            hold=lambda: self._outbox.hold(redis.store),
         )
         ticker = Ticker(
-            settings=self._settings,
-            store=store,
-            denylist=self._denylist,
-            continuity=continuity,
-            applier=applier,
-            responder=responder,
-            repair=self._repair,
+            run=run,
+            reader=reader,
             outbox=self._outbox,
-            clock=self._clock,
-            expiry_clock=self._expiry_clock,
-            conditions=conditions,
-            wake=wake,
+            store=redis.store,
+            denylist=self._denylist,
             freshness=self._freshness,
-            counters=self._counters,
+            interval=self._settings.tick_interval,
         )
-        return _Run(subscriber, ticker, responder)
+        tasks = (
+            asyncio.create_task(subscriber.subscribe_forever(), name="revokebus-subscriber"),
+            asyncio.create_task(ticker.tick_forever(), name="revokebus-ticker"),
+            asyncio.create_task(responder.answer_forever(), name="revokebus-responder"),
+        )
+        return _Started(run, redis, audit, subscriber, tasks)
 
     def _is_sure(self) -> bool:
         # What there was no room for is refused by asking Redis, unless that may fail unnoticed.
         return self._denylist.complete or self._settings.on_stale != "accept"
 
+    def _heartbeat(self, position: Position) -> bytes:
+        settings, freshness = self._settings, self._freshness
+        return encode_heartbeat(
+            Heartbeat(
+                version=VERSION,
+                host=socket.gethostname(),
+                pid=os.getpid(),
+                state=freshness.state,
+                staleness=freshness.age,
+                bound=freshness.bound,
+                accepts_stale=settings.on_stale == "accept",
+                interval=settings.tick_interval,
+                longest_life=settings.longest_life,
+                issuer=settings.own_issuer,
+                checked_types=sorted(settings.checked_token_types),
+                claims=sorted(settings.revocable_claims),
+                epoch=position.epoch,
+                position=encode_entry_id(position.entry.id),
+                entries=len(self._denylist),
+                complete=self._denylist.complete,
+            )
+        )
+
     async def stop(self) -> None:
-        """End both tasks, try once more to write what is unsaved, and close the connections.
+        """End all tasks, try once more to write what is owed, and close the connections.
 
         Done to its end, within some deadlines of Redis, also when the caller is cancelled.
         """
-        if self._run is None:
+        if self._started is None:
             return
         self._last = self.health()
-        run, self._run = self._run, None
+        started, self._started = self._started, None
         self._freshness.forget()
-        await finish(self._end(run))
+        await finish(self._end(started))
 
-    async def _end(self, run: _Run) -> None:
+    async def _end(self, started: _Started) -> None:
         try:
-            await run.end()
+            await started.end_tasks()
             self._freshness.forget()  # a last tick may have ended meanwhile
             if self._writing:
                 await asyncio.wait(self._writing, timeout=self._settings.redis_timeout)
+            store, epoch = started.redis.store, started.run.continuity.epoch
             while self._outbox:
-                await self._outbox.save(run.store, run.continuity.epoch)
+                await self._outbox.save(store, epoch)
             async with asyncio.timeout(_LAST_REPAIR_SECONDS):
-                await self._repair.write_back(run.store, run.continuity.epoch)
+                await self._repair.write_back(store, epoch)
         except Exception as error:  # noqa: BLE001 - whatever it was, what follows must be done
-            run.conditions.note("unsaved", error)
+            started.run.conditions.note("unsaved", error)
         finally:
             with contextlib.suppress(StoreError):  # the heartbeat is forgotten by itself
-                await run.store.instances.deregister()
-            await run.store.close()
+                await started.redis.instances.deregister()
+            await started.redis.close()
             await asyncio.sleep(0)  # requests that were under way now know
             self._log_what_is_owed()
 
@@ -190,68 +238,70 @@ class RedisBackend:
                 extra=event("ended_owing"),
             )
 
-    async def write(self, revocations: Sequence[Revocation], min_replicas: int) -> Recorded:
+    async def write(self, revocations: Sequence[Revocation], min_replicas: int) -> Written:
         """Make `revocations` durable and push them."""
-        run = self._running()
+        started = self._running()
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._writing.add(done)
         try:
-            self._check_usable(run)
-            written = await self._write(run, revocations, min_replicas)
+            self._check_usable(started)
+            written = await self._write(started, revocations, min_replicas)
         except BaseException as error:
             # Also when the request that waits here is cancelled: it was promised.
             self._counters.write_failures += 1
             self._keep(revocations)
-            run.wake.set()
+            started.run.wake.set()
             if isinstance(error, RefusedError):
-                await self._push_refused(run, revocations)
+                await self._push_refused(started, revocations)
             raise
         finally:
             self._writing.discard(done)
             done.set_result(None)
         # A push that was refused is no loss, but others hear of it at their next tick only.
-        run.conditions.note_or_over("publisher", written.unheard)
-        return Recorded(written.position, written.epoch, written.replicas)
+        started.run.conditions.note_or_over("publisher", written.unheard)
+        return written
 
     async def _write(
-        self, run: _Run, revocations: Sequence[Revocation], min_replicas: int
+        self, started: _Started, revocations: Sequence[Revocation], min_replicas: int
     ) -> Written:
         try:
-            epoch = run.continuity.epoch
-            return await run.store.write(revocations, epoch, min_replicas=min_replicas)
+            epoch = started.run.continuity.epoch
+            return await started.redis.store.write(revocations, epoch, min_replicas=min_replicas)
         except OtherDataSetError:
             # Once the ticker has found out what happened, it can be written after all.
-            read = run.ticker.read
-            run.wake.set()
+            read = started.run.read
+            started.run.wake.set()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._settings.redis_timeout):
                     await read.wait()
-            epoch = run.continuity.epoch
-            return await run.store.write(revocations, epoch, min_replicas=min_replicas)
+            epoch = started.run.continuity.epoch
+            return await started.redis.store.write(revocations, epoch, min_replicas=min_replicas)
 
     def _keep(self, revocations: Sequence[Revocation]) -> None:
         self._outbox.add(revocations)
         for revocation in revocations:  # beyond max_entries, too: nobody else has it
             self._denylist.add(revocation, always=True)
 
-    def _check_usable(self, run: _Run) -> None:
-        if run.ticker.refusal:
-            raise StoreError(run.ticker.refusal)
+    def _check_usable(self, started: _Started) -> None:
+        if started.audit.refusal:
+            raise StoreError(started.audit.refusal)
 
-    async def _push_refused(self, run: _Run, revocations: Sequence[Revocation]) -> None:
+    async def _push_refused(self, started: _Started, revocations: Sequence[Revocation]) -> None:
         """Tell the others what Redis will not record: it accepts a PUBLISH while it is full."""
-        if run.continuity.epoch:
+        if started.run.continuity.epoch:
             with contextlib.suppress(StoreError):  # the error that led here is raised
-                await run.store.push(run.continuity.epoch, revocations)
+                await started.redis.store.push(started.run.continuity.epoch, revocations)
 
     async def spend(self, spent: Revocation, unless: Sequence[Target], terms: Terms) -> Spent:
         """Let Redis decide; what this process knows already needs no asking."""
-        run = self._running()
-        self._check_usable(run)
+        started = self._running()
+        self._check_usable(started)
         if self._denylist.holds(spent):
-            note = await run.store.spent_note(str(spent.value)) if terms.grace else None
+            note = await started.redis.store.spent_note(str(spent.value)) if terms.grace else None
             return Spent(Spending.SPENT, note)
-        outcome = await run.store.spend(spent, unless, run.continuity.epoch, terms)
+        outcome = await started.redis.store.spend(
+            spent, unless, started.run.continuity.epoch, terms
+        )
         if outcome.outcome is not Spending.REVOKED:
             self._denylist.add(spent)
         return outcome
@@ -261,87 +311,53 @@ class RedisBackend:
         unsaved = [found for target in targets if (found := self._outbox.get(target))]
         if any(is_refused(since, each.cut_off) for each in unsaved):
             return True  # revoked here, where the copy may have had no room for it
-        run = self._running()
-        self._check_usable(run)
-        return await run.store.refuses(targets, since, run.continuity.epoch)
+        started = self._running()
+        self._check_usable(started)
+        return await started.redis.store.refuses(targets, since, started.run.continuity.epoch)
 
     async def instances(self) -> int:
         """Ask Redis how many are subscribed."""
-        return await self._running().store.subscribers()
+        return await self._running().redis.store.subscribers()
 
     async def fleet(self) -> Sequence[InstanceStatus]:
         """Ask Redis how each instance is."""
-        instances = self._running().store.instances
-        roll = await instances.call()
-        return describe(roll.live.values(), instances.instance)
+        instances = self._running().redis.instances
+        known = await instances.list()
+        return describe(known.live.values(), instances.instance)
 
-    async def confirm(self, recorded: Recorded, began: float, timeout: float) -> Confirmed:
-        """Ask every instance whether it has what was recorded."""
-        instances = self._running().store.instances
-        if recorded.position is None:
+    async def confirm(self, written: Written, began: float, timeout: float) -> Confirmed:
+        """Ask every instance whether it has what was written."""
+        instances = self._running().redis.instances
+        if written.position is None:
             return Confirmed()
-        entry = decode_entry_id(recorded.position.encode())
+        entry = decode_entry_id(written.position.encode())
         bound = self._settings.max_staleness
-        request = ConfirmationRequest(instances, self._clock, bound, recorded.epoch, entry, began)
-        try:
-            return await request.ask(timeout)
-        except (RedisError, OSError) as error:  # of the subscription
-            raise StoreError(f"Redis: {error}".rstrip(".")) from error
+        request = ConfirmationRequest(instances, self._clock, bound, written.epoch, entry, began)
+        return await request.ask(timeout)
 
     async def audit(self) -> Sequence[Finding]:
         """Look at Redis and at the settings for what endangers the promises."""
-        return await audit(self._running().store, self._settings, self._clock)
+        return await audit(self._running().redis, self._settings, self._clock)
 
     def health(self) -> Health:
         """Return what is known."""
-        if self._run is None:
+        if self._started is None:
             unsaved = len(self._outbox)
             return replace(
                 self._last, staleness=None, subscribed=False, unsaved=unsaved, instance=None
             )
-        position = self._run.continuity.position
+        position = self._started.run.continuity.position
         return Health(
             staleness=self._freshness.age,
             position=encode_entry_id(position.entry.id) if position else None,
-            subscribed=self._run.subscriber.subscribed,
-            last_error=str(self._run.conditions) or None,
-            ignored=dict(self._run.conditions.ignored),
+            subscribed=self._started.subscriber.subscribed,
+            last_error=str(self._started.run.conditions) or None,
+            ignored=dict(self._started.run.conditions.ignored),
             unsaved=len(self._outbox),
-            instance=self._run.store.instances.instance,
+            instance=self._started.redis.instances.instance,
         )
 
-    def _running(self) -> _Run:
-        if self._run is None:
+    def _running(self) -> _Started:
+        if self._started is None:
             raise StoreError("the bus is not running")
-        return self._run
-
-
-class _Run:
-    """Everything between one start and its stop.
-
-    Args:
-        subscriber: Is run until the end.
-        ticker: Likewise.
-        responder: Likewise.
-    """
-
-    def __init__(
-        self, subscriber: Subscriber, ticker: Ticker, responder: ConfirmationResponder
-    ) -> None:
-        self.subscriber = subscriber
-        self.ticker = ticker
-        self.store = ticker.store
-        self.continuity = ticker.continuity
-        self.conditions = ticker.conditions
-        self.wake = ticker.wake
-        self._tasks = [
-            asyncio.create_task(subscriber.run(), name="revokebus-subscriber"),
-            asyncio.create_task(ticker.run(), name="revokebus-ticker"),
-            asyncio.create_task(responder.run(), name="revokebus-answerer"),
-        ]
-
-    async def end(self) -> None:
-        """End both tasks, and the wait of a start."""
-        self.subscriber.tried.set()
-        self.ticker.decided.set()
-        await end(self._tasks)
+        return self._started

@@ -12,7 +12,6 @@ import logging
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from revokebus.telemetry.counters import Counters
 from revokebus.telemetry.events import event
 
 if TYPE_CHECKING:
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from revokebus.denylist.denylist import Denylist
     from revokebus.protocol.revocation import Revocation, Target
     from revokebus.store.store import Store
+    from revokebus.telemetry.counters import Counters
 
 logger = logging.getLogger("revokebus")
 
@@ -36,8 +36,8 @@ class Repair:
         counters: Is told what was written back.
     """
 
-    def __init__(self, denylist: Denylist, counters: Counters | None = None) -> None:
-        self._counters = counters or Counters()
+    def __init__(self, denylist: Denylist, counters: Counters) -> None:
+        self._counters = counters
         self._denylist = denylist
         self._lacking: dict[Target, Revocation] = {}
         self._listed: Denylist | None = None

@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from revokebus.keys.algorithms import Algorithm, is_symmetric, require_cryptography
 from revokebus.keys.own_keys import GENERATE, OwnKeys, likely_algorithms, own_keys
+from revokebus.protocol.revocation import ALWAYS
 from revokebus.settings.cookies import CookieSettings
 from revokebus.settings.outside_issuer import (
     OutsideIssuer,
@@ -207,6 +208,15 @@ class Settings(BaseSettings):
     def own_issuer(self) -> str:
         """The ``iss`` of the tokens that are meant where no issuer is named; empty for none."""
         return self.issuer or ""
+
+    def is_own(self, issuer: str) -> bool:
+        """Return whether the tokens with this ``iss`` are made by this application."""
+        return self.has_own_tokens and issuer == self.own_issuer
+
+    @property
+    def revocable_names(self) -> tuple[str, ...]:
+        """Every claim that a token can be revoked by."""
+        return (*ALWAYS, *self.revocable_claims)
 
     @property
     def has_own_tokens(self) -> bool:

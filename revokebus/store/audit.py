@@ -5,29 +5,33 @@ Nothing is changed. What the user has no right to look at is reported as not kno
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from redis.exceptions import NoPermissionError
 
-from revokebus.errors import RefusedError, StoreError
+from revokebus.errors import ConfigurationError, RefusedError, StoreError
 from revokebus.protocol.heartbeat import UNREADABLE
 from revokebus.protocol.names import Names
 from revokebus.results import Finding
 from revokebus.settings.redis_url import parse_redis_url
 from revokebus.store import scripts
+from revokebus.telemetry.events import event
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from revokebus.clock import Clock
     from revokebus.protocol.heartbeat import Heartbeat
     from revokebus.settings.redis_url import Kind
     from revokebus.settings.settings import Settings
     from revokebus.store.client import Client
-    from revokebus.store.store import Store
+    from revokebus.store.parts import StoreParts
 
     Info = Mapping[str, Any]
+
+logger = logging.getLogger("revokebus")
 
 Answer = TypeVar("Answer")
 
@@ -44,7 +48,7 @@ class _Facts:
         fenced: Whether a primary that loses its replicas stops accepting writes.
         skew: By how many seconds Redis's clock is ahead of ours.
         missing: The rights that the user lacks, as ACL rules.
-        beats: What the instances that there are say of themselves.
+        heartbeats: What the instances that there are say of themselves.
     """
 
     info: Info | None
@@ -55,13 +59,13 @@ class _Facts:
     heartbeats: Sequence[Heartbeat] | None
 
 
-async def audit(store: Store, settings: Settings, clock: Clock) -> list[Finding]:
+async def audit(parts: StoreParts, settings: Settings, clock: Clock) -> list[Finding]:
     """Return what was found, what is well included.
 
     Raises:
         StoreError: Redis could not be asked.
     """
-    facts = await _gather(store, settings, clock)
+    facts = await _gather(parts, settings, clock)
     return [
         _eviction(facts.info, settings),
         _persistence(facts),
@@ -75,24 +79,66 @@ async def audit(store: Store, settings: Settings, clock: Clock) -> list[Finding]
     ]
 
 
-def refusal(findings: Iterable[Finding]) -> str:
-    """Return why the bus must not start, or nothing."""
-    return "; ".join(f"{f.message}; {f.remedy}" for f in findings if f.level == "refused")
+class StartAudit:
+    """The audit that each start begins with: it logs warnings, and may refuse the Redis.
+
+    Args:
+        parts: The Redis.
+        settings: What it is compared with.
+        clock: Tells the time.
+
+    Attributes:
+        refusal: Why the bus must not run on this Redis; empty where it may.
+        may_evict: Whether Redis may drop records of its own accord.
+    """
+
+    def __init__(self, parts: StoreParts, settings: Settings, clock: Clock) -> None:
+        self._parts = parts
+        self._settings = settings
+        self._clock = clock
+        self._is_done = False
+        self.refusal = ""
+        self.may_evict = False
+
+    async def once(self) -> None:
+        """Audit, unless it was done before and nothing was refused.
+
+        Raises:
+            StoreError: Redis could not be asked.
+            ConfigurationError: This Redis is refused.
+        """
+        if self._is_done:
+            return
+        findings = await audit(self._parts, self._settings, self._clock)
+        refused = [f"{each.message}; {each.remedy}" for each in findings if each.level == "refused"]
+        self.refusal = "; ".join(refused)
+        if self.refusal:
+            raise ConfigurationError(self.refusal)
+        self.may_evict = any(each.check == "eviction" and each.level != "ok" for each in findings)
+        for finding in findings:
+            if finding.level == "warning":
+                logger.warning(
+                    "revokebus audit: %s; %s",
+                    finding.message,
+                    finding.remedy,
+                    extra=event("audit_finding"),
+                )
+        self._is_done = True
 
 
-async def _gather(store: Store, settings: Settings, clock: Clock) -> _Facts:
+async def _gather(parts: StoreParts, settings: Settings, clock: Clock) -> _Facts:
     # INFO first, and without mercy: what cannot be asked for it cannot be relied upon.
-    info = await _allowed(store, lambda redis: redis.info())
+    info = await _allowed(parts, lambda redis: redis.info())
     fencing = [
-        await _setting(store, name) for name in ("min-replicas-to-write", "min-replicas-max-lag")
+        await _setting(parts, name) for name in ("min-replicas-to-write", "min-replicas-max-lag")
     ]
     return _Facts(
         info=info,
-        save=await _setting(store, "save"),
+        save=await _setting(parts, "save"),
         fenced=None if None in fencing else "0" not in fencing,
-        skew=await _skew(store, clock),
-        missing=await _missing_rights(store, settings),
-        heartbeats=await _beats(store),
+        skew=await _skew(parts, clock),
+        missing=await _missing_rights(parts, settings),
+        heartbeats=await _heartbeats(parts),
     )
 
 
@@ -100,28 +146,30 @@ def _kind(settings: Settings) -> Kind:
     return parse_redis_url(settings.redis_url).kind
 
 
-async def _allowed(store: Store, question: Callable[[Client], Awaitable[Answer]]) -> Answer | None:
+async def _allowed(
+    parts: StoreParts, question: Callable[[Client], Awaitable[Answer]]
+) -> Answer | None:
     """Return the answer; None where the user may not ask, or the server has no such command."""
     try:
-        return await store.ask(question)
+        return await parts.requests.ask(question)
     except RefusedError as error:
         if isinstance(error.__cause__, NoPermissionError) or "unknown" in str(error).lower():
             return None
         raise
 
 
-async def _setting(store: Store, name: str) -> str | None:
+async def _setting(parts: StoreParts, name: str) -> str | None:
     try:
-        told = await _allowed(store, lambda redis: redis.config_get(name))
+        told = await _allowed(parts, lambda redis: redis.config_get(name))
     except StoreError:  # some services end the connection instead
         return None
     # In bytes, because responses are not decoded; redis-py's annotation does not know.
     return next((_text(value) for value in (told or {}).values()), None)
 
 
-async def _skew(store: Store, clock: Clock) -> float | None:
+async def _skew(parts: StoreParts, clock: Clock) -> float | None:
     before = clock.wall()
-    time = await _allowed(store, lambda redis: redis.time())
+    time = await _allowed(parts, lambda redis: redis.time())
     after = clock.wall()
     if time is None:
         return None
@@ -130,23 +178,23 @@ async def _skew(store: Store, clock: Clock) -> float | None:
     return certain if ahead > 0 else -certain
 
 
-async def _beats(store: Store) -> Sequence[Heartbeat] | None:
+async def _heartbeats(parts: StoreParts) -> Sequence[Heartbeat] | None:
     try:
-        roll = await store.instances.call()
+        known = await parts.instances.list()
     except RefusedError:
         return None
-    heartbeats = [present.heartbeat for present in roll.live.values()]
+    heartbeats = [each.heartbeat for each in known.live.values()]
     return [heartbeat for heartbeat in heartbeats if heartbeat is not UNREADABLE]
 
 
-async def _missing_rights(store: Store, settings: Settings) -> list[str] | None:
+async def _missing_rights(parts: StoreParts, settings: Settings) -> list[str] | None:
     commands = _commands(Names(settings.namespace))
     if _kind(settings) == "cluster":
         commands.append(["CLUSTER", "NODES"])
     if settings.min_replicas:
         commands.append(["WAIT", "0", "1"])
     words = [word for command in commands for word in (str(len(command)), *command)]
-    allowed = await _allowed(store, lambda redis: scripts.RIGHTS.run(redis, [], words))
+    allowed = await _allowed(parts, lambda redis: scripts.RIGHTS.run(redis, [], words))
     if allowed is None:
         return ["+eval", "+evalsha"]
     if not allowed:

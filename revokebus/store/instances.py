@@ -12,17 +12,15 @@ from revokebus.protocol.wire import encode_inquiry
 from revokebus.store import scripts
 
 if TYPE_CHECKING:
-    import contextlib
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
+    from contextlib import AbstractAsyncContextManager
 
     from revokebus.protocol.names import Names
     from revokebus.protocol.wire import Inquiry
     from revokebus.settings.settings import Settings
-    from revokebus.store.requests import PrimaryClient
+    from revokebus.store.requests import Requests
     from revokebus.store.scripts import Argument
     from revokebus.store.subscription import Subscription
-
-    Subscribe = Callable[[str], contextlib.AbstractAsyncContextManager[Subscription]]
 
 _HEARTBEAT_TICKS = 20
 _HEARTBEAT_LEAST = 10.0
@@ -48,45 +46,44 @@ class KnownInstances:
     confirmed_at: float
 
 
+def heartbeat_life(settings: Settings) -> int:
+    """Return for how many seconds an instance counts after its last heartbeat.
+
+    One that is cut off may accept tokens for `max_staleness`; for that long it counts as alive.
+    """
+    return math.ceil(
+        settings.max_staleness + max(_HEARTBEAT_LEAST, _HEARTBEAT_TICKS * settings.tick_interval)
+    )
+
+
 class Instances:
     """Heartbeats, and questions to whoever sends them.
 
     Every method raises `StoreError` when Redis refuses, or does not answer in time.
 
     Args:
-        client: Where they are.
-        keys: What they are called.
-        settings: How often heartbeats come, and for how long an instance may decide without one.
-        subscribe: Subscribes to a channel.
+        requests: Sends them to the primary.
+        names: What they are called.
 
     Attributes:
-        heartbeat_life: For how many seconds an instance counts after its last heartbeat.
         instance: What this instance is called.
     """
 
-    def __init__(
-        self, client: PrimaryClient, keys: Names, settings: Settings, subscribe: Subscribe
-    ) -> None:
-        self._client = client
-        self._keys = keys
-        self._subscribe = subscribe
-        self.instance = keys.instance
-        # Whoever is cut off may accept tokens for `max_staleness`; so long it counts as alive.
-        self.heartbeat_life = math.ceil(
-            settings.max_staleness
-            + max(_HEARTBEAT_LEAST, _HEARTBEAT_TICKS * settings.tick_interval)
-        )
+    def __init__(self, requests: Requests, names: Names) -> None:
+        self._requests = requests
+        self._names = names
+        self.instance = names.instance
 
     async def deregister(self) -> None:
         """Say that this instance accepts no token any more."""
-        keys = [self._keys.instances]
+        keys = [self._names.instances]
         args: list[Argument] = [self.instance, _FAREWELL_SECONDS, ENDED]
-        await self._client.ask(lambda redis: scripts.FAREWELL.run(redis, keys, args))
+        await self._requests.run(scripts.FAREWELL, keys, args)
 
-    async def call(self) -> KnownInstances:
+    async def list(self) -> KnownInstances:
         """Return every instance that was heard of lately, whether its beat can be read or not."""
-        keys = [self._keys.meta, self._keys.instances]
-        age, found = await self._client.ask(lambda redis: scripts.PRESENT.run(redis, keys, []))
+        keys = [self._names.meta, self._names.instances]
+        age, found = await self._requests.run(scripts.PRESENT, keys, [])
         live: dict[str, Instance] = {}
         ended = set()
         for name, silence, text in found:
@@ -99,20 +96,20 @@ class Instances:
             except WireError:  # of another version: it lives, and may accept tokens
                 heartbeat = UNREADABLE
             live[instance] = Instance(instance, heartbeat, silence / 1000)
-        confirmed_at = self._client.primary.confirmed_at
+        confirmed_at = self._requests.primary.confirmed_at
         return KnownInstances(live, frozenset(ended), age / 1000, confirmed_at)
 
     async def inquire(self, inquiry: Inquiry) -> None:
         """Ask every instance whether it has applied a row; see `answers`."""
         message = encode_inquiry(inquiry)
-        self._client.primary.doubt()  # one that was deposed reaches nobody who knows better
-        await self._client.ask(lambda redis: redis.publish(self._keys.channel, message))
+        self._requests.primary.doubt()  # one that was deposed reaches nobody who knows better
+        await self._requests.call("PUBLISH", self._names.channel, message)
 
     async def answer(self, inquiry: Inquiry) -> None:
         """Say that this instance has."""
-        channel = self._keys.answers(inquiry.name)
-        await self._client.ask(lambda redis: redis.publish(channel, self.instance))
+        channel = self._names.answers(inquiry.name)
+        await self._requests.call("PUBLISH", channel, self.instance)
 
-    def answers(self, inquiry: str) -> contextlib.AbstractAsyncContextManager[Subscription]:
+    def answers(self, inquiry: str) -> AbstractAsyncContextManager[Subscription]:
         """Subscribe to the answers to the question of that name."""
-        return self._subscribe(self._keys.answers(inquiry))
+        return self._requests.subscribe(self._names.answers(inquiry))

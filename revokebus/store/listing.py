@@ -16,12 +16,20 @@ if TYPE_CHECKING:
 
     from revokebus.protocol.continuity import Position
     from revokebus.protocol.names import Names
+    from revokebus.settings.settings import Settings
     from revokebus.store.primary import Server
-    from revokebus.store.requests import PrimaryClient
+    from revokebus.store.requests import Requests
 
 # Few enough not to have Python's collector look at everything that the application has.
 PAGE_ENTRIES = 200
 _SCAN_COUNT = 500
+
+_CLOCKS_APART = 60.0
+
+
+def covered_by_log(settings: Settings) -> float:
+    """Return for how many seconds the log must go back, to have all revocations that live."""
+    return settings.longest_life + _CLOCKS_APART
 
 
 class Listing:
@@ -32,15 +40,15 @@ class Listing:
     might not have had everything from its beginning to its end.
 
     Args:
-        client: Asks the primary.
-        keys: The names of what is read.
-        covered: For how many seconds the log must go back, to have all that lives.
+        requests: Sends them to the primary.
+        names: The names of what is read.
+        settings: How long tokens live.
     """
 
-    def __init__(self, client: PrimaryClient, keys: Names, covered: float) -> None:
-        self._client = client
-        self._keys = keys
-        self._covered = covered
+    def __init__(self, requests: Requests, names: Names, settings: Settings) -> None:
+        self._requests = requests
+        self._names = names
+        self._covered = covered_by_log(settings)
 
     async def log_is_better(self) -> bool:
         """Return whether the log has every live revocation, and is the shorter way to them.
@@ -49,33 +57,31 @@ class Listing:
         beginning only, and a log that was lost begins anew. It is the shorter way where other
         things are in the same Redis.
         """
-        keys = [self._keys.log]
-        age, entries, names = await self._client.ask(
-            lambda redis: scripts.COVERAGE.run(redis, keys, [])
-        )
+        keys = [self._names.log]
+        age, entries, names = await self._requests.run(scripts.COVERAGE, keys, [])
         return float(age) > self._covered and 0 <= entries <= names
 
     async def records(self) -> AsyncGenerator[list[bytes | None]]:
         """Yield the records' payloads, some at a time; None for a key that holds no string."""
-        client = self._client
-        async with client.deadline():
-            server = await client.primary.server()
-            await client.primary.check_whole(server)
+        requests = self._requests
+        async with requests.deadline():
+            server = await requests.primary.server()
+            await requests.primary.check_whole(server)
         async with self._connection(server) as connection:
             cursor: bytes | None = None
             while cursor != b"0":
-                async with client.deadline():
+                async with requests.deadline():
                     cursor, payloads = await self._some_records(connection, cursor or b"0")
                 self._check_current(server)
                 yield payloads
-        async with client.deadline():
-            await client.primary.check_whole(server)
+        async with requests.deadline():
+            await requests.primary.check_whole(server)
         self._check_current(server)
 
     async def _some_records(
         self, connection: AbstractConnection, cursor: bytes
     ) -> tuple[bytes, list[bytes | None]]:
-        words = ("SCAN", cursor, "MATCH", self._keys.records, "COUNT", _SCAN_COUNT)
+        words = ("SCAN", cursor, "MATCH", self._names.records, "COUNT", _SCAN_COUNT)
         await connection.send_command(*words)
         after, keys = await connection.read_response(disable_decoding=True)
         if not keys:
@@ -85,13 +91,13 @@ class Listing:
 
     async def history(self, until: Position) -> AsyncGenerator[list[bytes]]:
         """Yield the payloads of the log, from its beginning to `until`, some at a time."""
-        client, after, end = self._client, b"-", encode_entry_id(until.entry.id)
-        async with client.deadline():
-            server = await client.primary.server()
+        requests, after, end = self._requests, b"-", encode_entry_id(until.entry.id)
+        async with requests.deadline():
+            server = await requests.primary.server()
         async with self._connection(server) as connection:
             await self._ask_for_rows(connection, after, end)
             while after:
-                async with client.deadline():
+                async with requests.deadline():
                     entries = await connection.read_response(disable_decoding=True)
                 self._check_current(server)
                 after = b"(" + entries[-1][0] if len(entries) == PAGE_ENTRIES else b""
@@ -102,23 +108,23 @@ class Listing:
                 ]
 
     async def _ask_for_rows(self, connection: AbstractConnection, after: bytes, end: str) -> None:
-        async with self._client.deadline():
+        async with self._requests.deadline():
             await connection.send_command(
-                "XRANGE", self._keys.log, after, end, "COUNT", PAGE_ENTRIES
+                "XRANGE", self._names.log, after, end, "COUNT", PAGE_ENTRIES
             )
 
     @asynccontextmanager
     async def _connection(self, server: Server) -> AsyncIterator[AbstractConnection]:
         connection = server.redis.connection_pool.make_connection()  # type: ignore[no-untyped-call]  # redis-py has no annotation here
         try:
-            async with self._client.deadline():
+            async with self._requests.deadline():
                 await connection.connect()
             yield connection
         finally:
             await connection.disconnect(nowait=True)
 
     def _check_current(self, server: Server) -> None:
-        if not self._client.primary.is_current(server):
+        if not self._requests.primary.is_current(server):
             raise StoreError("the primary has changed while the revocations were listed")
 
 

@@ -1,28 +1,31 @@
-"""Asks the primary: each request with a deadline, each failure as one of this project's errors."""
+"""Requests to the primary: each with a deadline, each failure as one of this project's errors."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, TypeVar
+import contextlib
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from redis.exceptions import RedisError, ResponseError
 
 from revokebus.errors import RefusedError, StoreError
 from revokebus.store.primary import Primary
+from revokebus.store.subscription import Subscription
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
     from types import TracebackType
 
     from revokebus.clock import Clock
     from revokebus.settings.settings import Settings
     from revokebus.store.client import Client
+    from revokebus.store.scripts import Argument, Script
 
 Answer = TypeVar("Answer")
 
 
-class PrimaryClient:
-    """The way to the primary, for one event loop.
+class Requests:
+    """Sends requests to the primary, for one event loop.
 
     Args:
         settings: Where Redis is, and the deadlines.
@@ -36,17 +39,25 @@ class PrimaryClient:
         self._seconds = settings.redis_timeout
         self.primary = Primary(settings, clock)
 
-    async def ask(
+    async def close(self) -> None:
+        """End every connection, whatever state it is in."""
+        await self.primary.close()
+
+    async def run(
         self,
-        work: Callable[[Client], Awaitable[Answer]],
+        script: Script,
+        keys: Sequence[bytes | str],
+        args: Sequence[Argument],
         *,
         again: bool = False,
         deadline: float | None = None,
-    ) -> Answer:
-        """Return what `work` returns, done with a client of the primary.
+    ) -> Any:
+        """Return what a script returns.
 
         Args:
-            work: The request.
+            script: The script.
+            keys: The keys that it touches.
+            args: Its other arguments.
             again: Whether to try again after a lost connection: right for what is idempotent.
             deadline: For how many seconds to wait; ``redis_timeout`` by default.
 
@@ -54,12 +65,87 @@ class PrimaryClient:
             RefusedError: Redis refuses.
             StoreError: It does not answer in time, or cannot be reached.
         """
+        return await self.ask(
+            lambda redis: script.run(redis, keys, args), again=again, deadline=deadline
+        )
+
+    async def run_and_wait(
+        self,
+        script: Script,
+        keys: Sequence[bytes | str],
+        args: Sequence[Argument],
+        replicas: int,
+        milliseconds: int,
+    ) -> tuple[Any, int]:
+        """Return what a script returns, and how many replicas have what it wrote.
+
+        It is tried again after a lost connection.
+
+        Args:
+            script: The script.
+            keys: The keys that it touches.
+            args: Its other arguments.
+            replicas: For how many replicas to wait.
+            milliseconds: For how long.
+
+        Raises:
+            StoreError: As for `run`.
+        """
+
+        async def write_and_wait(redis: Client) -> tuple[Any, int]:
+            # WAIT speaks of the connection that it comes on, so both go in one pipeline.
+            async with redis.pipeline(transaction=False) as pipe:
+                pipe.eval(script.text, len(keys), *keys, *args)
+                pipe.wait(replicas, milliseconds)
+                answer, acknowledged = await pipe.execute()
+                return answer, acknowledged
+
+        return await self.ask(write_and_wait, again=True)
+
+    async def call(self, *words: bytes | str | float) -> Any:
+        """Return the answer to one command, as Redis sends it.
+
+        Args:
+            words: Its name, and its arguments.
+
+        Raises:
+            StoreError: As for `run`.
+        """
+        return await self.ask(lambda redis: redis.call(words))
+
+    async def ask(
+        self,
+        work: Callable[[Client], Awaitable[Answer]],
+        *,
+        again: bool = False,
+        deadline: float | None = None,
+    ) -> Answer:
+        """Return what `work` returns, done with a client of the primary; the rest as for `run`."""
         async with self.deadline(deadline):
             return await self.primary.run(work, again=again)
 
     def deadline(self, seconds: float | None = None) -> Deadline:
         """Return what ends its body after ``redis_timeout``, or after `seconds`."""
         return Deadline(self._seconds if seconds is None else seconds)
+
+    @contextlib.asynccontextmanager
+    async def subscribe(self, channel: str) -> AsyncIterator[Subscription]:
+        """Subscribe at the primary, on a connection of its own.
+
+        The subscription ends with an error when another server becomes the primary.
+
+        Raises:
+            StoreError: It cannot be made, or has ended.
+        """
+        async with self.deadline():
+            server = await self.primary.server()
+        async with Subscription(
+            server.redis.connection_pool,
+            channel,
+            deadline=self._seconds,
+            in_place=lambda: self.primary.is_current(server),
+        ) as subscription:
+            yield subscription
 
 
 class Deadline:

@@ -12,9 +12,7 @@ from redis.exceptions import LockError
 
 from revokebus.errors import OtherDataSetError, StoreError, UnsettledError, WireError
 from revokebus.protocol.continuity import Entry, Position
-from revokebus.protocol.names import Names
 from revokebus.protocol.revocation import Spending, Spent, is_refused
-from revokebus.protocol.unseen_writes import UnseenWrites
 from revokebus.protocol.wire import (
     FORMAT_VERSION,
     MAX_BYTES,
@@ -26,10 +24,8 @@ from revokebus.protocol.wire import (
     encode_payload,
 )
 from revokebus.store import scripts
-from revokebus.store.instances import Instances
-from revokebus.store.listing import PAGE_ENTRIES, Listing, payload_of
-from revokebus.store.requests import Answer, PrimaryClient
-from revokebus.store.subscription import Subscription
+from revokebus.store.instances import heartbeat_life
+from revokebus.store.listing import PAGE_ENTRIES, covered_by_log, payload_of
 
 if TYPE_CHECKING:
     from collections.abc import (
@@ -41,10 +37,13 @@ if TYPE_CHECKING:
     )
 
     from revokebus.clock import Clock
+    from revokebus.protocol.names import Names
     from revokebus.protocol.revocation import Revocation, Target, Terms
+    from revokebus.protocol.unseen_writes import UnseenWrites
     from revokebus.settings.settings import Settings
-    from revokebus.store.client import Client
+    from revokebus.store.requests import Requests
     from revokebus.store.scripts import Argument
+    from revokebus.store.subscription import Subscription
 
 LONGEST_PAUSE = 1.1
 """The longest time between the starts of two ticks, in intervals."""
@@ -55,7 +54,6 @@ _BATCH_BYTES, _CHARACTER_BYTES, _ROW_BYTES = MAX_BYTES // 2, 12, 96
 _TURN_MILLISECONDS = 10_000
 _TICK_DEADLINE = 0.5
 _WAIT_SHARE = 0.5
-_CLOCKS_APART = 60.0
 _KEPT = 1.1
 _NOTHING = encode_payload([])
 
@@ -83,15 +81,15 @@ class Written:
     """What became of a write.
 
     Attributes:
-        position: The last entry of the log that was written.
-        epoch: The data set that it is in.
+        position: The last entry of the log that was written; None where there is no log.
+        epoch: The data set that it is in; empty where there is none.
         unheard: Why it could not be published, or nothing.
         replicas: How many replicas have acknowledged it; None where nobody asked.
     """
 
-    position: str
-    epoch: str
-    unheard: str
+    position: str | None = None
+    epoch: str = ""
+    unheard: str = ""
     replicas: int | None = None
 
 
@@ -101,24 +99,28 @@ class Store:
     Every method raises `StoreError` when Redis refuses, or does not answer in time.
 
     Args:
-        settings: Where Redis is, the namespace and the deadlines.
+        settings: The deadlines, and how long the log keeps.
         clock: Tells the time.
-
-    Attributes:
-        unseen_writes: What was written here and the log has yet to show.
-        listing: Reads everything that is recorded.
-        instances: Knows which instances there are.
+        requests: Sends them.
+        names: The names of keys and of the channel.
+        unseen: Remembers what was written here until the log shows it.
     """
 
-    def __init__(self, settings: Settings, clock: Clock) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock,
+        requests: Requests,
+        names: Names,
+        unseen: UnseenWrites,
+    ) -> None:
         self._settings = settings
         self._clock = clock
-        self._keys = Names(settings.namespace)
-        self._client = PrimaryClient(settings, clock)
-        self._primary = self._client.primary
-
-        self.unseen_writes = UnseenWrites()
-        self.instances = Instances(self._client, self._keys, settings, self._subscribed)
+        self._names = names
+        self._requests = requests
+        self._primary = requests.primary
+        self._unseen_writes = unseen
+        self._heartbeat_life = heartbeat_life(settings)
         self._tick_deadline = min(
             settings.redis_timeout, max(settings.tick_interval, _TICK_DEADLINE)
         )
@@ -126,14 +128,8 @@ class Store:
         self._settling = math.ceil(
             1000 * (LONGEST_PAUSE * settings.tick_interval + self._tick_deadline)
         )
-        covered = settings.longest_life + _CLOCKS_APART
         # A little longer, so that there is an entry by which whoever starts can tell.
-        self._retention = settings.log_retention or _KEPT * covered
-        self.listing = Listing(self._client, self._keys, covered)
-
-    async def close(self) -> None:
-        """End every connection, whatever state they are in."""
-        await self._primary.close()
+        self._retention = settings.log_retention or _KEPT * covered_by_log(settings)
 
     async def write(
         self, revocations: Sequence[Revocation], epoch: str, *, min_replicas: int = 0
@@ -149,13 +145,13 @@ class Store:
             OtherDataSetError: Redis has another data set: it has lost this one, or another
                 server answers. Nothing was written.
         """
-        written = Written("", "", "")
+        written = Written()
         for batch in _batches(revocations):
             keys, args, payload = self._write_arguments(batch, epoch)
             answer, replicas = await self._run_write(keys, args, min_replicas)
             entry, outcome, unheard, *data_set = answer
             self._remember(entry, outcome, batch, payload)
-            if written.replicas is not None:
+            if written.replicas is not None and replicas is not None:
                 replicas = min(written.replicas, replicas)
             written = Written(entry.decode(), data_set[0].decode(), unheard.decode(), replicas)
         return written
@@ -167,25 +163,17 @@ class Store:
             raise OtherDataSetError
         if outcome == b"granted":
             written = Entry(decode_entry_id(entry), payload)
-            self.unseen_writes.remember(written, self._clock.elapsed(), revocations)
+            self._unseen_writes.remember(written, self._clock.elapsed(), revocations)
 
     async def _run_write(
         self, keys: list[bytes | str], args: list[Argument], min_replicas: int
-    ) -> Any:
+    ) -> tuple[Any, int | None]:
         if not min_replicas:
-            return await self._client.ask(
-                lambda redis: scripts.WRITE.run(redis, keys, args), again=True
-            ), None
+            return await self._requests.run(scripts.WRITE, keys, args, again=True), None
         milliseconds = math.ceil(_WAIT_SHARE * self._settings.redis_timeout * 1000)
-
-        async def write_and_wait(redis: Client) -> Any:
-            # WAIT speaks of the connection that it comes on, so both go in one pipeline.
-            async with redis.pipeline(transaction=False) as pipe:
-                pipe.eval(scripts.WRITE.text, len(keys), *keys, *args)
-                pipe.wait(min_replicas, milliseconds)
-                return await pipe.execute()
-
-        return await self._client.ask(write_and_wait, again=True)
+        return await self._requests.run_and_wait(
+            scripts.WRITE, keys, args, min_replicas, milliseconds
+        )
 
     async def spend(
         self, spent: Revocation, unless: Sequence[Target], epoch: str, terms: Terms
@@ -205,11 +193,11 @@ class Store:
             UnsettledError: Redis may have lost what says that it was used before.
         """
         keys, args, payload = self._write_arguments([spent], epoch)
-        keys += [self._keys.grace(str(spent.value)), self._keys.repair]
-        keys += [self._keys.record(target) for target in unless]
+        keys += [self._names.grace(str(spent.value)), self._names.repair]
+        keys += [self._names.record(target) for target in unless]
         whole = "1" if terms.since == math.floor(terms.since) else "0"
         args += [terms.since, whole, math.ceil(1000 * terms.grace), terms.note, _TURN_MILLISECONDS]
-        answer = await self._client.ask(lambda redis: scripts.SPEND.run(redis, keys, args))
+        answer = await self._requests.run(scripts.SPEND, keys, args)
         entry, outcome, _, *rest = answer
         if outcome == b"unsettled" and (unsettled := _unsettled(*rest)):
             raise unsettled
@@ -219,33 +207,29 @@ class Store:
 
     async def spent_note(self, jti: str) -> bytes | None:
         """Return what the one who spent the token `jti` has left, as long as that is kept."""
-        note = await self._client.ask(lambda redis: redis.get(self._keys.grace(jti)))
-        return cast("bytes | None", note)
+        return cast("bytes | None", await self._requests.call("GET", self._names.grace(jti)))
 
     async def push(self, epoch: str, revocations: Sequence[Revocation]) -> None:
         """Publish `revocations` that Redis would not record; nothing is proven by it."""
         for batch in _batches(revocations):
             # Before every entry of the log: who hears it applies it and expects nothing after it.
             message = encode_message(Message(epoch, (0, 0), (0, 0), encode_payload(batch)))
-            await self._client.ask(self._publishing(message))
-
-    def _publishing(self, message: bytes) -> Callable[[Client], Awaitable[Any]]:
-        return lambda redis: redis.publish(self._keys.channel, message)
+            await self._requests.call("PUBLISH", self._names.channel, message)
 
     def _write_arguments(
         self, revocations: Sequence[Revocation], epoch: str
     ) -> tuple[list[bytes | str], list[Argument], bytes]:
         now, payload = self._clock.wall(), encode_payload(revocations)
-        keys: list[bytes | str] = [*self._keys.data_set]
+        keys: list[bytes | str] = [*self._names.data_set]
         args: list[Argument] = [
             *self._data_set_arguments(),
             epoch,
-            self._keys.channel,
+            self._names.channel,
             self._retention,
             payload,
         ]
         for revocation in revocations:
-            keys.append(self._keys.record(revocation.target))
+            keys.append(self._names.record(revocation.target))
             # Where there is one, its record is what the log has.
             args.append(encode_payload([revocation]) if len(revocations) > 1 else b"")
             args += [revocation.expires_at, revocation.expires_at - now]
@@ -256,16 +240,14 @@ class Store:
 
     async def position(self) -> Position:
         """Return the end of the log; make a data set where there is none."""
-        keys, args = self._keys.data_set, [*self._data_set_arguments(), ""]
-        epoch, last = await self._client.ask(lambda redis: scripts.OPEN.run(redis, keys, args))
+        keys, args = self._names.data_set, [*self._data_set_arguments(), ""]
+        epoch, last = await self._requests.run(scripts.OPEN, keys, args)
         return Position(epoch.decode(), _entry(*last))
 
     async def hold(self, seconds: float) -> None:
         """Let nobody take his copy for proven for that long: there is something to write back."""
         milliseconds = math.ceil(1000 * seconds)
-        await self._client.ask(
-            lambda redis: scripts.HOLD.run(redis, [self._keys.hold], [milliseconds])
-        )
+        await self._requests.run(scripts.HOLD, [self._names.hold], [milliseconds])
 
     def confirmed(self, sent: float) -> float:
         """Return the moment for which an answer to a request of the moment `sent` proves anything.
@@ -282,13 +264,13 @@ class Store:
             after: The entry.
             heartbeat: What the heartbeat says, see `encode_heartbeat`.
         """
-        names = self._keys
+        names = self._names
         keys = [names.meta, names.log, names.hold, names.repair, names.instances]
         args: list[Argument] = [encode_entry_id(after.entry.id), PAGE_ENTRIES]
         args += [self._settling, _TURN_MILLISECONDS]
-        args += [names.instance, self.instances.heartbeat_life, heartbeat]
-        (epoch, version), entries, left, repairing = await self._client.ask(
-            lambda redis: scripts.READ.run(redis, keys, args), deadline=self._tick_deadline
+        args += [names.instance, self._heartbeat_life, heartbeat]
+        (epoch, version), entries, left, repairing = await self._requests.run(
+            scripts.READ, keys, args, deadline=self._tick_deadline
         )
         if epoch and version != b"%d" % FORMAT_VERSION:
             raise StoreError(f"the data has format {version!r}, this is format {FORMAT_VERSION}")
@@ -310,13 +292,11 @@ class Store:
             OtherDataSetError: Nothing does, and Redis has another data set, or none.
             UnsettledError: Nothing does, and others may be about to write back what would.
         """
-        names = self._keys
+        names = self._names
         keys: list[bytes | str] = [names.meta, names.hold, names.repair]
         keys += [names.record(target) for target in targets]
         args: list[Argument] = [self._settling, _TURN_MILLISECONDS, epoch]
-        found, data_set, *rest = await self._client.ask(
-            lambda redis: scripts.HAS.run(redis, keys, args)
-        )
+        found, data_set, *rest = await self._requests.run(scripts.HAS, keys, args)
         for payload, target in zip(found, targets, strict=True):
             if payload is not None:
                 held = _read_record(payload, target)
@@ -335,9 +315,7 @@ class Store:
             StoreError: There is none.
             UnsettledError: Others may be about to write back what Redis has lost.
         """
-        named = await self._client.ask(
-            lambda redis: cast("Awaitable[Any]", redis.hget(self._keys.meta, "epoch"))
-        )
+        named = await self._requests.call("HGET", self._names.meta, "epoch")
         if named is None:
             namespace = self._settings.namespace
             raise StoreError(f"nothing has the namespace {namespace} (REVOKEBUS_NAMESPACE)")
@@ -349,10 +327,8 @@ class Store:
         """Return those of `revocations` that have no record, or one that ends before they do."""
         if not revocations:
             return []
-        keys = [self._keys.record(each.target) for each in revocations]
-        payloads = cast(
-            "list[bytes | None]", await self._client.ask(lambda redis: redis.mget(keys))
-        )
+        keys = [self._names.record(each.target) for each in revocations]
+        payloads: list[bytes | None] = await self._requests.call("MGET", *keys)
         return [
             each
             for each, payload in zip(revocations, payloads, strict=True)
@@ -365,15 +341,15 @@ class Store:
 
         No other instance has it meanwhile, as long as it is asked at least every 10 seconds.
         """
-        async with self._client.deadline():
+        async with self._requests.deadline():
             server = await self._primary.server()
-            lock = server.redis.lock(self._keys.repair, timeout=_TURN_MILLISECONDS / 1000)
+            lock = server.redis.lock(self._names.repair, timeout=_TURN_MILLISECONDS / 1000)
             granted = await lock.acquire(blocking=False)
 
         async def is_ours() -> bool:
             if not granted:
                 return False
-            async with self._client.deadline():
+            async with self._requests.deadline():
                 try:
                     return bool(await lock.reacquire())
                 except LockError:
@@ -385,7 +361,7 @@ class Store:
             if granted:
                 # It may have run out; another one's turn is not to be ended.
                 with contextlib.suppress(LockError, StoreError):
-                    async with self._client.deadline():
+                    async with self._requests.deadline():
                         await lock.release()
 
     def subscribe(self) -> contextlib.AbstractAsyncContextManager[Subscription]:
@@ -393,34 +369,16 @@ class Store:
 
         It ends with an error when another server becomes the primary.
         """
-        return self._subscribed(self._keys.channel)
-
-    @contextlib.asynccontextmanager
-    async def _subscribed(self, channel: str) -> AsyncIterator[Subscription]:
-        async with self._client.deadline():
-            server = await self._primary.server()
-        async with Subscription(
-            server.redis.connection_pool,
-            channel,
-            deadline=self._settings.redis_timeout,
-            in_place=lambda: self._primary.is_current(server),
-        ) as subscription:
-            yield subscription
+        return self._requests.subscribe(self._names.channel)
 
     async def subscribers(self) -> int:
         """Return how many processes are subscribed to the channel."""
-        ((_, count),) = await self._client.ask(
-            lambda redis: cast("Awaitable[Any]", redis.pubsub_numsub(self._keys.channel))
-        )
+        _, count = await self._requests.call("PUBSUB", "NUMSUB", self._names.channel)
         return int(count)
 
     def doubt_primary(self) -> None:
         """Ask who is primary before the next request."""
         self._primary.doubt()
-
-    async def ask(self, question: Callable[[Client], Awaitable[Answer]]) -> Answer:
-        """Return what the primary answers to a `question` that changes nothing."""
-        return await self._client.ask(question)
 
 
 def _entry(row_id: bytes, fields: Sequence[bytes]) -> Entry:

@@ -10,7 +10,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Self
 
-from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.exceptions import RedisError
+
+from revokebus.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -20,6 +23,19 @@ if TYPE_CHECKING:
     from redis.asyncio.connection import AbstractConnection
 
 _KIND, _CHANNEL, _DATA = range(3)
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.02, 1.0
+# The exponent outgrows a float after some minutes of outage.
+_MOST_FAILURES = 10
+
+
+def pause_after(failures: int) -> float:
+    """Return for how many seconds to wait before the next subscription.
+
+    Args:
+        failures: How many have ended in a row.
+    """
+    backoff = ExponentialWithJitterBackoff(cap=_LONGEST_PAUSE, base=_SHORTEST_PAUSE)
+    return float(backoff.compute(min(failures, _MOST_FAILURES)))
 
 
 class Subscription:
@@ -53,10 +69,13 @@ class Subscription:
                 await self._connection.send_command("SUBSCRIBE", self._channel)
                 reply = await self._connection.read_response(disable_decoding=True)
             if reply[:2] != [b"subscribe", self._channel.encode()]:
-                raise RedisConnectionError("Redis did not confirm the subscription")
+                raise StoreError("Redis did not confirm the subscription")
         except TimeoutError:
             await self._connection.disconnect(nowait=True)
-            raise RedisConnectionError("Redis did not confirm the subscription in time") from None
+            raise StoreError("Redis did not confirm the subscription in time") from None
+        except (RedisError, OSError) as error:
+            await self._connection.disconnect(nowait=True)
+            raise _lost(error) from error
         except BaseException:
             await self._connection.disconnect(nowait=True)
             raise
@@ -74,23 +93,30 @@ class Subscription:
         """Yield the data of each message.
 
         Raises:
-            redis.RedisError: The connection is lost, silent, no longer subscribed, or to a
-                server that is no longer the primary.
+            StoreError: The connection is lost, silent, no longer subscribed, or to a server that
+                is no longer the primary.
         """
         asked = False
         while True:
-            reply = await self._connection.read_response(
-                disable_decoding=True, timeout=self._deadline
-            )
+            try:
+                reply = await self._connection.read_response(
+                    disable_decoding=True, timeout=self._deadline
+                )
+                if reply is None and not asked:
+                    await self._connection.send_command("PING")
+            except (RedisError, OSError) as error:
+                raise _lost(error) from error
             if not self._in_place():
-                raise RedisConnectionError("another server is the primary now")
-            if reply is None:
-                if asked:
-                    raise RedisConnectionError("no answer to PING")
-                await self._connection.send_command("PING")
+                raise StoreError("another server is the primary now")
+            if reply is None and asked:
+                raise StoreError("no answer to PING")
             asked = reply is None
             if reply is None or reply[_KIND] == b"pong":
                 continue
             if reply[_KIND] != b"message":
-                raise RedisConnectionError("Redis has ended the subscription")
+                raise StoreError("Redis has ended the subscription")
             yield reply[_DATA]
+
+
+def _lost(error: Exception) -> StoreError:
+    return StoreError(f"Redis: {error}".rstrip("."))

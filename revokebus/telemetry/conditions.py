@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from revokebus.telemetry.events import event
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 logger = logging.getLogger("revokebus")
 
@@ -31,10 +36,20 @@ class Conditions:
         """Forget the trouble of `part`, and say whether there was one."""
         return self._lasting.pop(part, None) is not None
 
-    def note_or_over(self, part: str, trouble: str) -> None:
-        """Remember the trouble of `part`, or forget it where there is none."""
-        if trouble:
-            self.note(part, trouble)
+    def note_or_over(self, part: str, trouble: str) -> bool:
+        """Remember the trouble of `part`; where there is none, forget it and return if it was."""
+        if not trouble:
+            return self.over(part)
+        self.note(part, trouble)
+        return False
+
+    @contextmanager
+    def noting(self, part: str) -> Iterator[None]:
+        """Remember what goes wrong in the body as the trouble of `part`, and go on."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - a silent end would be a silent gap
+            self.note(part, error)
         else:
             self.over(part)
 

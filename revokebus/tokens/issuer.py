@@ -13,7 +13,6 @@ import jwt
 from pydantic import BaseModel, ConfigDict
 
 from revokebus.errors import ConfigurationError, InvalidTokenError
-from revokebus.protocol.cut_offs import CutOffs
 from revokebus.protocol.revocation import EVERYTHING, SPENT, just_after
 from revokebus.tokens import strict_json
 from revokebus.tokens.claims import (
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
 
     from revokebus.clock import Clock
     from revokebus.keys.own_keys import SigningKey
+    from revokebus.protocol.cut_offs import CutOffs
     from revokebus.settings.settings import Settings
 
 RESERVED_CLAIMS = frozenset(
@@ -92,15 +92,10 @@ class Issuer:
         cut_offs: What new sign-ins are put after.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        clock: Clock,
-        cut_offs: CutOffs | None = None,
-    ) -> None:
+    def __init__(self, settings: Settings, clock: Clock, cut_offs: CutOffs) -> None:
         self._settings = settings
         self._clock = clock
-        self._cut_offs = cut_offs or CutOffs(clock, settings.leeway)
+        self._cut_offs = cut_offs
         home = settings.own_keys()
         self._key = home.signing if home else None
 

@@ -38,12 +38,22 @@ class Verified:
         self.digest = digest
         self.probe: Any = None
         self.clear_at = -1
-        self.valid_until = token.expires_at + leeway
-        # Whole seconds, as PyJWT compares: another instance's clock may be a moment ahead.
-        self.valid_from = math.floor(max(token.issued_at, token.not_before)) - leeway
-        if token.auth_time is not None:
-            # Later than any sign-in is put, see `CutOffs`: no cut-off would reach the token.
-            self.valid_from = max(self.valid_from, token.auth_time - 3 * leeway - 2)
+        self.valid_from, self.valid_until = valid_between(token, leeway)
+
+
+def valid_between(token: AccessToken | RefreshToken, leeway: float) -> tuple[float, float]:
+    """Return the first moment at which `token` may be used, and the first at which it may not.
+
+    Args:
+        token: The token.
+        leeway: By how many seconds clocks may differ.
+    """
+    # Whole seconds, as PyJWT compares: another instance's clock may be a moment ahead.
+    valid_from = math.floor(max(token.issued_at, token.not_before)) - leeway
+    if token.auth_time is not None:
+        # Later than any sign-in is put, see `CutOffs`: no cut-off would reach the token.
+        valid_from = max(valid_from, token.auth_time - 3 * leeway - 2)
+    return valid_from, token.expires_at + leeway
 
 
 class VerifiedCache:

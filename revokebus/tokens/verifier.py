@@ -14,18 +14,18 @@ from cachetools import LRUCache
 from revokebus.errors import ExpiredTokenError, InvalidTokenError
 from revokebus.keys.algorithms import Algorithm
 from revokebus.keys.remote_key_set import RemoteKeySet, UnknownKeyError
-from revokebus.telemetry.counters import Counters
 from revokebus.telemetry.events import event
 from revokebus.tokens import strict_json
 from revokebus.tokens.claims import MAX_TOKEN_LENGTH
 from revokebus.tokens.trusted_issuer import trusted_issuers
-from revokebus.tokens.verified_cache import Verified, VerifiedCache
+from revokebus.tokens.verified_cache import Verified, VerifiedCache, valid_between
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from revokebus.clock import Clock
     from revokebus.settings.settings import Settings
+    from revokebus.telemetry.counters import Counters
     from revokebus.tokens.claims import AccessToken, RefreshToken
     from revokebus.tokens.trusted_issuer import TrustedIssuer
 
@@ -68,8 +68,8 @@ class Verifier:
         verified: The tokens that have passed.
     """
 
-    def __init__(self, settings: Settings, clock: Clock, counters: Counters | None = None) -> None:
-        self._counters = counters or Counters()
+    def __init__(self, settings: Settings, clock: Clock, counters: Counters) -> None:
+        self._counters = counters
         self._leeway = settings.leeway
         self._longest = settings.token_life
         self._clock = clock
@@ -88,18 +88,6 @@ class Verifier:
             key_set for key_set in key_sets if isinstance(key_set, RemoteKeySet)
         ]
 
-    def verify(self, encoded: str) -> AccessToken | RefreshToken:
-        """Return the token that `encoded` is.
-
-        Raises:
-            ExpiredTokenError: Its ``exp`` has passed, leeway included.
-            UnknownKeyError: Its issuer may have published the key since.
-            InvalidTokenError: It is anything but a genuine token for this application.
-        """
-        token = self.verify_signature(encoded)
-        self.check_time(token)
-        return token
-
     def check_time(self, token: AccessToken | RefreshToken) -> None:
         """Check that `token` is neither expired nor of the future.
 
@@ -107,10 +95,10 @@ class Verifier:
             ExpiredTokenError: Its ``exp`` has passed, leeway included.
             InvalidTokenError: Its ``nbf`` or ``iat`` has not come yet.
         """
-        now, known = self._clock.wall(), Verified(token, b"", self._leeway)
-        if known.valid_until <= now:
+        valid_from, valid_until = valid_between(token, self._leeway)
+        if valid_until <= self._clock.wall():
             raise ExpiredTokenError
-        if now < known.valid_from:
+        if self._clock.wall() < valid_from:
             raise InvalidTokenError("Token is not yet valid")
 
     def verify_signature(self, encoded: str) -> AccessToken | RefreshToken:

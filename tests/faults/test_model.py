@@ -1,41 +1,58 @@
-"""Continuity and denylist, driven through arbitrary histories against a simple model."""
+"""The reader of the log and the copy, driven through arbitrary histories against a simple model."""
 
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from hypothesis import settings
+import pytest
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
 
 from revokebus.clock import ExpiryClock
 from revokebus.denylist.denylist import Denylist
+from revokebus.errors import StoreError
 from revokebus.protocol.continuity import Break, Continuity, Entry, Position, Push
 from revokebus.protocol.revocation import Revocation
+from revokebus.protocol.unseen_writes import UnseenWrites
 from revokebus.protocol.wire import Message, decode_payload, encode_payload
 from revokebus.replication.applier import Applier
+from revokebus.replication.feed import Feed
+from revokebus.replication.log_reader import LogReader
 from revokebus.replication.repair import Repair
-from revokebus.telemetry.conditions import Conditions
+from revokebus.replication.run import Run
+from revokebus.store.store import Page
+from revokebus.telemetry.counters import Counters
 from revokebus.testing import ManualClock
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import AsyncGenerator, Coroutine, Sequence
+
+Answer = TypeVar("Answer")
 
 VALUES = [f"token-{number}" for number in range(8)]
 LIMIT = 5
 EVERYTHING = 10**6
 SAY_NOTHING = encode_payload([])
+HEARTBEAT = b"beat"
 
 
-def _drive(work: Coroutine[object, None, None]) -> None:
+def _drive(work: Coroutine[object, None, Answer]) -> Answer:
     """Run what waits for nothing but its turn."""
     for _ in range(10_000):
         try:
             work.send(None)
-        except StopIteration:
-            return
+        except StopIteration as end:
+            answer: Answer = end.value
+            return answer
     raise AssertionError("it waits for something")
 
 
@@ -48,6 +65,74 @@ class Data:
     records: dict[str, float] = field(default_factory=dict)
 
 
+class Model:
+    """A Redis as the reader of the log sees it; the connection may break after some entries.
+
+    Attributes:
+        data: What it holds.
+        breaks_after: After how many entries the connection breaks; None where it does not.
+        page: How many entries a page has at most.
+        may_evict: Whether it says that it evicts records.
+    """
+
+    def __init__(self) -> None:
+        self.data = Data()
+        self.breaks_after: int | None = None
+        self.page = 3
+        self.may_evict = False
+
+    @property
+    def epoch(self) -> str:
+        return f"{self.data.epoch:032x}"
+
+    def append(self, payload: bytes) -> Message:
+        previous = self.data.log[-1].id if self.data.log else (0, 0)
+        entry = Entry((previous[0] + 1, 0), payload)  # after a loss, ids are given out again
+        self.data.log.append(entry)
+        return Message(self.epoch, previous, entry.id, payload)
+
+    # What the reader calls
+
+    async def once(self) -> None:
+        pass
+
+    async def position(self) -> Position:
+        if not self.data.log:
+            self.append(SAY_NOTHING)
+        return Position(self.epoch, self.data.log[-1])
+
+    async def read(self, after: Position, heartbeat: bytes) -> Page:
+        assert heartbeat == HEARTBEAT
+        rest = [entry for entry in self.data.log if entry.id >= after.entry.id]
+        size = self.page
+        if self.breaks_after is not None:
+            size = min(size, self.breaks_after + 1)  # the first one is known already
+            self.breaks_after -= size - 1
+            if size == 1 and len(rest) > 1:
+                raise StoreError("the connection has broken")
+        return Page(self.epoch, rest[:size], more=len(rest) > size)
+
+    def confirmed(self, sent: float) -> float:
+        return sent
+
+    def doubt_primary(self) -> None:
+        pass
+
+    async def log_is_better(self) -> bool:
+        return False
+
+    async def records(self) -> AsyncGenerator[list[bytes | None]]:
+        for value, expires_at in list(self.data.records.items()):
+            yield [encode_payload([Revocation("jti", value, expires_at)])]
+
+    async def history(self, until: Position) -> AsyncGenerator[list[bytes]]:
+        yield [entry.payload for entry in self.data.log if entry.id <= until.entry.id]
+
+
+async def _hold_nobody() -> None:
+    pass
+
+
 class History(RuleBasedStateMachine):
     """One instance, one Redis, and everything that can happen between them."""
 
@@ -57,17 +142,32 @@ class History(RuleBasedStateMachine):
         super().__init__()
         self.clock = ManualClock()
         self.expiry_clock = ExpiryClock(self.clock)
-        self.times_set_back = 0
         self.true_now = self.clock.wall()
         self.denylist = Denylist(self.expiry_clock, LIMIT)
-        self.conditions = Conditions()
-        self.repair = Repair(self.denylist)
-        self.applier = Applier(self.denylist, self.repair, self.conditions)
-        self.continuity = Continuity()
-        self.redis, self.snapshot = Data(), Data()
+        run = Run(self.clock, Counters(), continuity=self.make_continuity())
+        self.continuity = run.continuity
+        repair = Repair(self.denylist, run.counters)
+        self.applier = Applier(self.denylist, repair, run.conditions, Feed(self.clock))
+        self.redis = Model()
+        self.reader = self.make_reader(
+            run,
+            self.redis,
+            self.redis,
+            audit=self.redis,
+            denylist=self.denylist,
+            applier=self.applier,
+            repair=repair,
+            unseen_writes=UnseenWrites(),
+            heartbeat=lambda _: HEARTBEAT,
+            hold=_hold_nobody,
+        )
+        self.snapshot = Data()
         self.ids = 0
         self.revoked: set[str] = set()
         self.applied: dict[str, float] = {}  # of what the copy had room for
+
+    make_reader = LogReader
+    make_continuity = Continuity
 
     # Redis
 
@@ -80,43 +180,38 @@ class History(RuleBasedStateMachine):
     def somebody_revokes(self, values: list[str], life: float, arrives: bool) -> Message:  # noqa: FBT001
         """A write: records, a row, and a message that arrives at once, later, or never."""
         expires_at = self.true_now + life
-        message = self._append(encode_payload([Revocation("jti", v, expires_at) for v in values]))
+        message = self.redis.append(
+            encode_payload([Revocation("jti", v, expires_at) for v in values])
+        )
         for value in values:
             self.revoked.add(value)
-            self.redis.records[value] = max(expires_at, self.redis.records.get(value, 0.0))
+            self.redis.data.records[value] = max(
+                expires_at, self.redis.data.records.get(value, 0.0)
+            )
         if arrives:
             self.hear(message)
         return message
-
-    def _append(self, payload: bytes) -> Message:
-        previous = self.redis.log[-1].id if self.redis.log else (0, 0)
-        entry = Entry((previous[0] + 1, 0), payload)  # after a loss, ids are given out again
-        self.redis.log.append(entry)
-        return Message(self._epoch(), previous, entry.id, payload)
-
-    def _epoch(self) -> str:
-        return f"{self.redis.epoch:032x}"
 
     @rule()
     def redis_is_flushed(self) -> None:
         """FLUSHALL, or a restart without data."""
         self.ids += 1
-        self.redis = Data(epoch=self.ids)
+        self.redis.data = Data(epoch=self.ids)
 
     @rule()
     def redis_is_saved(self) -> None:
         """A snapshot, or the state of a replica."""
-        self.snapshot = copy.deepcopy(self.redis)
+        self.snapshot = copy.deepcopy(self.redis.data)
 
     @rule()
     def redis_is_restored(self) -> None:
         """A restart from the snapshot, or a failover that loses the tail."""
-        self.redis = copy.deepcopy(self.snapshot)
+        self.redis.data = copy.deepcopy(self.snapshot)
 
     @rule(keep=st.integers(0, 3))
     def the_log_is_trimmed(self, keep: int) -> None:
         """Retention, or an eviction of the log."""
-        del self.redis.log[: max(0, len(self.redis.log) - keep)]
+        del self.redis.data.log[: max(0, len(self.redis.data.log) - keep)]
 
     # The way between
 
@@ -127,54 +222,36 @@ class History(RuleBasedStateMachine):
             _drive(self.applier.hear(message))
             self._note([message.payload])
 
-    @rule()
-    def a_tick_succeeds(self) -> None:
-        """The log is read to its end: the copy is proven, or says that it is incomplete."""
-        self.expiry_clock.now()
-        if self.times_set_back != self.expiry_clock.times_set_back:
-            self._list()
-            self.times_set_back = self.expiry_clock.times_set_back
-        self._read(EVERYTHING)
-        live = {v for v, at in self.redis.records.items() if at > self._latest_now()}
+    @rule(page=st.integers(2, 4), breaks_after=st.none() | st.none() | st.integers(0, 3))
+    def a_tick(self, page: int, breaks_after: int | None) -> None:
+        """The log is read to its end, or the connection breaks before that.
+
+        Once it was read, the copy is proven: it has all that is recorded, or says that it has not.
+        """
+        self.redis.page, self.redis.breaks_after = page, breaks_after
+        try:
+            proven_at = _drive(self.reader.prove())
+        except StoreError:
+            assert breaks_after is not None
+            return
+        finally:
+            self._note_all()
+        assert proven_at == self.clock.elapsed()
+        live = {v for v, at in self.redis.data.records.items() if at > self._latest_now()}
         if self.denylist.complete:
-            assert all(self.denylist.matches({"jti": value}) for value in live)
-
-    @rule(entries=st.integers(1, 3))
-    def a_tick_reads_a_part(self, entries: int) -> None:
-        """The connection breaks before the end of the log."""
-        self._read(entries)
-
-    def _read(self, entries: int) -> None:
-        position = self.continuity.position
-        after = position.entry.id if position else (0, 0)
-        page = [entry for entry in self.redis.log if entry.id >= after][:entries]
-        judged = self.continuity.read(self._epoch(), page)
-        if isinstance(judged, Break):
-            self._list()
-        else:
-            _drive(self.applier.apply_entries(judged))
-            self._note([entry.payload for entry in judged])
-
-    def _list(self) -> None:
-        if not self.redis.log:
-            self._append(SAY_NOTHING)
-        self.repair.begin()
-        left_out = self.denylist.left_out
-        payloads = [
-            encode_payload([Revocation("jti", value, at)])
-            for value, at in self.redis.records.items()
-        ]
-        _drive(self.applier.apply_all("record", payloads, listed=True))
-        self._note(payloads)
-        self.continuity.restart(Position(self._epoch(), self.redis.log[-1]))
-        if self.denylist.left_out == left_out:
-            self.denylist.completed()
+            assert all(self.denylist.matches({"jti": value}) for value in live), live
 
     @rule()
     def there_is_room_again(self) -> None:
         """What was left out is listed again, once there is room."""
-        if not self.denylist.complete and self.denylist.has_room:
-            self._list()
+        self.redis.breaks_after = None
+        _drive(self.reader.list_if_useful())
+        self._note_all()
+
+    def _note_all(self) -> None:
+        self._note([entry.payload for entry in self.redis.data.log])
+        for value, expires_at in self.redis.data.records.items():
+            self._note([encode_payload([Revocation("jti", value, expires_at)])])
 
     def _note(self, payloads: list[bytes]) -> None:
         for payload in payloads:
@@ -226,3 +303,74 @@ class History(RuleBasedStateMachine):
 
 History.TestCase.settings = settings(max_examples=200, stateful_step_count=40)
 TestHistory = History.TestCase
+
+
+# Readers and judges of the log that a history must find out
+
+
+class ProvesWithoutReading(LogReader):
+    """Calls the copy proven, and reads nothing."""
+
+    async def prove(self) -> float:
+        return self._run.clock.elapsed()
+
+
+class ReadsOnePage(LogReader):
+    """Takes the first page for the whole log."""
+
+    async def _read(self) -> Page | None:
+        page = await super()._read()
+        return page and replace(page, more=False)
+
+
+class NeverListsAgain(LogReader):
+    """Goes on from the end of the log where it has lost its place."""
+
+    async def _list(self, reason: Break) -> None:
+        if reason is Break.NOT_LISTED:
+            await super()._list(reason)
+        else:
+            self._continuity.restart(await self._log.position())
+
+
+class GoesByIds(Continuity):
+    """Takes another entry of the same id for the one that it knows."""
+
+    def read(self, epoch: str, entries: Sequence[Entry]) -> Sequence[Entry] | Break:
+        if self.position and entries and entries[0].id == self.position.entry.id:
+            entries = [self.position.entry, *entries[1:]]
+        return super().read(epoch, entries)
+
+
+class BelievesPushes(Continuity):
+    """Takes what was pushed for what was read."""
+
+    def hear(self, message: Message) -> Push:
+        push = super().hear(message)
+        if push is not Push.TICK and self.position and message.entry > self.position.entry.id:
+            self.position = Position(message.epoch, Entry(message.entry, message.payload))
+        return push
+
+
+@pytest.mark.parametrize(
+    "mutant",
+    [ProvesWithoutReading, ReadsOnePage, NeverListsAgain, GoesByIds, BelievesPushes],
+)
+def test_a_history_finds_what_proves_too_much(mutant: type[Any]) -> None:
+    """The model would be satisfied with any reader, and be no evidence for G1."""
+
+    class Mutated(History):
+        make_reader = mutant if issubclass(mutant, LogReader) else LogReader
+        make_continuity = mutant if issubclass(mutant, Continuity) else Continuity
+
+    quick = settings(
+        max_examples=2000,
+        stateful_step_count=40,
+        phases=[Phase.generate],
+        derandomize=True,
+        database=None,
+        print_blob=False,
+        report_multiple_bugs=False,
+    )
+    with pytest.raises(AssertionError):
+        run_state_machine_as_test(Mutated, settings=quick)

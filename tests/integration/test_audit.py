@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import redis
 
     from revokebus.results import Finding
-    from revokebus.store.store import Store
+    from revokebus.store.parts import StoreParts
     from revokebus.testing import ClusterServers, SentinelServers
     from tests.support import Eventually, MakeSettings
 
@@ -283,10 +283,11 @@ async def test_a_service_without_config(redis_binary: str, make_settings: MakeSe
 
 
 class Answers:
-    """A store whose server answers as told."""
+    """The parts of a store whose server answers as told."""
 
     def __init__(self, error: StoreError) -> None:
         self.error = error
+        self.requests = self
 
     async def ask(self, _: object) -> object:
         raise self.error
@@ -296,15 +297,15 @@ async def test_a_busy_server_is_asked_again() -> None:
     """A server that is busy at the start would never be looked at for its eviction policy."""
     busy = RefusedError("Redis: BUSY Redis is busy running a script")
     with pytest.raises(RefusedError):
-        await _allowed(cast("Store", Answers(busy)), AsyncMock())
+        await _allowed(cast("StoreParts", Answers(busy)), AsyncMock())
     unknown = RefusedError("Redis: unknown command 'INFO'")
-    assert await _allowed(cast("Store", Answers(unknown)), AsyncMock()) is None
+    assert await _allowed(cast("StoreParts", Answers(unknown)), AsyncMock()) is None
 
 
 async def test_a_service_that_ends_the_connection_on_config() -> None:
     """A proxy that knows no CONFIG would keep every instance from starting."""
     gone = StoreError("Redis: Connection closed by server")
-    assert await _setting(cast("Store", Answers(gone)), "save") is None
+    assert await _setting(cast("StoreParts", Answers(gone)), "save") is None
 
 
 async def test_a_refused_redis_is_not_written_to(

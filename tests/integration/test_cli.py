@@ -27,8 +27,7 @@ from revokebus.results import Confirmation, Receipt
 from revokebus.store.store import Store
 from revokebus.testing import AppServer, ClusterServers, RedisServer
 from revokebus.testing.redis_server import embedded_valkey, follows
-from revokebus.tokens.issuer import Issuer
-from tests.support import SECRET
+from tests.support import SECRET, make_issuer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,7 +56,7 @@ def environment(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> N
 def pair(monkeypatch: pytest.MonkeyPatch) -> TokenPair:
     """The tokens of somebody who is signed in, whose key the command has, too."""
     monkeypatch.setenv("REVOKEBUS_SECRET_KEY", SECRET)
-    return Issuer(Settings(), SystemClock()).issue("alice")
+    return make_issuer(Settings(), SystemClock()).issue("alice")
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from revokebus import AccessToken, Receipt
 from revokebus.engine.engine import Engine
 from revokebus.errors import NotConfirmedError, StoreError
 from revokebus.protocol.wire import Inquiry, encode_inquiry
-from revokebus.replication.backend import Recorded
+from revokebus.store.store import Written
 from revokebus.tasks import end
 from revokebus.testing import AppServer
 from revokebus.testing.redis_server import embedded_valkey
@@ -42,8 +42,8 @@ async def access(engine: Engine) -> AccessToken:
 
 
 def tasks_of(engine: Engine, name: str) -> list[asyncio.Task[None]]:
-    run = engine._backend._run  # type: ignore[attr-defined]  # a RedisBackend's
-    return [task for task in run._tasks if task.get_name() == f"revokebus-{name}"]
+    started = engine._backend._started  # type: ignore[attr-defined]  # a RedisBackend's
+    return [task for task in started.tasks if task.get_name() == f"revokebus-{name}"]
 
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
@@ -327,7 +327,7 @@ async def test_a_crowd_of_questions_ends_no_answerer(
     receipt = await fleet[0].revoke(await access(fleet[0]), confirm="fleet", timeout=LONG)
     assert outcomes(receipt) == ["applied"] * 3
     for engine in fleet:
-        assert not any(task.done() for task in tasks_of(engine, "answerer"))
+        assert not any(task.done() for task in tasks_of(engine, "responder"))
 
 
 async def test_a_redis_that_hangs_does_not_lengthen_the_wait(
@@ -336,11 +336,11 @@ async def test_a_redis_that_hangs_does_not_lengthen_the_wait(
     """Whoever handles an incident would wait for much longer than was asked for."""
     async with Engine(make_settings(redis_server.url, redis_timeout=LONG)) as bus:
         confirm = bus._backend.confirm
-        recorded = Recorded("1-1", bus._backend._run.continuity.epoch)  # type: ignore[attr-defined]  # a RedisBackend's
+        written = Written("1-1", bus._backend._started.run.continuity.epoch)  # type: ignore[attr-defined]  # a RedisBackend's
         redis_server.freeze()
         try:
             with pytest.raises(StoreError, match="who is to answer"):
-                await confirm(recorded, 0.0, SHORT)
+                await confirm(written, 0.0, SHORT)
         finally:
             redis_server.thaw()
 

@@ -94,12 +94,12 @@ async def test_cve_2023_28858_cve_2023_28859_a_cancelled_command_leaves_no_answe
 ) -> None:
     """The next command on the connection would be given the answer of the cancelled one."""
     async with Engine(make_settings(redis_server.url)) as engine:
-        store = engine._backend._running().store  # type: ignore[attr-defined]  # a RedisBackend
+        requests = engine._backend._running().redis.requests  # type: ignore[attr-defined]  # a RedisBackend
         for number in range(200):
-            task = asyncio.create_task(store.ask(lambda redis: redis.echo("cancelled")))
+            task = asyncio.create_task(requests.ask(lambda redis: redis.echo("cancelled")))
             for _ in range(number % 7):
                 await asyncio.sleep(0)
             task.cancel()
             await asyncio.wait([task])
-            answer = await store.ask(lambda redis, number=number: redis.echo(str(number)))
+            answer = await requests.ask(lambda redis, number=number: redis.echo(str(number)))
             assert answer == str(number).encode()

@@ -75,7 +75,7 @@ async def test_a_stranger_publishes_it(
 ) -> None:
     """Whoever may publish on the channel could stop every instance with one message."""
     await eventually(lambda: all(engine.status().subscribed for engine in fleet))
-    epoch = fleet[0]._backend._run.continuity.epoch  # type: ignore[attr-defined]  # a RedisBackend
+    epoch = fleet[0]._backend._started.run.continuity.epoch  # type: ignore[attr-defined]  # a RedisBackend
     payload = encode_payload(batch())
     client.publish("{revokebus}:ch", f"RB {epoch} 0-0 0-0 ".encode() + payload)
     long = encode_payload(batch()[:-1] * 40 + batch()[-1:])

@@ -237,7 +237,7 @@ async def test_dashboard_and_alerts_ask_for_what_there_is(
     await eventually(lambda: bus.counters.propagation.cumulative()[-1] >= 1)
     bus.counters.checks["accepted"] += 1
     bus.counters.resyncs["row_missing"] += 1
-    bus._backend._run.conditions.ignore("message", "foreign")  # type: ignore[attr-defined]  # a RedisBackend's
+    bus._backend._started.run.conditions.ignore("message", "foreign")  # type: ignore[attr-defined]  # a RedisBackend's
     exported = exported_names(bus)
     dashboard = queries(json.loads((OPERATE / "grafana-dashboard.json").read_text()))
     alerts = queries(yaml.safe_load((OPERATE / "prometheus-alerts.yml").read_text()))

@@ -178,6 +178,10 @@ async def test_only_our_own_refresh_tokens_are_exchanged(idp: StandInIssuer) -> 
         token = await engine.authenticate(encoded, RefreshToken)
         with pytest.raises(InvalidTokenError, match="elsewhere"):
             await engine.rotate(token)
+    async with Engine(resource_server(idp)) as engine:  # which makes no tokens at all
+        token = await engine.authenticate(encoded, RefreshToken)
+        with pytest.raises(InvalidTokenError, match="elsewhere"):
+            await engine.rotate(token)
 
 
 async def test_a_new_key_is_found_and_a_withdrawn_one_forgotten(idp: StandInIssuer) -> None:

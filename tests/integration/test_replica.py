@@ -17,7 +17,7 @@ from revokebus.engine.engine import Engine
 from revokebus.errors import NotDurableError, ReplayedTokenError, RevokedTokenError
 from revokebus.protocol.revocation import Revocation
 from revokebus.protocol.wire import encode_payload
-from revokebus.replication import ticker as ticker_module
+from revokebus.replication import outbox as outbox_module
 from revokebus.testing import ManualClock, RedisServer
 from tests.support import settle
 
@@ -269,7 +269,7 @@ async def test_a_clock_that_is_set_back_twice_is_noticed_twice(
     clock = ManualClock()
     clock.step(+7200)
     async with Engine(make_settings(redis_server.url), clock=clock) as ahead:
-        listing = ahead._backend._running().store.listing  # type: ignore[attr-defined]  # a RedisBackend
+        listing = ahead._backend._running().redis.listing  # type: ignore[attr-defined]  # a RedisBackend
         records = listing.records
         walks = 0
 
@@ -506,7 +506,7 @@ async def test_one_that_cannot_repair_does_not_hold_the_others_for_ever(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """One broken instance would make the whole fleet stale."""
-    monkeypatch.setattr(ticker_module, "_LONGEST_HOLD_SECONDS", 0.3)
+    monkeypatch.setattr(outbox_module, "_LONGEST_HOLD_SECONDS", 0.3)
     settle(redis_server)
     settings = make_settings(redis_server.url)
     async with Engine(settings) as broken, Engine(settings) as other:

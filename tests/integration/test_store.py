@@ -20,7 +20,8 @@ from revokebus.protocol.wire import (
     decode_payload,
     encode_payload,
 )
-from revokebus.store.listing import PAGE_ENTRIES
+from revokebus.store.listing import PAGE_ENTRIES, Listing
+from revokebus.store.parts import StoreParts
 from revokebus.store.store import Store, _batches
 from revokebus.testing import ManualClock, RedisServer
 
@@ -60,18 +61,25 @@ LONG_AGO = 366 * 86_400
 
 
 @asynccontextmanager
-async def opened(settings: Settings, clock: Clock = CLOCK) -> AsyncIterator[Store]:
-    store = Store(settings, clock)
+async def opened(settings: Settings, clock: Clock = CLOCK) -> AsyncIterator[StoreParts]:
+    parts = StoreParts.of(settings, clock)
     try:
-        yield store
+        yield parts
     finally:
-        await store.close()
+        await parts.close()
 
 
 @pytest.fixture
-async def store(redis_server: RedisServer, make_settings: MakeSettings) -> AsyncIterator[Store]:
-    async with opened(make_settings(redis_server.url)) as store:
-        yield store
+async def parts(
+    redis_server: RedisServer, make_settings: MakeSettings
+) -> AsyncIterator[StoreParts]:
+    async with opened(make_settings(redis_server.url)) as parts:
+        yield parts
+
+
+@pytest.fixture
+def store(parts: StoreParts) -> Store:
+    return parts.store
 
 
 def revocation(value: str = "a", *, life: float = 60, claim: str = "jti") -> Revocation:
@@ -79,7 +87,8 @@ def revocation(value: str = "a", *, life: float = 60, claim: str = "jti") -> Rev
 
 
 async def everything(store: Store) -> list[bytes | None]:
-    return await rest_of(store.listing.records())
+    listing = Listing(store._requests, store._names, store._settings)
+    return await rest_of(listing.records())
 
 
 async def rest_of(walk: AsyncIterator[list[bytes | None]]) -> list[bytes | None]:
@@ -106,7 +115,8 @@ async def test_a_writer_with_a_fast_clock_does_not_shorten_a_record(
     """One instance with a wrong clock would end other instances' revocations early."""
     clock = ManualClock()
     clock.step(+50)
-    async with opened(make_settings(redis_server.url), clock) as store:
+    async with opened(make_settings(redis_server.url), clock) as parts:
+        store = parts.store
         await store.write([revocation(life=60)], ANY)
     assert client.ttl("{revokebus}:r:jti:a") >= 59
 
@@ -117,7 +127,8 @@ async def test_a_writer_with_a_slow_clock_is_believed(
     """An instance that accepts a token longer would find no record of its revocation."""
     clock = ManualClock()
     clock.step(-50)
-    async with opened(make_settings(redis_server.url), clock) as store:
+    async with opened(make_settings(redis_server.url), clock) as parts:
+        store = parts.store
         await store.write([revocation(life=60)], ANY)
     assert client.ttl("{revokebus}:r:jti:a") >= 109
 
@@ -201,13 +212,15 @@ async def test_log_message_and_record_say_the_same(store: Store, client: redis.R
     pubsub = client.pubsub()  # type: ignore[no-untyped-call]  # redis-py has no annotation
     pubsub.subscribe("{revokebus}:ch")
     assert pubsub.get_message(timeout=5)["type"] == "subscribe"
-    positions = [await store.write([first], ANY), await store.write([second], ANY)]
+    writes = [await store.write([first], ANY), await store.write([second], ANY)]
     messages = [decode_message(pubsub.get_message(timeout=5)["data"]) for _ in range(2)]
     pubsub.close()
     page = await store.read(before, BEAT)
     assert [decode_payload(entry.payload) for entry in page.entries[1:]] == [[first], [second]]
     assert [Entry(m.entry, m.payload) for m in messages] == page.entries[1:]
-    assert [m.entry for m in messages] == [decode_entry_id(p.position.encode()) for p in positions]
+    assert [m.entry for m in messages] == [
+        decode_entry_id(str(w.position).encode()) for w in writes
+    ]
     assert messages[0].previous == before.entry.id
     assert messages[1].previous == messages[0].entry
     assert {m.epoch for m in messages} == {page.epoch} == {before.epoch}
@@ -243,7 +256,8 @@ async def test_the_log_is_trimmed_to_its_retention(
     """The log would grow until Redis is full."""
     for _ in range(500):
         client.xadd("{revokebus}:log", {"r": b"1 []"}, id=b"1-*")
-    async with opened(make_settings(redis_server.url, log_retention=1)) as store:
+    async with opened(make_settings(redis_server.url, log_retention=1)) as parts:
+        store = parts.store
         await store.write([revocation()], ANY)
     assert client.xlen("{revokebus}:log") < 200
 
@@ -300,8 +314,8 @@ async def test_namespaces_do_not_meet(
     """Two applications on one Redis would revoke each other's tokens."""
     await store.write([revocation()], ANY)
     async with opened(make_settings(redis_server.url, namespace="revokebus.2")) as other:
-        assert await everything(other) == []
-        assert decode_payload((await other.position()).entry.payload) == []
+        assert await everything(other.store) == []
+        assert decode_payload((await other.store.position()).entry.payload) == []
 
 
 async def test_what_is_not_a_string_is_listed_as_none(store: Store, client: redis.Redis) -> None:
@@ -381,15 +395,17 @@ async def test_a_restarted_server_costs_no_revocation(
     assert len(await everything(store)) == 1
 
 
-async def test_the_heartbeat_says_who_lives(store: Store, client: redis.Redis) -> None:
+async def test_the_heartbeat_says_who_lives(
+    parts: StoreParts, store: Store, client: redis.Redis
+) -> None:
     """Nobody could tell which instances there are, and a dead one would be counted for ever."""
     await store.read(await store.position(), BEAT)
-    roll = await store.instances.call()
-    assert [*roll.live] == [store.instances.instance]
-    await store.instances.deregister()
-    roll = await store.instances.call()
-    assert not roll.live
-    assert roll.ended == {store.instances.instance}
+    known = await parts.instances.list()
+    assert [*known.live] == [parts.instances.instance]
+    await parts.instances.deregister()
+    known = await parts.instances.list()
+    assert not known.live
+    assert known.ended == {parts.instances.instance}
     assert client.ttl("{revokebus}:instances") == -1  # or it could be evicted
 
 
@@ -397,7 +413,7 @@ def beat_of(sent: float, life: int, text: str) -> str:
     return f"{1000 * sent:.0f} {life} {text}"
 
 
-async def test_the_dead_are_forgotten(store: Store, client: redis.Redis) -> None:
+async def test_the_dead_are_forgotten(parts: StoreParts, store: Store, client: redis.Redis) -> None:
     """The list of instances would grow with each crash, for ever."""
     await store.read(await store.position(), BEAT)
     now = time.time()
@@ -407,28 +423,32 @@ async def test_the_dead_are_forgotten(store: Store, client: redis.Redis) -> None
         b"\xff": b"",
     }
     client.hset("{revokebus}:instances", mapping=junk)
-    assert [*(await store.instances.call()).live] == [store.instances.instance]
+    assert [*(await parts.instances.list()).live] == [parts.instances.instance]
     assert client.hlen("{revokebus}:instances") == 2  # it, and since when there is a list
 
 
-async def test_one_of_another_version_is_an_instance(store: Store, client: redis.Redis) -> None:
+async def test_one_of_another_version_is_an_instance(
+    parts: StoreParts, client: redis.Redis
+) -> None:
     """During an upgrade a receipt would say that everybody has it, and mean those it can read."""
     heartbeat = beat_of(time.time(), 60, '{"format": "of the future"}')
     client.hset("{revokebus}:instances", "b" * 16, heartbeat)
-    (present,) = (await store.instances.call()).live.values()
-    assert (present.instance, present.heartbeat.version) == ("b" * 16, "unknown")
-    assert present.may_accept
-    (told,) = describe([present], own="")
+    (other,) = (await parts.instances.list()).live.values()
+    assert (other.name, other.heartbeat.version) == ("b" * 16, "unknown")
+    assert other.may_accept
+    (told,) = describe([other], own="")
     assert (told.state, told.staleness, told.is_silent) == ("starting", None, False)
 
 
-async def test_whoever_was_forgotten_comes_back(store: Store, client: redis.Redis) -> None:
+async def test_whoever_was_forgotten_comes_back(
+    parts: StoreParts, store: Store, client: redis.Redis
+) -> None:
     """An instance that was paused for a minute would not be waited for again, until a restart."""
     position = await store.position()
     await store.read(position, BEAT)
     client.delete("{revokebus}:instances")
     await store.read(position, BEAT)
-    assert [*(await store.instances.call()).live] == [store.instances.instance]
+    assert [*(await parts.instances.list()).live] == [parts.instances.instance]
 
 
 async def test_it_is_known_since_when_everybody_is_known(
@@ -436,21 +456,22 @@ async def test_it_is_known_since_when_everybody_is_known(
 ) -> None:
     """Whoever was cut off before Redis lost its data would not be missed."""
     client.flushall()
-    async with opened(make_settings(redis_server.url)) as store:
-        assert (await store.instances.call()).age == 0
+    async with opened(make_settings(redis_server.url)) as parts:
+        store = parts.store
+        assert (await parts.instances.list()).age == 0
         position = await store.position()
         await store.read(position, BEAT)
-        assert (await store.instances.call()).age < LONG_AGO
+        assert (await parts.instances.list()).age < LONG_AGO
         client.hset("{revokebus}:meta", mapping={"began": "1", "since": "2"})
-        assert (await store.instances.call()).age < LONG_AGO
+        assert (await parts.instances.list()).age < LONG_AGO
         client.hset("{revokebus}:instances", "since", "1000")
-        assert (await store.instances.call()).age > LONG_AGO
+        assert (await parts.instances.list()).age > LONG_AGO
         client.hset("{revokebus}:meta", "server", "another")  # it was restored from a snapshot
-        assert (await store.instances.call()).age == 0
+        assert (await parts.instances.list()).age == 0
         await store.read(position, BEAT)
-        assert (await store.instances.call()).age < LONG_AGO
+        assert (await parts.instances.list()).age < LONG_AGO
         client.hset("{revokebus}:meta", mapping={"began": "9e99", "since": "junk"})
-        assert (await store.instances.call()).age == 0
+        assert (await parts.instances.list()).age == 0
 
 
 @pytest.mark.parametrize("text", ["nu", "1.2.3", "null.5", "l"])
@@ -486,9 +507,10 @@ async def test_a_walk_ends_with_the_server_that_it_began_on(
 ) -> None:
     """After a restart a cursor means something else, and a cold start would miss records."""
     with RedisServer(redis_binary, {"appendonly": "yes", "appendfsync": "always"}) as server:
-        async with opened(make_settings(server.url)) as store:
+        async with opened(make_settings(server.url)) as parts:
+            store = parts.store
             await store.write([revocation(str(number)) for number in range(5000)], ANY)
-            walk = store.listing.records()
+            walk = parts.listing.records()
             await anext(walk)
             server.kill()
             server.start()
@@ -497,7 +519,9 @@ async def test_a_walk_ends_with_the_server_that_it_began_on(
             assert len(await everything(store)) == 5000
 
 
-async def test_every_kind_of_write_is_remembered_until_the_log_shows_it(store: Store) -> None:
+async def test_every_kind_of_write_is_remembered_until_the_log_shows_it(
+    parts: StoreParts, store: Store
+) -> None:
     """What a failover loses within a tick would be missed by nobody."""
     many = [revocation(str(number)) for number in range(1200)]  # three rows
     spent = revocation("spent", claim=SPENT)
@@ -505,11 +529,11 @@ async def test_every_kind_of_write_is_remembered_until_the_log_shows_it(store: S
     await store.write(many, ANY)
     await store.spend(spent, [], ANY, TERMS)
     page = await store.read(position, BEAT)
-    store.unseen_writes.seen(page.entries[1:])
-    assert store.unseen_writes.missed(float("inf")) == []
+    parts.unseen_writes.seen(page.entries[1:])
+    assert parts.unseen_writes.missed(float("inf")) == []
     await store.write(many, ANY)
     await store.spend(revocation("other", claim=SPENT), [], ANY, TERMS)
-    assert len(store.unseen_writes.missed(float("inf"))) == 1201
+    assert len(parts.unseen_writes.missed(float("inf"))) == 1201
 
 
 async def test_a_turn_lasts_as_long_as_it_is_asked_for(
@@ -521,7 +545,10 @@ async def test_a_turn_lasts_as_long_as_it_is_asked_for(
         client.pexpire("{revokebus}:repair", 200)
         assert await is_ours()
         assert client.pttl("{revokebus}:repair") > 5000
-        async with opened(make_settings(redis_server.url)) as other, other.turn() as is_theirs:
+        async with (
+            opened(make_settings(redis_server.url)) as other,
+            other.store.turn() as is_theirs,
+        ):
             assert not await is_theirs()
         client.delete("{revokebus}:repair")
         assert not await is_ours()
@@ -605,14 +632,14 @@ async def test_a_question_to_a_full_redis_goes_by_its_uptime(
     assert client.hget("{revokebus}:meta", "server") == b"another"
 
 
-async def test_the_history_is_the_whole_log(store: Store) -> None:
+async def test_the_history_is_the_whole_log(parts: StoreParts, store: Store) -> None:
     """Records that were evicted would be missing after a cold start."""
     many = [revocation(str(number), claim="sid") for number in range(3)]
     for _ in range(400):
         await store.write(many, ANY)
     position = await store.position()
     await store.write(many, ANY)
-    pages = [page async for page in store.listing.history(position)]
+    pages = [page async for page in parts.listing.history(position)]
     assert sum(map(len, pages)) == 401  # and the first row, which says nothing
     assert pages[-1][-1] == position.entry.payload
 
@@ -624,11 +651,11 @@ async def test_nothing_is_connected_after_the_end(
     eventually: Eventually,
 ) -> None:
     """A request that is under way while the bus closes would leave a connection behind."""
-    store = Store(make_settings(redis_server.url), CLOCK)
-    await store.position()
-    await store.close()
+    parts = StoreParts.of(make_settings(redis_server.url), CLOCK)
+    await parts.store.position()
+    await parts.close()
     with pytest.raises(StoreError, match="closed"):
-        await store.position()
+        await parts.store.position()
     await eventually(lambda: len(client.client_list()) == 1)
 
 
@@ -638,21 +665,21 @@ async def test_nothing_is_connected_after_the_end(
     ids=["old", "new", "none"],
 )
 async def test_only_a_log_that_is_old_enough_has_everything(
-    store: Store, client: redis.Redis, first: int | None, *, is_better: bool
+    parts: StoreParts, store: Store, client: redis.Redis, first: int | None, *, is_better: bool
 ) -> None:
     """An instance that starts after the log was lost would forget what the records have."""
     if first is not None:
         then = int(time.time()) - first
         client.xadd("{revokebus}:log", {"r": encode_payload([])}, id=f"{then * 1000}-0")
         await store.write([revocation()], ANY)
-    assert await store.listing.log_is_better() is is_better
+    assert await parts.listing.log_is_better() is is_better
 
 
 async def test_a_log_longer_than_the_database_is_not_read(
-    store: Store, client: redis.Redis
+    parts: StoreParts, client: redis.Redis
 ) -> None:
     """A start would read a month of log-outs to find those of the last quarter of an hour."""
     then = int(time.time() - LONG_AGO) * 1000
     for number in range(9):
         client.xadd("{revokebus}:log", {"r": encode_payload([])}, id=f"{then + number}-0")
-    assert not await store.listing.log_is_better()
+    assert not await parts.listing.log_is_better()

@@ -4,8 +4,8 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
-from redis.exceptions import RedisError
 
+from revokebus.errors import StoreError
 from revokebus.settings.redis_url import parse_redis_url
 from revokebus.store.client import client
 from revokebus.store.subscription import Subscription
@@ -55,7 +55,7 @@ async def test_a_killed_connection_is_an_error(
     async with subscription:
         with redis_server.client() as client:
             client.client_kill_filter(_type="pubsub")
-        with pytest.raises(RedisError):
+        with pytest.raises(StoreError):
             async with asyncio.timeout(5):
                 await anext(aiter(subscription))
 
@@ -66,7 +66,7 @@ async def test_a_frozen_server_is_an_error(
     """A server that hangs without closing would never be noticed."""
     async with subscription:
         redis_server.freeze()
-        with pytest.raises(RedisError, match="PING"):
+        with pytest.raises(StoreError, match="PING"):
             async with asyncio.timeout(5):
                 await anext(aiter(subscription))
 
@@ -76,7 +76,7 @@ async def test_a_frozen_server_does_not_hold_up_the_start(
 ) -> None:
     """Subscribing to a server that hangs would wait for ever."""
     redis_server.freeze()
-    with pytest.raises(RedisError):
+    with pytest.raises(StoreError):
         async with asyncio.timeout(5), subscription:
             pytest.fail("subscribed to a frozen server")
 
@@ -87,7 +87,7 @@ async def test_a_subscription_that_is_not_allowed_is_an_error(
     """An instance without rights on the channel would believe that it listens."""
     with redis_server.client() as client:
         client.acl_setuser("default", enabled=True, reset_channels=True)
-    with pytest.raises(RedisError, match=r"(?i)permission"):
+    with pytest.raises(StoreError, match=r"(?i)permission"):
         async with subscription:
             pytest.fail("subscribed without the right to")
 
@@ -99,7 +99,7 @@ async def test_rights_withdrawn_later_are_an_error(
     with redis_server.client() as client:
         async with subscription:
             client.acl_setuser("default", enabled=True, reset_channels=True)
-            with pytest.raises(RedisError):
+            with pytest.raises(StoreError):
                 async with asyncio.timeout(5):
                     await anext(aiter(subscription))
 
@@ -113,5 +113,5 @@ async def test_one_to_a_server_that_is_no_longer_the_primary_ends(
     old = Subscription(pool, "channel", deadline=DEADLINE, in_place=lambda: in_place)
     async with old, asyncio.timeout(5):
         in_place = False
-        with pytest.raises(RedisError, match="another server"):
+        with pytest.raises(StoreError, match="another server"):
             await anext(aiter(old))

@@ -16,10 +16,8 @@ from pydantic import ValidationError
 from revokebus import OutsideIssuer, Settings
 from revokebus.errors import ConfigurationError, InvalidTokenError
 from revokebus.tokens.claims import AccessToken
-from revokebus.tokens.issuer import Issuer
-from revokebus.tokens.verifier import Verifier
 from tests.keys import SUITABLE, key, private_pem, public_bytes, public_pem
-from tests.support import SECRET
+from tests.support import SECRET, make_issuer, make_verifier, verify
 
 if TYPE_CHECKING:
     from revokebus.testing import ManualClock
@@ -41,13 +39,13 @@ def test_every_algorithm_signs_and_verifies(algorithm: str, clock: ManualClock) 
     name = SUITABLE.get(algorithm)
     chosen = {"private_key": private_pem(name)} if name else {"secret_key": SECRET}
     made = settings(algorithms=[algorithm], key_id="k1", **chosen)
-    pair = Issuer(made, clock).issue("alice")
+    pair = make_issuer(made, clock).issue("alice")
     assert jwt.get_unverified_header(pair.access_token) == {
         "alg": algorithm,
         "typ": "JWT",
         "kid": "k1",
     }
-    assert isinstance(Verifier(made, clock).verify(pair.access_token), AccessToken)
+    assert isinstance(verify(make_verifier(made, clock), pair.access_token), AccessToken)
 
 
 @pytest.mark.parametrize(
@@ -64,10 +62,10 @@ def test_who_has_the_public_key_verifies_and_issues_nothing(clock: ManualClock) 
     """Every service that checks tokens would have to hold the key that signs them."""
     here = settings(private_key=private_pem("p256"))
     there = settings(public_key=public_pem("p256"))
-    token = Issuer(here, clock).issue("alice").access_token
-    assert Verifier(there, clock).verify(token).subject == "alice"
+    token = make_issuer(here, clock).issue("alice").access_token
+    assert verify(make_verifier(there, clock), token).subject == "alice"
     with pytest.raises(ConfigurationError, match="REVOKEBUS_PRIVATE_KEY"):
-        Issuer(there, clock).issue("alice")
+        make_issuer(there, clock).issue("alice")
 
 
 def test_a_key_is_replaced_with_an_overlap(clock: ManualClock) -> None:
@@ -79,31 +77,31 @@ def test_a_key_is_replaced_with_an_overlap(clock: ManualClock) -> None:
         previous_keys={"old": SECRET},
         algorithms=["RS256", "HS256"],
     )
-    before, after = (Issuer(each, clock).issue("a").access_token for each in (old, new))
-    verifier = Verifier(new, clock)
-    assert verifier.verify(before).subject == verifier.verify(after).subject == "a"
+    before, after = (make_issuer(each, clock).issue("a").access_token for each in (old, new))
+    verifier = make_verifier(new, clock)
+    assert verify(verifier, before).subject == verify(verifier, after).subject == "a"
     done = settings(private_key=private_pem("rsa"), key_id="new")
     with pytest.raises(InvalidTokenError):
-        Verifier(done, clock).verify(before)
+        verify(make_verifier(done, clock), before)
 
 
 def test_tokens_from_before_there_were_key_ids_are_still_good(clock: ManualClock) -> None:
     """To name a key for the first time would sign everybody out."""
     first = settings(secret_key=SECRET)
-    token = Issuer(first, clock).issue("a").access_token
+    token = make_issuer(first, clock).issue("a").access_token
     named = settings(secret_key=SECRET, key_id="k1")
-    assert Verifier(named, clock).verify(token).subject == "a"
+    assert verify(make_verifier(named, clock), token).subject == "a"
     replaced = settings(secret_key=SECRET[::-1], key_id="k2", previous_keys={"": SECRET})
-    assert Verifier(replaced, clock).verify(token).subject == "a"
+    assert verify(make_verifier(replaced, clock), token).subject == "a"
 
 
 def test_a_token_that_names_a_key_is_verified_with_no_other(clock: ManualClock) -> None:
     """Who has stolen one of two keys could use the name of the other (CVE-2026-84185)."""
     both = settings(secret_key=SECRET, key_id="a", previous_keys={"b": SECRET[::-1]})
     claims = jwt.decode(
-        Issuer(both, clock).issue("x").access_token, options={"verify_signature": False}
+        make_issuer(both, clock).issue("x").access_token, options={"verify_signature": False}
     )
-    verifier = Verifier(both, clock)
+    verifier = make_verifier(both, clock)
     for kid, secret, good in (
         ("a", SECRET, True),
         ("b", SECRET[::-1], True),
@@ -114,10 +112,10 @@ def test_a_token_that_names_a_key_is_verified_with_no_other(clock: ManualClock) 
     ):
         token = jwt.encode(claims, secret, headers={"kid": kid})
         if good:
-            verifier.verify(token)
+            verify(verifier, token)
         else:
             with pytest.raises(InvalidTokenError):
-                verifier.verify(token)
+                verify(verifier, token)
 
 
 @pytest.mark.parametrize(

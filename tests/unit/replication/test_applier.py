@@ -10,8 +10,10 @@ from revokebus.protocol.continuity import Entry
 from revokebus.protocol.revocation import Revocation
 from revokebus.protocol.wire import Message, encode_payload
 from revokebus.replication.applier import Applier, _portions
+from revokebus.replication.feed import Feed
 from revokebus.replication.repair import Repair
 from revokebus.telemetry.conditions import Conditions
+from revokebus.telemetry.counters import Counters
 
 if TYPE_CHECKING:
     from revokebus.testing import ManualClock
@@ -25,8 +27,8 @@ def denylist(clock: ManualClock) -> Denylist:
 
 
 @pytest.fixture
-def applier(denylist: Denylist) -> Applier:
-    return Applier(denylist, Repair(denylist), Conditions())
+def applier(clock: ManualClock, denylist: Denylist) -> Applier:
+    return Applier(denylist, Repair(denylist, Counters()), Conditions(), Feed(clock))
 
 
 def pushed(value: str, expires_at: float) -> Message:
@@ -39,8 +41,8 @@ async def test_what_was_heard_while_the_clock_was_ahead_is_read_again(
     """A token would be accepted because its revocation was taken for expired when it was pushed."""
     message = pushed("a", clock.wall() // 1 + 60)
     clock.step(1000)
-    denylist._clock.now()
-    denylist._clock = ExpiryClock(clock)  # as of an instance that started then
+    denylist.clock.now()
+    denylist.clock = ExpiryClock(clock)  # as of an instance that started then
     await applier.hear(message)
     assert not denylist.matches({"jti": "a"})
     clock.step(-1000)

@@ -41,8 +41,8 @@ async def test_a_watcher_sees_what_comes_and_when(clock: ManualClock) -> None:
     """The page would show nothing, or times that are not so."""
     feed = Feed(clock)
     task, _ = await begin(feed)
-    feed.tell((int(clock.wall() * 1000) - 250, 3), encode_payload([revocation()]))
-    feed.tell((0, 0), encode_payload([revocation("unrecorded")]))
+    feed.notify((int(clock.wall() * 1000) - 250, 3), encode_payload([revocation()]))
+    feed.notify((0, 0), encode_payload([revocation("unrecorded")]))
     feed.close()
     recorded, unrecorded = await task
     assert recorded.position == f"{int(clock.wall() * 1000) - 250}-3"
@@ -54,7 +54,7 @@ async def test_a_clock_that_is_behind_gives_no_negative_time(clock: ManualClock)
     """A histogram would be fed with times before the cause."""
     feed = Feed(clock)
     task, _ = await begin(feed)
-    feed.tell((int(clock.wall() * 1000) + 5000, 0), encode_payload([revocation()]))
+    feed.notify((int(clock.wall() * 1000) + 5000, 0), encode_payload([revocation()]))
     feed.close()
     assert [each.seconds for each in await task] == [0.0]
 
@@ -63,7 +63,7 @@ async def test_a_slow_watcher_is_told_what_it_has_missed(clock: ManualClock) -> 
     """A page in a background tab would take all memory, or hide that something is missing."""
     feed = Feed(clock)
     task, _ = await begin(feed)
-    feed.tell_of([revocation(str(number)) for number in range(_MOST_WAITING + 10)])
+    feed.notify_of([revocation(str(number)) for number in range(_MOST_WAITING + 10)])
     feed.close()
     seen = await task
     assert [each.value for each in seen[:2]] == ["10", "11"]
@@ -75,7 +75,7 @@ async def test_junk_is_not_shown(clock: ManualClock) -> None:
     """A stranger's bytes would end every watch."""
     feed = Feed(clock)
     task, _ = await begin(feed)
-    feed.tell((1, 0), b"\xff nonsense")
+    feed.notify((1, 0), b"\xff nonsense")
     feed.close()
     assert await task == []
 

@@ -10,6 +10,7 @@ from revokebus.clock import ExpiryClock
 from revokebus.denylist.denylist import Denylist
 from revokebus.protocol.revocation import Revocation
 from revokebus.replication.repair import Repair
+from revokebus.telemetry.counters import Counters
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -53,7 +54,7 @@ async def prepared(denylist: Denylist, clock: ManualClock) -> Repair:
     """Return a repair that found b listed, a and c not."""
     for each in some(clock, "a", "b", "c"):
         denylist.add(each)
-    repair = Repair(denylist)
+    repair = Repair(denylist, Counters())
     repair.begin()
     repair.listed(some(clock, "b"))
     await repair.compare()
@@ -107,7 +108,7 @@ async def test_the_expired_is_not_missed(denylist: Denylist, clock: ManualClock)
     for each in some(clock, "a", "b"):
         denylist.add(each)
     clock.advance(61)
-    repair = Repair(denylist)
+    repair = Repair(denylist, Counters())
     repair.begin()
     await repair.compare()
     assert len(repair) == 0
@@ -117,7 +118,7 @@ async def test_of_two_losses_the_longer_one_is_written_back(
     denylist: Denylist, clock: ManualClock
 ) -> None:
     """A record would come back with a shorter life than the token's."""
-    repair, store = Repair(denylist), FakeStore()
+    repair, store = Repair(denylist, Counters()), FakeStore()
     repair.lost(some(clock, "a", life=500))
     repair.lost(some(clock, "a", life=50))
     await repair.write_back(cast("Store", store), "")

@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, NoReturn, cast
 
 from revokebus.clock import ExpiryClock
 from revokebus.denylist.denylist import Denylist
-from revokebus.protocol.continuity import Continuity
-from revokebus.replication import subscriber as subscriber_module
 from revokebus.replication.applier import Applier
 from revokebus.replication.confirmation import ConfirmationResponder
+from revokebus.replication.feed import Feed
 from revokebus.replication.repair import Repair
+from revokebus.replication.run import Run
 from revokebus.replication.subscriber import Subscriber
+from revokebus.store import subscription as subscription_module
 from revokebus.tasks import end
-from revokebus.telemetry.conditions import Conditions
 from revokebus.telemetry.counters import Counters
 
 if TYPE_CHECKING:
@@ -41,23 +41,17 @@ async def test_the_subscriber_outlives_a_long_outage(
     clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After some minutes without Redis an instance would never listen again, and not say so."""
-    monkeypatch.setattr(subscriber_module, "_LONGEST_BACKOFF", 0)
-    store, conditions = Unreachable(), Conditions()
+    monkeypatch.setattr(subscription_module, "_LONGEST_PAUSE", 0)
+    store, run = Unreachable(), Run(clock, Counters())
     denylist = Denylist(ExpiryClock(clock))
-    continuity, wake = Continuity(), asyncio.Event()
     subscriber = Subscriber(
+        run=run,
         store=cast("Store", store),
-        continuity=continuity,
-        applier=Applier(denylist, Repair(denylist), conditions),
-        responder=ConfirmationResponder(
-            cast("Instances", store), continuity, lambda: True, conditions, wake
-        ),
-        counters=Counters(),
+        applier=Applier(denylist, Repair(denylist, run.counters), run.conditions, Feed(clock)),
+        responder=ConfirmationResponder(run, cast("Instances", store), lambda: True),
         clock=clock,
-        conditions=conditions,
-        wake=wake,
     )
-    task = asyncio.create_task(subscriber.run())
+    task = asyncio.create_task(subscriber.subscribe_forever())
     async with asyncio.timeout(30):
         await store.enough.wait()
     assert not task.done()

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 import jwt
 import pytest
 
-from revokebus.tokens.issuer import Issuer
-from tests.support import SECRET
+from tests.support import SECRET, make_issuer
 
 if TYPE_CHECKING:
     from revokebus.testing import ManualClock
@@ -22,7 +21,7 @@ def test_a_pair_is_two_tokens_of_one_session(
     make_settings: MakeSettings, clock: ManualClock
 ) -> None:
     """A session could not be revoked as one."""
-    pair = Issuer(make_settings(), clock).issue("alice", scopes=["a", "b"], claims={"team": 7})
+    pair = make_issuer(make_settings(), clock).issue("alice", scopes=["a", "b"], claims={"team": 7})
     access, refresh = decode(pair.access_token), decode(pair.refresh_token)
     assert (access["type"], refresh["type"]) == ("access", "refresh")
     assert access["sid"] == refresh["sid"] == pair.session_id
@@ -36,7 +35,7 @@ def test_a_pair_is_two_tokens_of_one_session(
 
 def test_lifetimes_are_as_set(make_settings: MakeSettings, clock: ManualClock) -> None:
     """Tokens would live shorter than promised to the client."""
-    pair = Issuer(make_settings(access_ttl=60, refresh_ttl=120), clock).issue("alice")
+    pair = make_issuer(make_settings(access_ttl=60, refresh_ttl=120), clock).issue("alice")
     for token, ttl in ((pair.access_token, 60), (pair.refresh_token, 120)):
         expires_at = decode(token)["exp"]
         assert isinstance(expires_at, int)
@@ -46,7 +45,7 @@ def test_lifetimes_are_as_set(make_settings: MakeSettings, clock: ManualClock) -
 
 def test_issuer_and_audience_are_written(make_settings: MakeSettings, clock: ManualClock) -> None:
     """The application would refuse its own tokens."""
-    pair = Issuer(make_settings(issuer="me", audience="api"), clock).issue("alice", fresh=True)
+    pair = make_issuer(make_settings(issuer="me", audience="api"), clock).issue("alice", fresh=True)
     access = decode(pair.access_token)
     assert (access["iss"], access["aud"], access["fresh"]) == ("me", "api", True)
     assert "fresh" not in decode(pair.refresh_token)
@@ -79,18 +78,18 @@ def test_wrong_arguments_are_refused(
 ) -> None:
     """A caller would make tokens that cannot be revoked, or that allow what was not meant."""
     with pytest.raises(ValueError, match=r"subject|claims|scope"):
-        Issuer(make_settings(), clock).issue(**arguments)  # type: ignore[arg-type]  # on purpose
+        make_issuer(make_settings(), clock).issue(**arguments)  # type: ignore[arg-type]  # on purpose
 
 
 def test_the_callers_claims_are_left_alone(make_settings: MakeSettings, clock: ManualClock) -> None:
     """A dictionary used for two users would carry the first one's identity."""
     claims: dict[str, object] = {"team": 7}
-    Issuer(make_settings(), clock).issue("alice", claims=claims)
+    make_issuer(make_settings(), clock).issue("alice", claims=claims)
     assert claims == {"team": 7}
 
 
 def test_repr_shows_no_token(make_settings: MakeSettings, clock: ManualClock) -> None:
     """Both tokens would stand in any log that shows the pair."""
-    pair = Issuer(make_settings(), clock).issue("alice")
+    pair = make_issuer(make_settings(), clock).issue("alice")
     assert pair.access_token not in f"{pair!r} {pair}"
     assert pair.refresh_token not in f"{pair!r} {pair}"

@@ -1,0 +1,237 @@
+"""Proves the copy: reads the log from the position to its end, or lists everything.
+
+A log that was read to its end, and that continues what is known, proves that the copy was complete
+when the request was sent. Where the log does not continue, everything is listed again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+from typing import TYPE_CHECKING, Protocol
+
+from revokebus.errors import StoreError
+from revokebus.protocol.continuity import Break
+from revokebus.replication.outbox import HOLD_SECONDS
+from revokebus.telemetry.events import event
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+
+    from revokebus.denylist.denylist import Denylist
+    from revokebus.protocol.continuity import Entry, Position
+    from revokebus.protocol.unseen_writes import UnseenWrites
+    from revokebus.replication.applier import Applier
+    from revokebus.replication.repair import Repair
+    from revokebus.replication.run import Run
+    from revokebus.store.store import Page
+
+logger = logging.getLogger("revokebus")
+
+_RESYNCS_PER_READ = 3
+_LIST_AGAIN_SECONDS = 5.0
+_LOSSES = frozenset({Break.EPOCH_CHANGED, Break.ROW_MISSING})
+
+
+class Log(Protocol):
+    """The log and the primary, as the reader needs them; `Store` is one."""
+
+    async def position(self) -> Position:
+        """Return the end of the log; make a data set where there is none."""
+
+    async def read(self, after: Position, heartbeat: bytes) -> Page:
+        """Return the log from `after`, that entry included, and show that this instance lives."""
+
+    def confirmed(self, sent: float) -> float:
+        """Return the moment for which an answer to a request of the moment `sent` is proof."""
+
+    def doubt_primary(self) -> None:
+        """Look up the primary before the next request."""
+
+
+class Records(Protocol):
+    """Everything that is recorded; `Listing` is one."""
+
+    async def log_is_better(self) -> bool:
+        """Return whether the log has every live revocation, and is the shorter way to them."""
+
+    def records(self) -> AsyncGenerator[list[bytes | None]]:
+        """Yield the payloads of all records."""
+
+    def history(self, until: Position) -> AsyncGenerator[list[bytes]]:
+        """Yield the payloads of the log, up to `until`."""
+
+
+class Audit(Protocol):
+    """What is found out about Redis before it is believed; `StartAudit` is one."""
+
+    may_evict: bool
+
+    async def once(self) -> None:
+        """Raise `ConfigurationError` if this Redis must not be used."""
+
+
+class LogReader:
+    """Reads the log and the records into the copy.
+
+    Args:
+        run: The position, and what is counted.
+        log: The log.
+        records: The records.
+        audit: Is asked before the first read.
+        denylist: The copy.
+        applier: Applies what was read.
+        repair: Finds what Redis lacks.
+        unseen_writes: What the log must show, because it was acknowledged.
+        heartbeat: Returns what this instance reports of itself at a position.
+        hold: Keeps other instances from a proof for `HOLD_SECONDS`.
+    """
+
+    def __init__(  # noqa: PLR0913 - what it reads, what it applies to, what it compares
+        self,
+        run: Run,
+        log: Log,
+        records: Records,
+        *,
+        audit: Audit,
+        denylist: Denylist,
+        applier: Applier,
+        repair: Repair,
+        unseen_writes: UnseenWrites,
+        heartbeat: Callable[[Position], bytes],
+        hold: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._run = run
+        self._continuity = run.continuity
+        self._log = log
+        self._records = records
+        self._audit = audit
+        self._denylist = denylist
+        self._applier = applier
+        self._repair = repair
+        self._unseen_writes = unseen_writes
+        self._heartbeat = heartbeat
+        self._hold = hold
+        self._times_set_back = denylist.clock.times_set_back
+        self._list_not_before = -math.inf
+
+    async def prove(self) -> float:
+        """Read the log to its end, and return the moment for which that proves the copy.
+
+        Returns:
+            The moment, in elapsed seconds.
+
+        Raises:
+            UnsettledError: It proves nothing, because Redis may lack what others know.
+            StoreError: It could not be read.
+            ConfigurationError: This Redis must not be used.
+        """
+        await self._audit.once()
+        while reason := self._reason_to_list():
+            seen = self._denylist.clock.times_set_back  # one more while it lists is another reason
+            await self._list(reason)
+            self._times_set_back = seen
+        breaks = 0
+        while True:
+            sent = self._run.clock.elapsed()
+            page = await self._read()
+            entries = self._continuity.read(page.epoch, page.entries) if page else Break.NOT_LISTED
+            if isinstance(entries, Break):
+                breaks += 1
+                if breaks > _RESYNCS_PER_READ:
+                    raise StoreError("the log does not stay the same while it is read")
+                self._log.doubt_primary()  # one that was deposed may have come back
+                await self._list(entries)
+                continue
+            self._unseen_writes.seen(entries)
+            await self._apply(entries)
+            if page is not None and not page.more:
+                self._look_for_lost_writes(sent)
+                if page.unsettled:
+                    raise page.unsettled
+                return self._log.confirmed(sent)
+
+    async def list_if_useful(self) -> None:
+        """List again where that is no condition of a proof, and not too often where it fails.
+
+        Raises:
+            StoreError: Redis could not be listed.
+        """
+        reason, now = None, self._run.clock.elapsed()
+        if not self._unseen_writes.complete:
+            reason = Break.WRITES_FORGOTTEN
+        elif not self._denylist.complete and self._denylist.has_room:
+            reason = Break.ROOM_AGAIN
+        if reason is not None and now >= self._list_not_before:
+            self._list_not_before = now + _LIST_AGAIN_SECONDS
+            await self._list(reason)
+
+    def _reason_to_list(self) -> Break | None:
+        self._denylist.clock.now()  # notices a step
+        if self._times_set_back != self._denylist.clock.times_set_back:
+            return Break.CLOCK_SET_BACK
+        return None
+
+    async def _read(self) -> Page | None:
+        position = self._continuity.position
+        if position is None:
+            return None
+        return await self._log.read(position, self._heartbeat(position))
+
+    async def _apply(self, entries: Sequence[Entry]) -> None:
+        try:
+            await self._applier.apply_entries(entries)
+        except Exception:
+            self._continuity.forget()  # or the next page would be taken to follow them
+            raise
+
+    def _look_for_lost_writes(self, sent: float) -> None:
+        if missed := self._unseen_writes.missed(sent):
+            logger.warning(
+                "revokebus: Redis lost %d acknowledged writes",
+                len(missed),
+                extra=event("writes_lost"),
+            )
+            self._repair.lost(missed)
+
+    async def _list(self, reason: Break) -> None:
+        """Add every record that Redis has; what is here already stays."""
+        if reason is not Break.NOT_LISTED:
+            self._run.counters.resyncs[reason.name.lower()] += 1
+            logger.warning(
+                "revokebus lists all revocations again: %s", reason.value, extra=event("resync")
+            )
+        began, left_out = self._run.clock.elapsed(), self._denylist.left_out
+        # The position first: what comes after it is read from the log.
+        position = await self._log.position()
+        may_evict = self._audit.may_evict
+        self._repair.begin(may_lack=may_evict)
+        from_log = reason is Break.NOT_LISTED and await self._records.log_is_better()
+        if not from_log or may_evict:
+            await self._apply_records(reason)
+        if from_log or may_evict:
+            # The log, which cannot be evicted, has what records may have been dropped of.
+            async with contextlib.aclosing(self._records.history(position)) as pages:
+                async for payloads in pages:
+                    await self._applier.apply_all("row", payloads, listed=not may_evict)
+        await self._repair.compare()
+        self._unseen_writes.compared(began, position.entry.id)
+        self._continuity.restart(position)
+        if self._denylist.left_out == left_out and reason not in _LOSSES:
+            self._denylist.completed()
+        elif reason in _LOSSES and not self._denylist.complete:
+            logger.error(
+                "revokebus: Redis has lost data, and this copy had no room for all of it; what "
+                "no other instance holds is lost: raise max_entries (REVOKEBUS_MAX_ENTRIES)",
+                extra=event("loss_not_covered"),
+            )
+
+    async def _apply_records(self, reason: Break) -> None:
+        held_at = -math.inf
+        async with contextlib.aclosing(self._records.records()) as pages:
+            async for payloads in pages:
+                await self._applier.apply_all("record", payloads, listed=True)
+                if reason in _LOSSES and self._run.clock.elapsed() - held_at > HOLD_SECONDS / 2:
+                    held_at = self._run.clock.elapsed()
+                    await self._hold()

@@ -1,0 +1,56 @@
+"""What there is one of for each Redis."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from revokebus.protocol.names import Names
+from revokebus.protocol.unseen_writes import UnseenWrites
+from revokebus.store.instances import Instances
+from revokebus.store.listing import Listing
+from revokebus.store.requests import Requests
+from revokebus.store.store import Store
+
+if TYPE_CHECKING:
+    from revokebus.clock import Clock
+    from revokebus.settings.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class StoreParts:
+    """The parts that share the connections to one Redis.
+
+    Attributes:
+        requests: Sends requests to the primary.
+        store: Writes and reads revocations.
+        listing: Reads everything that is recorded.
+        instances: Knows which instances there are.
+        unseen_writes: What was written here and the log has yet to show.
+    """
+
+    requests: Requests
+    store: Store
+    listing: Listing
+    instances: Instances
+    unseen_writes: UnseenWrites
+
+    @classmethod
+    def of(cls, settings: Settings, clock: Clock) -> Self:
+        """Return the parts for the Redis of `settings`; no connection is made yet."""
+        requests, names, unseen = (
+            Requests(settings, clock),
+            Names(settings.namespace),
+            UnseenWrites(),
+        )
+        return cls(
+            requests=requests,
+            store=Store(settings, clock, requests, names, unseen),
+            listing=Listing(requests, names, settings),
+            instances=Instances(requests, names),
+            unseen_writes=unseen,
+        )
+
+    async def close(self) -> None:
+        """End every connection, whatever state it is in."""
+        await self.requests.close()

@@ -91,7 +91,7 @@ def check_login_refresh_and_revocations(client: httpx2.Client) -> None:
 
 
 def test_the_denylist_off(secret: dict[str, str]) -> None:
-    """A setting of the seed would have no effect, or revoking would pretend to work."""
+    """A setting would have no effect, or revoking would pretend to work."""
     settings = {**secret, "REVOKEBUS_DENYLIST_ENABLED": "false"}
     with AppServer("examples.redis_app:app", settings) as server, client_of(server) as client:
         access, _ = sign_in(client, ALICE)
@@ -106,7 +106,7 @@ def test_the_denylist_off(secret: dict[str, str]) -> None:
 def test_the_denylist_for_one_type(
     secret: dict[str, str], checked: str, answers: tuple[int, int]
 ) -> None:
-    """A setting of the seed would have no effect."""
+    """A setting would have no effect."""
     settings = {**secret, "REVOKEBUS_CHECKED_TOKEN_TYPES": checked}
     with AppServer("examples.memory_app:app", settings) as server, client_of(server) as client:
         access, refresh = sign_in(client, ALICE)

@@ -280,7 +280,7 @@ async def test_a_close_that_is_under_way_refuses_a_start(
 async def test_the_denylist_can_be_limited_to_a_type(
     make_settings: MakeSettings, clock: ManualClock
 ) -> None:
-    """A setting of the seed would have no effect."""
+    """A setting would have no effect."""
     async with Engine(make_settings(checked_token_types="refresh"), clock=clock) as engine:
         pair = engine.issue("alice")
         await engine.revoke(pair.access_token)

@@ -92,7 +92,8 @@ format: $(READY)
 lock: $(READY)
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	  --no-header --no-annotate --upgrade --all-extras pyproject.toml --output-file requirements.lock
+	  --no-header --no-annotate --upgrade --all-extras --group dev pyproject.toml \
+	  --output-file requirements.lock
 
 clean:
 	rm -rf $(VENV) $(BENCH) dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import signal
 from typing import TYPE_CHECKING, Any
 
 import hypothesis
@@ -13,6 +14,10 @@ from revokebus import Settings
 from revokebus.testing import ManualClock, RedisServer
 from revokebus.testing.redis_server import embedded_valkey
 from tests.support import SECRET, settle
+
+# A background job of a shell inherits SIGINT as ignored, and every child of a test would, too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # On a new machine Hypothesis first builds its tables of characters, which is slow once.
 hypothesis.settings.register_profile(

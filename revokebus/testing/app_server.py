@@ -11,7 +11,7 @@ import urllib.request
 from contextlib import ExitStack, contextmanager
 from typing import IO, TYPE_CHECKING
 
-from revokebus.testing.process import LOOPBACK, ChildProcess
+from revokebus.testing.process import LOOPBACK, ChildProcess, ReservedPort
 
 if TYPE_CHECKING:
     import signal
@@ -36,6 +36,7 @@ class AppServer(ChildProcess):
         self._app = app
         self._environment = {**os.environ, **(environment or {})}
         self.port = port
+        self._reserved: ReservedPort | None = None
         self._log: IO[bytes] | None = None
 
     @property
@@ -56,9 +57,11 @@ class AppServer(ChildProcess):
         """Start the application without waiting for it."""
         # A file without a name, so that nothing is left behind however this process ends.
         self._log = tempfile.TemporaryFile("a+b")  # noqa: SIM115 - open as long as the process
-        # The port is taken before the process starts: no other can come between.
+        if not self.port:
+            self._reserved = ReservedPort()  # for the next start, too
+            self.port = self._reserved.number
+        # The socket listens before the process starts, so that connections wait for it.
         with socket.create_server((LOOPBACK, self.port), backlog=_BACKLOG) as listener:
-            self.port = listener.getsockname()[1]
             number = listener.fileno()
             command = [sys.executable, "-m", "revokebus.testing.serve", self._app, str(number)]
             self._spawn(command, log=self._log, environment=self._environment, keep_open=[number])

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
-from revokebus.testing.process import LOOPBACK, ProcessGroup, free_port, wait_until
+from revokebus.testing.process import LOOPBACK, ProcessGroup, ReservedPort, wait_until
 from revokebus.testing.redis_server import RedisServer, follows
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ class ClusterNode(RedisServer):
     """
 
     def __init__(self, binary: str | None = None, options: Mapping[str, str] | None = None) -> None:
-        self.bus_port = free_port()
+        self._reserved_bus_port = ReservedPort()
+        self.bus_port = self._reserved_bus_port.number
         cluster = {
             "cluster-enabled": "yes",
             "cluster-config-file": "nodes.conf",

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import time
+import weakref
 from contextlib import ExitStack
 from typing import IO, TYPE_CHECKING, Self
 
@@ -20,12 +21,22 @@ _STOP_SECONDS = 10.0
 _POLL_SECONDS = 0.02
 
 
-def free_port() -> int:
-    """Return a TCP port of the loopback interface that nobody uses at this moment."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        port: int = probe.getsockname()[1]
-        return port
+class ReservedPort:
+    """A free TCP port of the loopback interface, reserved as long as this object lives.
+
+    Only a server that sets ``SO_REUSEADDR``, as servers do, can be bound to it. The kernel gives it
+    to no one else: neither to a connection that goes out, nor to whoever asks for any free port.
+
+    Attributes:
+        number: The port.
+    """
+
+    def __init__(self) -> None:
+        reservation = socket.socket()
+        reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        reservation.bind((LOOPBACK, 0))
+        self.number: int = reservation.getsockname()[1]
+        weakref.finalize(self, reservation.close)
 
 
 def wait_until(condition: Callable[[], object], what: str, seconds: float = 30.0) -> None:

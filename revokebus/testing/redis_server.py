@@ -12,7 +12,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from revokebus.testing.process import LOOPBACK, ChildProcess, free_port
+from revokebus.testing.process import LOOPBACK, ChildProcess, ReservedPort
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 _START_SECONDS = 10.0
 _POLL_SECONDS = 0.01
 _ANSWER_SECONDS = 1.0
-_ATTEMPTS = 3
-_TAKEN, _TAKEN_SECONDS = "Address already in use", 0.5
 
 
 def embedded_valkey() -> str:
@@ -56,7 +54,8 @@ class RedisServer(ChildProcess):
     def __init__(self, binary: str | None = None, options: Mapping[str, str] | None = None) -> None:
         self._binary = binary or embedded_valkey()
         self._options = {"save": "", "appendonly": "no", **(options or {})}
-        self.port = free_port()
+        self._reserved = ReservedPort()
+        self.port = self._reserved.number
         self._folder: Path | None = None
 
     @property
@@ -82,31 +81,24 @@ class RedisServer(ChildProcess):
         if self._folder is None:
             self._folder = Path(tempfile.mkdtemp(prefix="revokebus-"))
         log = self._folder / "server.log"
-        for left in range(_ATTEMPTS - 1, -1, -1):
-            printed = self._attempt(self._folder, log)
-            if not printed:
-                return
-            # A connection of somebody's may have been given the port since it was found free.
-            if not left or _TAKEN not in printed:
-                self.remove()
-                raise RuntimeError(f"{self._binary} does not answer:\n{printed}")
-            self.kill()
-            time.sleep(_TAKEN_SECONDS)
-
-    def _attempt(self, folder: Path, log: Path) -> str:
-        """Start it; return nothing once it answers, or what it has printed if it does not."""
         with log.open("ab") as output:
             before = output.tell()
-            self._spawn(self._command(folder), log=output, folder=folder)
+            self._spawn(self._command(self._folder), log=output, folder=self._folder)
+        if not self._comes_up():
+            printed = log.read_bytes()[before:].decode(errors="replace") or "nothing"
+            self.remove()
+            raise RuntimeError(f"{self._binary} does not answer:\n{printed}")
+
+    def _comes_up(self) -> bool:
         deadline = time.monotonic() + _START_SECONDS
-        # Another one that has the port may take connections and say nothing.
+        # A program that took the port in spite of all may accept connections and say nothing.
         once: Any = Retry(NoBackoff(), 0)
         with redis.Redis(*self.address, socket_timeout=_ANSWER_SECONDS, retry=once) as client:
             while not self._is_ours(client):
                 if not self.running or time.monotonic() > deadline:
-                    return log.read_bytes()[before:].decode(errors="replace") or "nothing"
+                    return False
                 time.sleep(_POLL_SECONDS)
-        return ""
+        return True
 
     def _command(self, folder: Path) -> list[str]:
         fixed = {"bind": self.host, "port": str(self.port), "dir": str(folder)}

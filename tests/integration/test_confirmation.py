@@ -52,6 +52,11 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
             await asyncio.sleep(0.01)
 
 
+def lists_read(client: redis.Redis) -> int:
+    """Return how often the list of instances was read."""
+    return int(client.info("commandstats")["cmdstat_hgetall"]["calls"])
+
+
 async def all_present(count: int, bus: Engine) -> None:
     async def are_there() -> bool:
         return len(await bus.fleet()) == count
@@ -192,7 +197,7 @@ async def test_one_that_dies_meanwhile_is_named(
 
 
 async def test_one_that_ends_meanwhile_is_not_waited_for(
-    fleet: list[Engine], client: redis.Redis
+    fleet: list[Engine], client: redis.Redis, eventually: Eventually
 ) -> None:
     """A deployment would make every confirmation wait for its timeout."""
     await all_present(3, fleet[0])
@@ -200,8 +205,9 @@ async def test_one_that_ends_meanwhile_is_not_waited_for(
     await end(tasks_of(fleet[2], "subscriber"))
     await end(tasks_of(fleet[2], "ticker"))
     token = await access(fleet[0])
+    before = lists_read(client)
     waiting = asyncio.create_task(fleet[0].revoke(token, confirm="fleet", timeout=LONG))
-    await asyncio.sleep(0.1)
+    await eventually(lambda: lists_read(client) > before)
     await fleet[2].close()
     receipt = await waiting
     assert outcomes(receipt) == ["applied", "applied", "ended"]
@@ -209,15 +215,16 @@ async def test_one_that_ends_meanwhile_is_not_waited_for(
 
 
 async def test_one_that_is_forgotten_meanwhile_has_not_ended(
-    fleet: list[Engine], client: redis.Redis
+    fleet: list[Engine], client: redis.Redis, eventually: Eventually
 ) -> None:
     """Data that Redis loses at the wrong moment would confirm what an instance has not heard."""
     await all_present(3, fleet[0])
     await end(tasks_of(fleet[2], "subscriber"))
     await end(tasks_of(fleet[2], "ticker"))
     token = await access(fleet[0])
+    before = lists_read(client)
     waiting = asyncio.create_task(fleet[0].revoke(token, confirm="fleet", timeout=1.2))
-    await asyncio.sleep(0.1)
+    await eventually(lambda: lists_read(client) > before)
     client.hdel("{revokebus}:instances", fleet[2].status().instance or "")
     receipt = await waiting
     assert outcomes(receipt) == ["applied", "applied", "silent"]

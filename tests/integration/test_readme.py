@@ -15,7 +15,7 @@ import httpx2
 import pytest
 
 from revokebus import Settings
-from revokebus.testing.process import free_port
+from revokebus.testing.process import ReservedPort
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,7 +75,8 @@ def environment(tmp_path: Path) -> dict[str, str]:
 @pytest.fixture
 def port(tmp_path: Path, environment: dict[str, str], redis_server: RedisServer) -> Iterator[int]:
     """The application, started by the README's lines, on a free port and a Redis of our own."""
-    port = free_port()
+    reserved = ReservedPort()
+    port = reserved.number
     script = blocks("sh")[2].replace("8000", str(port)).replace("memory://", redis_server.url)
     exports, serve = script.strip().rsplit("\n", 1)
     serve = serve.replace("main:app", "more:app")  # main.py and what follows it

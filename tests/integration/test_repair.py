@@ -128,6 +128,7 @@ async def test_fifty_instances_repair_once(
         redis_server.url, redis_timeout=10, max_staleness=60, tick_interval=0.5
     )
     count = 10_000
+    asyncio.get_running_loop().set_debug(False)
     async with AsyncExitStack() as stack:
         fleet = [await stack.enter_async_context(Engine(settings)) for _ in range(50)]
         for engine in fleet[1:]:  # as if each had heard of them; the log stays short

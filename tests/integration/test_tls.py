@@ -18,7 +18,7 @@ from cryptography.x509.oid import NameOID
 from revokebus import AccessToken
 from revokebus.engine.engine import Engine
 from revokebus.testing import RedisServer
-from revokebus.testing.process import LOOPBACK, free_port
+from revokebus.testing.process import LOOPBACK, ReservedPort
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -87,7 +87,8 @@ def tls_port(authority: Authority) -> Iterator[int]:
     if shutil.which(BINARY) is None:
         pytest.skip("redis-server is not installed, and the embedded Valkey has no TLS")
     certificate, key = authority.issue("server")
-    port = free_port()
+    reserved = ReservedPort()
+    port = reserved.number
     options = {
         "tls-port": str(port),
         "tls-cert-file": str(certificate),

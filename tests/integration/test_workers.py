@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import httpx2
 
-from revokebus.testing.process import LOOPBACK, free_port
+from revokebus.testing.process import LOOPBACK, ReservedPort
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,7 +31,8 @@ def test_a_revocation_reaches_every_worker(redis_server: RedisServer, tmp_path: 
         "REVOKEBUS_SECRET_KEY": secrets.token_urlsafe(64),
         "REVOKEBUS_REDIS_URL": redis_server.url,
     }
-    port = free_port()
+    reserved = ReservedPort()
+    port = reserved.number
     command = [sys.executable, "-m", "uvicorn", "examples.redis_app:app"]
     command += ["--host", LOOPBACK, "--port", str(port), "--workers", str(WORKERS)]
     with (tmp_path / "log").open("w") as log:

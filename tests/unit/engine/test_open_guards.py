@@ -203,6 +203,7 @@ async def test_10_000_open_guards_have_no_task_and_do_not_poll(
     """A chat server would double its tasks, and wake for each of them."""
     async with Engine(make_settings()) as engine:
         loop, before = asyncio.get_running_loop(), len(asyncio.all_tasks())
+        loop.set_debug(False)  # which remembers for each task where it was made
         tokens = [await access(engine, f"user-{number % 100}") for number in range(10_000)]
         tasks = await opened(engine, *tokens)
         assert len(asyncio.all_tasks()) == before + 10_000  # those of the bodies

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from revokebus import OutsideIssuer, Settings
 from revokebus.errors import ConfigurationError, InvalidTokenError
+from revokebus.keys.hmac_secret import is_a_key, is_guessable
 from revokebus.tokens.claims import AccessToken
 from tests.keys import SUITABLE, key, private_pem, public_bytes, public_pem
 from tests.support import SECRET, make_issuer, make_verifier, verify
@@ -235,8 +236,10 @@ def test_no_spelling_of_a_public_key_is_a_secret(name: str) -> None:
 @pytest.mark.parametrize("maker", [secrets.token_urlsafe, secrets.token_hex])
 def test_a_random_secret_is_not_taken_for_a_key(maker: Any) -> None:
     """One deployment in some thousands would not start, and nobody would know why."""
-    for _ in range(2000):
-        settings(secret_key=maker(64))
+    for _ in range(20_000):
+        secret = maker(64)
+        assert not is_a_key(secret)
+        assert not is_guessable(secret)
 
 
 def test_an_outside_issuer_s_error_shows_no_password() -> None:

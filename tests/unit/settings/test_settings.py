@@ -69,7 +69,11 @@ def test_lists_are_read_with_commas_or_as_json(monkeypatch: pytest.MonkeyPatch, 
 PUBLIC_KEY = f"-----BEGIN PUBLIC KEY-----\n{GOOD}\n-----END PUBLIC KEY-----"
 
 
-@pytest.mark.parametrize("secret", [PUBLIC_KEY, f"ssh-rsa {GOOD}", GOOD + "\udc80"])
+@pytest.mark.parametrize(
+    "secret",
+    [PUBLIC_KEY, f"ssh-rsa {GOOD}", GOOD + "\udc80"],
+    ids=["PEM", "SSH", "a lone surrogate"],
+)
 def test_a_secret_that_cannot_sign_is_refused(secret: str) -> None:
     """The first sign-in would fail, or everybody could sign with a public key."""
     message = message_of(secret_key=secret)

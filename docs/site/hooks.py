@@ -1,4 +1,4 @@
-"""What the documentation site takes from outside its folder: the README, plots and examples.
+"""What the documentation site takes from outside its folder: pages of the root, plots, examples.
 
 The pages are read in a checkout as well, where links go to files beside ``docs/``.
 """
@@ -26,10 +26,13 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     linked = {match for file in files for match in _outside(file)}
     linked |= set(IN_README.findall(readme))
     for name in sorted(linked):
-        if (ROOT / name).is_file():
+        if name.endswith(".md"):
+            text = (ROOT / name).read_text()
+            files.append(File.generated(config, name, content=_beside_docs(text)))
+        elif (ROOT / name).is_file():
             source = str(ROOT / name)
             files.append(File.generated(config, name, abs_src_path=source))
-    files.append(File.generated(config, "index.md", content=_as_index(readme)))
+    files.append(File.generated(config, "index.md", content=_beside_docs(readme)))
     return files
 
 
@@ -37,9 +40,10 @@ def _outside(file: File) -> list[str]:
     return OUTSIDE.findall(file.content_string) if file.src_uri.endswith(".md") else []
 
 
-def _as_index(readme: str) -> str:
+def _beside_docs(page: str) -> str:
+    """Return a page of the root as it reads within ``docs/``."""
     # A folder is no page; its name is shown as it is.
-    without_folders = re.sub(r"\[(`[\w/]+`)\]\([\w]+\)", r"\1", readme)
+    without_folders = re.sub(r"\[(`[\w/]+`)\]\([a-z_]+\)", r"\1", page)
     return without_folders.replace("](docs/", "](")
 
 

@@ -16,7 +16,7 @@ help:
 	@echo "             (SEED=n repeats a run, ONLY=word chooses, SECONDS=n goes on with random"
 	@echo "             ones, BINARY=redis-server takes another server)"
 	@echo "make bench   what everything costs, beside what people use instead, and which bars are met"
-	@echo "             (ONLY=word chooses)"
+	@echo "             (ONLY=word chooses, PUBLISH=1 puts the figures on the page)"
 	@echo "make load    users who read, refresh, sign out and in, and whether each is answered as he must"
 	@echo "             (ARGS='--users 200 --run-time 5m' goes to Locust)"
 	@echo "make docs    the documentation as a site, in site/"
@@ -57,7 +57,7 @@ bench: $(BENCH)/.ready
 	@command -v wrk >/dev/null || { echo "Installing wrk ..."; \
 	  $(SUDO) apt-get update -qq && $(SUDO) apt-get install -qq --yes --no-install-recommends wrk; } || \
 	  { echo "wrk could not be installed; put it on the PATH"; exit 1; }
-	@$(BENCH)/bin/python -m load_tests $(ONLY)
+	@$(BENCH)/bin/python -m load_tests $(ONLY) $(if $(PUBLISH),--publish)
 
 load: $(BENCH)/.ready
 	@$(BENCH)/bin/python -m load_tests.load $(ARGS)

@@ -1,15 +1,21 @@
-"""``python -m load_tests [WORD]``: measures everything, or what has the word in its name.
+"""``python -m load_tests [WORD] [--publish]``: measures everything, or the parts named so.
 
-Prints a table, writes JSON and plots to ``load_tests/results``; exits with 1 if a bar is missed.
+Prints a table, and writes it as JSON, text and plots to ``build/bench``. A part that fails is a row
+that says so. Exits with 1 if a bar is missed or a part has failed. With ``--publish``, the figures
+of a whole run replace those that the documentation shows.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from dataclasses import asdict
 from functools import partial
@@ -28,8 +34,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from load_tests.measure import Curve, Entry
-from load_tests.plots import plot_all
+from load_tests.measure import Curve, Row, failure
 from revokebus.testing import RedisServer
 
 if TYPE_CHECKING:
@@ -48,44 +53,89 @@ BENCHMARKS = {
     "outage": "a request while Redis is frozen",
 }
 HEADINGS = ("what", "against", "RevokeBus", "the other", "measured", "bar", "")
-RESULTS = Path(__file__).parent / "results"
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "build" / "bench"
+PUBLISHED = ROOT / "load_tests" / "results"
+PAGE = ROOT / "docs" / "performance.md"
+_NARROW = 120
+_WIDE = 200
+_PART_SECONDS = 900.0
 
 
 def main() -> int:
     """Run them and return the exit status."""
-    word = sys.argv[1] if len(sys.argv) > 1 else ""
-    chosen = [name for name in BENCHMARKS if word in name]
-    console = Console()
-    if not chosen:
-        console.print(f"No benchmark is called {word}; there are {', '.join(BENCHMARKS)}.")
+    arguments = argparse.ArgumentParser(prog="make bench")
+    arguments.add_argument("word", nargs="?", default="", help="part of a benchmark's name")
+    arguments.add_argument("--publish", action="store_true", help="replace what the page shows")
+    chosen = arguments.parse_args()
+    names = [name for name in BENCHMARKS if chosen.word in name]
+    # Where the output is no terminal, nothing is cut off.
+    console = Console() if sys.stdout.isatty() else Console(width=_WIDE)
+    if not names:
+        console.print(f"No benchmark is called {chosen.word}; there are {', '.join(BENCHMARKS)}.")
         return 2
-    rows: list[Entry] = []
+    if chosen.publish and chosen.word:
+        console.print("Only a whole run is published.")
+        return 2
+    rows, curves = run_all(names, console)
+    print_rows(rows, console)
+    console.print(machine(), soft_wrap=True)
+    folder = write(rows, curves, RESULTS / chosen.word if chosen.word else RESULTS / "whole")
+    console.print(f"Written to {folder}.", soft_wrap=True)
+    missed = [row for row in rows if row.missed]
+    for row in missed:
+        why = row.failed or f"missed, against {row.against or 'the bar'}"
+        console.print(f"{row.what}: {why}", style="red", soft_wrap=True)
+    if chosen.publish:
+        if any(row.failed for row in rows):
+            console.print("Nothing is published, because a part has failed.")
+        else:
+            publish(folder)
+            console.print("Published. The README has three of the figures: see test_readme.py.")
+    return int(bool(missed))
+
+
+def run_all(names: Sequence[str], console: Console) -> tuple[list[Row], list[Curve]]:
+    """Run benchmarks in turn; one that fails becomes a row, and the next is run."""
+    rows: list[Row] = []
     curves: list[Curve] = []
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as bars:
-        for name in chosen:
+        for name in names:
             task = bars.add_task(f"{name}: {BENCHMARKS[name]}", total=1.0)
             rows_of, curves_of = run(name, partial(show, bars, task))
             rows += rows_of
             curves += curves_of
             bars.update(task, completed=1.0)
             bars.stop_task(task)
-    console.print(table(rows))
-    console.print(machine())
-    # A part must not replace the plots of the whole, which the documentation shows.
-    folder = RESULTS / word if word else RESULTS
+    return rows, curves
+
+
+def write(rows: Sequence[Row], curves: Sequence[Curve], folder: Path) -> Path:
+    """Write what was measured, and return where."""
     folder.mkdir(parents=True, exist_ok=True)
-    results = folder / "all.json"
-    whole = {"machine": machine(), "rows": [asdict(row) for row in rows]}
-    whole["curves"] = [asdict(curve) for curve in curves]
-    results.write_text(json.dumps(whole, indent=1) + "\n")
-    results.with_suffix(".md").write_text(markdown(rows))
-    plot_all(rows, curves, folder)
-    missed = [row for row in rows if row.missed]
-    for row in missed:
-        console.print(f"missed: {row.what} ({row.against or 'absolute'})", style="red")
-    console.print(f"Written to {results}, with its plots beside it.")
-    return int(bool(missed))
+    whole = {
+        "machine": machine(),
+        "rows": [asdict(row) for row in rows],
+        "curves": [asdict(curve) for curve in curves],
+    }
+    (folder / "all.json").write_text(json.dumps(whole, indent=1) + "\n")
+    (folder / "all.md").write_text(markdown(rows))
+    if measured := [row for row in rows if not row.failed]:
+        from load_tests.plots import plot_all  # noqa: PLC0415 - matplotlib is in .venv-bench only
+
+        plot_all(measured, curves, folder)
+    return folder
+
+
+def publish(folder: Path) -> None:
+    """Show the figures of a whole run in the documentation."""
+    for path in folder.iterdir():
+        shutil.copy(path, PUBLISHED / path.name)
+    table, whole = (folder / "all.md").read_text(), json.loads((folder / "all.json").read_text())
+    before, _, rest = PAGE.read_text().partition("<!-- table -->\n")
+    after = rest.partition("\n\nMeasured on ")[2].partition("\n")[2]
+    PAGE.write_text(f"{before}<!-- table -->\n{table}\nMeasured on {whole['machine']}.\n{after}")
 
 
 def show(bars: Progress, task: TaskID, done: float) -> None:
@@ -93,31 +143,52 @@ def show(bars: Progress, task: TaskID, done: float) -> None:
     bars.update(task, completed=done)
 
 
-def run(name: str, progress: Callable[[float], None]) -> tuple[list[Entry], list[Curve]]:
-    """Run one in a process of its own and return what it tells.
-
-    Raises:
-        RuntimeError: It failed.
-    """
-    rows: list[Entry] = []
+def run(name: str, progress: Callable[[float], None]) -> tuple[list[Row], list[Curve]]:
+    """Run one in a process of its own; return what it tells, with a row if it has failed."""
+    rows: list[Row] = []
     curves: list[Curve] = []
     command = [sys.executable, "-m", f"load_tests.{name}"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - our own
+    with (
+        tempfile.TemporaryFile("w+") as errors,
+        subprocess.Popen(  # noqa: S603 - our own
+            command, stdout=subprocess.PIPE, stderr=errors, text=True
+        ) as process,
+    ):
         assert process.stdout is not None
+        ended = threading.Timer(_PART_SECONDS, process.kill)
+        ended.start()
         for line in process.stdout:
             told = json.loads(line)
             if "progress" in told:
                 progress(told["progress"])
             elif "row" in told:
-                rows.append(Entry(**told["row"]))
+                rows.append(Row(**told["row"]))
             else:
                 curves.append(Curve(**told["curve"]))
+        process.wait()
+        ended.cancel()
+        errors.seek(0)
+        printed = errors.read()
+    sys.stderr.write(printed)
     if process.returncode:
-        raise RuntimeError(f"the benchmark {name} failed; what it printed stands above")
+        last = printed.strip().rpartition("\n")[2] or f"exit status {process.returncode}"
+        rows.append(failure(f"{name}: {BENCHMARKS[name]}", last))
     return rows, curves
 
 
-def table(rows: Sequence[Entry]) -> Table:
+def print_rows(rows: Sequence[Row], console: Console) -> None:
+    """Print the table, or, on a narrow terminal, a list of the same."""
+    if console.width >= _NARROW:
+        console.print(table(rows))
+        return
+    for row in rows:
+        what, against, ours, theirs, measured, bar, verdict = cells(row)
+        console.print(what, style="red" if row.missed else "bold")
+        console.print(f"  {ours}" + (f"; {against}: {theirs}" if row.theirs is not None else ""))
+        console.print(f"  measured {measured}, bar {bar} {verdict.strip('*')}")
+
+
+def table(rows: Sequence[Row]) -> Table:
     """Return the table that is printed."""
     made = Table(title="RevokeBus beside others; medians of rounds that alternate in one run")
     for number, heading in enumerate(HEADINGS):
@@ -128,8 +199,10 @@ def table(rows: Sequence[Entry]) -> Table:
     return made
 
 
-def cells(row: Entry) -> tuple[str, ...]:
+def cells(row: Row) -> tuple[str, ...]:
     """Return a row of the table as text."""
+    if row.failed:
+        return (row.what, "-", "-", "-", "-", "-", "**failed**")
     sign = "≥" if row.kind == "least" else "≤"
     return (
         row.what,
@@ -142,7 +215,7 @@ def cells(row: Entry) -> tuple[str, ...]:
     )
 
 
-def markdown(rows: Sequence[Entry]) -> str:
+def markdown(rows: Sequence[Row]) -> str:
     """Return the table as it stands in the documentation."""
     lines = [HEADINGS, ("---",) * len(HEADINGS), *(cells(row) for row in rows)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)

@@ -9,7 +9,7 @@ import statistics
 import time
 from typing import TYPE_CHECKING, Any
 
-from load_tests.measure import Entry, at_least, at_most, medians, seconds, tell
+from load_tests.measure import Row, at_least, at_most, medians, seconds, tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -102,7 +102,7 @@ def main() -> None:
     loop.run_until_complete(bus.close())
 
 
-def of_counting(bus: RevokeBus, rate: float) -> Entry:
+def of_counting(bus: RevokeBus, rate: float) -> Row:
     """Return what a request's share for the metrics is: the addition that it costs."""
     counters = bus.counters
 

@@ -22,7 +22,7 @@ logging.getLogger("revokebus").setLevel(logging.ERROR)
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class Row:
     """One line of the table.
 
     Attributes:
@@ -35,6 +35,7 @@ class Entry:
         bar: The bar; None for what is only told.
         kind: Whether `measured` must be at least, or at most, the bar.
         note: What a reader should know of it.
+        failed: Why it could not be measured; empty where it was.
     """
 
     what: str
@@ -46,10 +47,13 @@ class Entry:
     bar: float | None
     kind: Literal["least", "most"]
     note: str = ""
+    failed: str = ""
 
     @property
     def missed(self) -> bool:
         """Whether the bar is missed."""
+        if self.failed:
+            return True
         if self.bar is None:
             return False
         return self.measured < self.bar if self.kind == "least" else self.measured > self.bar
@@ -74,7 +78,7 @@ class Curve:
     lines: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
 
 
-def tell(told: Entry | Curve) -> None:
+def tell(told: Row | Curve) -> None:
     """Tell whoever has started this benchmark of a result."""
     print(json.dumps({type(told).__name__.lower(): asdict(told)}), flush=True)
 
@@ -130,9 +134,9 @@ def compared(
     unit: str,
     bar: float | None,
     note: str = "",
-) -> Entry:
+) -> Row:
     """Return the row of a figure that is divided by that of another."""
-    return Entry(what, against, ours, theirs, unit, ours / theirs, bar, kind, note)
+    return Row(what, against, ours, theirs, unit, ours / theirs, bar, kind, note)
 
 
 # Of a rate the more the better, of a cost the less.
@@ -140,6 +144,11 @@ at_least = partial(compared, "least")
 at_most = partial(compared, "most")
 
 
-def absolute(what: str, ours: float, unit: str, bar: float | None, note: str = "") -> Entry:
+def failure(what: str, why: str) -> Row:
+    """Return the row of a part that could not be measured."""
+    return Row(what, "", 0.0, None, "", 0.0, None, "most", failed=why)
+
+
+def absolute(what: str, ours: float, unit: str, bar: float | None, note: str = "") -> Row:
     """Return the row of a cost that is compared with nothing."""
-    return Entry(what, "", ours, None, unit, ours, bar, "most", note)
+    return Row(what, "", ours, None, unit, ours, bar, "most", note)

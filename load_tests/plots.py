@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from load_tests.measure import Curve, Entry
+    from load_tests.measure import Curve, Row
 
 _OURS, _OTHERS = "#1f6feb", "#9aa4b2"
 
 
-def plot_all(rows: Sequence[Entry], curves: Sequence[Curve], folder: Path) -> None:
+def plot_all(rows: Sequence[Row], curves: Sequence[Curve], folder: Path) -> None:
     """Draw what was measured into `folder`.
 
     Args:
@@ -35,7 +35,7 @@ def plot_all(rows: Sequence[Entry], curves: Sequence[Curve], folder: Path) -> No
         _plot_curve(curve, folder)
 
 
-def _plot_peers(rows: Sequence[Entry], folder: Path) -> None:
+def _plot_peers(rows: Sequence[Row], folder: Path) -> None:
     rates = {row.against: row.theirs or 0.0 for row in rows} | {"RevokeBus": rows[0].ours}
     names = sorted(rates, key=lambda name: rates[name])
     figure, axes = plt.subplots(figsize=(8, 3.6))

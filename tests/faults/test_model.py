@@ -34,7 +34,9 @@ from revokebus.telemetry.counters import Counters
 from revokebus.testing import ManualClock
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Coroutine, Sequence
+    from collections.abc import AsyncGenerator, Coroutine, Iterable, Sequence
+
+    from revokebus.replication.applier import PayloadSource
 
 Answer = TypeVar("Answer")
 
@@ -63,6 +65,21 @@ class Data:
     epoch: int = 0
     log: list[Entry] = field(default_factory=list)
     records: dict[str, float] = field(default_factory=dict)
+
+
+class RecordingApplier(Applier):
+    """Remembers what it has applied, as far as it got."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.applied: list[bytes] = []
+
+    async def apply_all(
+        self, source: PayloadSource, payloads: Iterable[bytes | None], *, listed: bool = False
+    ) -> None:
+        for payload in payloads:
+            await super().apply_all(source, [payload], listed=listed)
+            self.applied.append(payload or b"")
 
 
 class Model:
@@ -147,7 +164,7 @@ class History(RuleBasedStateMachine):
         run = Run(self.clock, Counters(), continuity=self.make_continuity())
         self.continuity = run.continuity
         repair = Repair(self.denylist, run.counters)
-        self.applier = Applier(self.denylist, repair, run.conditions, Feed(self.clock))
+        self.applier = RecordingApplier(self.denylist, repair, run.conditions, Feed(self.clock))
         self.redis = Model()
         self.reader = self.make_reader(
             run,
@@ -235,7 +252,7 @@ class History(RuleBasedStateMachine):
             assert breaks_after is not None
             return
         finally:
-            self._note_all()
+            self._note_applied()
         assert proven_at == self.clock.elapsed()
         live = {v for v, at in self.redis.data.records.items() if at > self._latest_now()}
         if self.denylist.complete:
@@ -246,12 +263,11 @@ class History(RuleBasedStateMachine):
         """What was left out is listed again, once there is room."""
         self.redis.breaks_after = None
         _drive(self.reader.list_if_useful())
-        self._note_all()
+        self._note_applied()
 
-    def _note_all(self) -> None:
-        self._note([entry.payload for entry in self.redis.data.log])
-        for value, expires_at in self.redis.data.records.items():
-            self._note([encode_payload([Revocation("jti", value, expires_at)])])
+    def _note_applied(self) -> None:
+        self._note(self.applier.applied)
+        self.applier.applied.clear()
 
     def _note(self, payloads: list[bytes]) -> None:
         for payload in payloads:

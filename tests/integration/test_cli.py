@@ -70,9 +70,15 @@ def instance(redis_server: RedisServer) -> Iterator[AppServer]:
     server.stop()
 
 
+def states() -> list[str]:
+    return [each["state"] for each in json.loads(run("status", "--json").stdout)]
+
+
 def wait_for_instances(count: int) -> None:
     deadline = time.monotonic() + 10
-    while len(json.loads(run("status", "--json").stdout)) != count:
+    while [each["state"] for each in json.loads(run("status", "--json").stdout)] != [
+        "fresh"
+    ] * count:
         assert time.monotonic() < deadline
         time.sleep(0.05)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from typing import TYPE_CHECKING, Any, Protocol
 
 from revokebus.protocol.cut_offs import CutOffs
 from revokebus.protocol.wire import FORMAT_VERSION
+from revokebus.tasks import end
 from revokebus.telemetry.counters import Counters
 from revokebus.tokens.issuer import Issuer
 from revokebus.tokens.verifier import Verifier
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
     from revokebus import AccessToken, RefreshToken, Settings
     from revokebus.clock import Clock
+    from revokebus.engine.engine import Engine
     from revokebus.testing import RedisServer
 
     Eventually = Callable[[Callable[[], object]], Awaitable[None]]
@@ -50,6 +53,27 @@ def verify(verifier: Verifier, encoded: str) -> AccessToken | RefreshToken:
     token = verifier.verify_signature(encoded)
     verifier.check_time(token)
     return token
+
+
+async def until_quiet(engine: Engine) -> None:
+    """Wait until `engine` is subscribed, and the tick that follows a subscription is over.
+
+    With long intervals it then does nothing by itself.
+    """
+    run = engine._backend._started.run  # type: ignore[attr-defined]  # a RedisBackend's
+    async with asyncio.timeout(10):
+        while not engine.status().subscribed:  # noqa: ASYNC110 - there is no event
+            await asyncio.sleep(0.005)
+        for _ in range(2):  # the first that ends may have begun before
+            read = run.read
+            run.wake.set()
+            await read.wait()
+
+
+async def end_ticks(engine: Engine) -> None:
+    """Let `engine` prove its copy no more, as if its ticker hung."""
+    started = engine._backend._started  # type: ignore[attr-defined]  # a RedisBackend's
+    await end([task for task in started.tasks if task.get_name() == "revokebus-ticker"])
 
 
 SECRET = secrets.token_urlsafe(64)

@@ -14,7 +14,7 @@ from revokebus import AccessToken, OutsideIssuer, RefreshToken
 from revokebus.engine.engine import Engine
 from revokebus.errors import InvalidTokenError, RevokedTokenError, StaleError, UnsettledError
 from revokebus.testing import ManualClock
-from tests.support import SECRET
+from tests.support import SECRET, end_ticks
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -239,6 +239,7 @@ async def test_redis_is_asked_under_everything_that_a_token_is_revoked_by(
         claims = {"tenant": 7, "groups": ["a", "b"]}
         pair, other = there.issue("alice", claims=claims), there.issue("bob")
         there._denylist.add = lambda *_args, **_options: False  # type: ignore[method-assign]  # deaf
+        await end_ticks(there)
         there._freshness.forget()  # and knows it
         await verified(there, pair.access_token)
         ends: dict[str, Any] = {
@@ -337,6 +338,7 @@ async def test_a_cut_off_that_refuses_nobody_is_no_proof_of_the_rest(
     async with Engine(tenants) as here, Engine(tenants) as there:
         await here.revoke_subject("alice", time.time() - 1000)
         tokens = [there.issue(name).access_token for name in ("alice", "bob")]
+        await end_ticks(there)
         there._freshness.forget()  # and knows it
         for token in tokens:
             await verified(there, token)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 from revokebus.engine.engine import Engine
 from revokebus.protocol.revocation import Revocation
 from revokebus.protocol.wire import decode_payload
+from tests.support import until_quiet
 
 if TYPE_CHECKING:
     import redis
@@ -85,8 +86,7 @@ async def test_a_write_that_is_lost_before_the_next_tick_is_missed(
     with RedisServer(redis_binary, {"save": "3600 1"}) as server, server.client() as client:
         settings = make_settings(server.url, tick_interval=1.0)
         async with Engine(settings) as engine:
-            await eventually(lambda: engine.status().subscribed)
-            await eventually(lambda: (engine.status().staleness or 0) > 0.1)
+            await until_quiet(engine)
             client.save()
             (lost,) = await revoke_some(engine, 1)
             server.kill()

@@ -19,7 +19,7 @@ from revokebus.protocol.revocation import Revocation
 from revokebus.protocol.wire import encode_payload
 from revokebus.replication import outbox as outbox_module
 from revokebus.testing import ManualClock, RedisServer
-from tests.support import settle
+from tests.support import settle, until_quiet
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -60,9 +60,7 @@ async def test_the_push_alone_brings_it(
     settle(redis_server)
     settings = make_settings(redis_server.url, tick_interval=NEVER, max_staleness=3 * NEVER)
     async with Engine(settings) as one, Engine(settings) as two:
-        await eventually(lambda: two.status().subscribed)
-        # The tick that follows a subscription is over when the proof begins to age.
-        await eventually(lambda: (two.status().staleness or 0) > 0.1)
+        await until_quiet(two)
         ticks = client.info("commandstats")["cmdstat_xrange"]["calls"]
         token = await access(one)
         await one.revoke(token)
@@ -397,7 +395,7 @@ async def test_a_broken_subscription_is_repaired_before_the_next_tick(
     settings = make_settings(redis_server.url, tick_interval=NEVER, max_staleness=3 * NEVER)
     async with Engine(settings) as engine:
         token = await access(engine)
-        await eventually(lambda: (engine.status().staleness or 0) > 0.1)
+        await until_quiet(engine)
         # In one go, so that nobody can subscribe again in between.
         client.client_kill_filter(_type="pubsub")
         client.xadd("{revokebus}:log", {"r": encode_payload([lasting(token)])})

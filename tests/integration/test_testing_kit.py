@@ -7,6 +7,7 @@ import re
 import socket
 import subprocess
 import sys
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,10 +19,10 @@ from revokebus import AccessToken, RevokeBus
 from revokebus.engine.engine import Engine
 from revokebus.testing import Kit, Link, RedisServer
 from revokebus.testing.redis_server import embedded_valkey
-from tests.support import settle
+from tests.support import settle, until_quiet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
     import redis
 
@@ -54,15 +55,16 @@ def test_the_page_is_a_suite_that_passes(tmp_path: Path) -> None:
     assert "5 passed" in done.stdout
 
 
+@asynccontextmanager
 async def pair_of_engines(
     link: Link, redis_server: RedisServer, make_settings: MakeSettings
-) -> tuple[Engine, Engine]:
-    """Return one that writes, and one behind the link, which looks at the log by itself seldom."""
-    author = Engine(make_settings(redis_server.url, **SLOW))
-    behind = Engine(make_settings(link.url, **SLOW))
-    await author.start()
-    await behind.start()
-    return author, behind
+) -> AsyncIterator[tuple[Engine, Engine]]:
+    """Yield one that writes, and one behind the link, which looks at the log by itself seldom."""
+    with link:
+        settings = make_settings(redis_server.url, **SLOW), make_settings(link.url, **SLOW)
+        async with Engine(settings[0]) as author, Engine(settings[1]) as behind:
+            await until_quiet(behind)
+            yield author, behind
 
 
 @pytest.fixture
@@ -79,8 +81,7 @@ async def test_messages_are_held_and_released_in_any_order(
     link: Link, redis_server: RedisServer, make_settings: MakeSettings, eventually: Eventually
 ) -> None:
     """Nobody could test what his application does with a late revocation."""
-    with link:
-        author, behind = await pair_of_engines(link, redis_server, make_settings)
+    async with pair_of_engines(link, redis_server, make_settings) as (author, behind):
         tokens = [await access(author) for _ in range(3)]
         link.hold()
         for token in tokens:
@@ -90,16 +91,13 @@ async def test_messages_are_held_and_released_in_any_order(
         link.release(reverse=True)
         await eventually(lambda: all(behind.is_revoked(token.claims) for token in tokens))
         assert behind.counters.gaps >= 1  # it has noticed that they came in the wrong order
-        await author.close()
-        await behind.close()
 
 
 async def test_a_dropped_message_is_noticed_by_the_next(
     link: Link, redis_server: RedisServer, make_settings: MakeSettings, eventually: Eventually
 ) -> None:
     """A test of a lossy network would pass because nothing is lost."""
-    with link:
-        author, behind = await pair_of_engines(link, redis_server, make_settings)
+    async with pair_of_engines(link, redis_server, make_settings) as (author, behind):
         lost, heard = await access(author), await access(author)
         link.drop()
         await author.revoke(lost)
@@ -108,8 +106,6 @@ async def test_a_dropped_message_is_noticed_by_the_next(
         link.heal()
         await author.revoke(heard)
         await eventually(lambda: behind.is_revoked(lost.claims))
-        await author.close()
-        await behind.close()
 
 
 async def test_a_partition_lets_nothing_through(

@@ -6,12 +6,17 @@ BENCH := .venv-bench
 SUDO := $(shell test "$$(id -u)" = 0 || command -v sudo)
 READY := $(VENV)/.ready
 
-.PHONY: help demo test faults bench load check docs package format lock clean
+# What the whole suite covers today, in percent of lines and branches.
+COVERED := 90
+
+.PHONY: help demo test coverage faults bench load check docs package format lock clean
 
 help:
 	@echo "make demo    three instances, one revocation, and when each of them refused it"
 	@echo "             (ARGS=--serve leaves them running)"
 	@echo "make test    the whole test suite, on real servers that it starts and stops"
+	@echo "             (ARGS=tests/unit chooses, ARGS='-n 0' runs one test after the other)"
+	@echo "make coverage  the same, and how much of the code it runs; less than before is an error"
 	@echo "make faults  faults done to real servers under load, and which promises held"
 	@echo "             (SEED=n repeats a run, ONLY=word chooses, SECONDS=n goes on with random"
 	@echo "             ones, BINARY=redis-server takes another server)"
@@ -21,7 +26,7 @@ help:
 	@echo "             (ARGS='--users 200 --run-time 5m' goes to Locust)"
 	@echo "make docs    the documentation as a site, in site/"
 	@echo "make package wheel and sdist in dist/, tried on every Python >= 3.11 that is found"
-	@echo "make check   formatting, lint, types, direction of imports"
+	@echo "make check   formatting, lint, types, direction of imports, spelling, the site"
 	@echo "make format  mend the formatting"
 	@echo "make clean   remove what the others have made"
 	@echo "make lock    renew requirements.lock from pyproject.toml"
@@ -40,6 +45,12 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest $(ARGS)
+
+coverage: $(READY)
+	rm -rf build/coverage && mkdir -p build/coverage
+	$(BIN)/python -m pytest --cov --cov-report= $(ARGS)
+	$(BIN)/python -m tests.own_coverage
+	$(BIN)/coverage report --fail-under=$(COVERED)
 
 faults: $(READY)
 	@SEED="$(SEED)" ONLY="$(ONLY)" SECONDS="$(SECONDS)" BINARY="$(BINARY)" $(BIN)/python -m tests.faults
@@ -97,4 +108,4 @@ lock: $(READY)
 	  --output-file requirements.lock
 
 clean:
-	rm -rf $(VENV) $(BENCH) dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(BENCH) build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -8,7 +8,7 @@ import time
 
 import httpx2
 
-from load_tests.measure import at_most, tell, track
+from load_tests.measure import at_most, log_errors_only, tell, track
 from load_tests.revocations import LOG
 from load_tests.stalls import Writer
 from load_tests.writer import PORTIONS_A_SECOND
@@ -59,4 +59,5 @@ def portions(redis: RedisServer) -> int:
 
 
 if __name__ == "__main__":
+    log_errors_only()
     main()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from redis.asyncio import Redis
 
-from load_tests.measure import absolute, at_most, medians, progress, tell
+from load_tests.measure import absolute, at_most, log_errors_only, medians, progress, tell
 from load_tests.revocations import LOG, revocations
 from load_tests.stalls import longest_stall
 from revokebus.engine.engine import Engine
@@ -138,4 +138,5 @@ def measure(url: str) -> None:
 
 
 if __name__ == "__main__":
+    log_errors_only()
     main()

@@ -9,7 +9,7 @@ import statistics
 import time
 from typing import TYPE_CHECKING, Any
 
-from load_tests.measure import Row, at_least, at_most, medians, seconds, tell
+from load_tests.measure import Row, at_least, at_most, log_errors_only, medians, seconds, tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -116,4 +116,5 @@ def of_counting(bus: RevokeBus, rate: float) -> Row:
 
 
 if __name__ == "__main__":
+    log_errors_only()
     main()

@@ -12,7 +12,7 @@ import time
 
 import jwt
 
-from load_tests.measure import at_most, medians, seconds, tell
+from load_tests.measure import at_most, log_errors_only, medians, seconds, tell
 from revokebus import AccessToken, Settings
 from revokebus.clock import SystemClock
 from revokebus.engine.engine import Engine
@@ -73,4 +73,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    log_errors_only()
     main()

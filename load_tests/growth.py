@@ -8,7 +8,7 @@ import statistics
 import time
 from typing import TYPE_CHECKING
 
-from load_tests.measure import Curve, at_most, medians, seconds, tell
+from load_tests.measure import Curve, at_most, log_errors_only, medians, seconds, tell
 from load_tests.revocations import fill
 from load_tests.revoke import token
 from revokebus.engine.engine import Engine
@@ -153,5 +153,6 @@ def deliveries() -> None:
 
 
 if __name__ == "__main__":
+    log_errors_only()
     requests()
     deliveries()

@@ -6,7 +6,7 @@ import secrets
 
 import httpx2
 
-from load_tests.measure import at_least, medians, tell
+from load_tests.measure import at_least, log_errors_only, medians, tell
 from load_tests.wrk import load
 from revokebus.testing import AppServer, RedisServer, serving
 
@@ -57,4 +57,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    log_errors_only()
     main()

@@ -17,9 +17,6 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-# What the audit says of these servers, which are thrown away, is no news.
-logging.getLogger("revokebus").setLevel(logging.ERROR)
-
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -76,6 +73,11 @@ class Curve:
     x: str
     y: str
     lines: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
+
+
+def log_errors_only() -> None:
+    """Log errors only: what the audit says of servers that are thrown away is no news."""
+    logging.getLogger("revokebus").setLevel(logging.ERROR)
 
 
 def tell(told: Row | Curve) -> None:

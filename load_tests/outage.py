@@ -12,7 +12,7 @@ import time
 
 import httpx2
 
-from load_tests.measure import at_most, percentile, tell, track
+from load_tests.measure import at_most, log_errors_only, percentile, tell, track
 from revokebus.testing import AppServer, RedisServer
 
 ROUNDS = 8
@@ -66,4 +66,5 @@ def one_round(client: httpx2.Client) -> list[float]:
 
 
 if __name__ == "__main__":
+    log_errors_only()
     main()

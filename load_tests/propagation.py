@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from redis.asyncio import Redis
 
-from load_tests.measure import at_most, percentile, progress, tell
+from load_tests.measure import at_most, log_errors_only, percentile, progress, tell
 from load_tests.revoke import token
 from revokebus.engine.engine import Engine
 from revokebus.settings.settings import Settings
@@ -113,4 +113,5 @@ async def compare() -> None:
 
 
 if __name__ == "__main__":
+    log_errors_only()
     asyncio.run(hear(sys.argv[1]) if len(sys.argv) > 1 else compare())

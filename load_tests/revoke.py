@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from redis.asyncio import Redis
 
-from load_tests.measure import at_least, at_most, medians, percentile, tell
+from load_tests.measure import at_least, at_most, log_errors_only, medians, percentile, tell
 from load_tests.revocations import LIFE
 from revokebus.engine.engine import Engine
 from revokebus.settings.settings import Settings
@@ -117,4 +117,5 @@ def many(loop: asyncio.AbstractEventLoop, engine: Engine, redis: Redis) -> None:
 
 
 if __name__ == "__main__":
+    log_errors_only()
     main()

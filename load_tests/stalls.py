@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from load_tests.measure import absolute, progress, tell
+from load_tests.measure import absolute, log_errors_only, progress, tell
 from load_tests.revocations import revocations
 from revokebus.clock import ExpiryClock
 from revokebus.denylist.denylist import Denylist
@@ -146,4 +146,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    log_errors_only()
     main()

@@ -48,7 +48,7 @@ async def test_the_url_cannot_change_what_the_protocol_relies_on(redis_server: R
 
 async def test_the_short_way_leaves_no_answer_behind(redis_server: RedisServer) -> None:
     """A tick would be given the answer of a write that was given up, and prove the wrong thing."""
-    async with client(parse_url(redis_server.url), None, 0.5) as redis:
+    async with client(parse_url(redis_server.url), None, 5.0) as redis:
         for number in range(200):
             task = asyncio.create_task(redis.call(("ECHO", "cancelled")))
             for _ in range(number % 7):
@@ -64,7 +64,7 @@ async def test_the_short_way_survives_a_connection_that_was_closed(
     redis_server: RedisServer, eventually: Eventually
 ) -> None:
     """After a quiet hour each instance would answer its first refresh with 503."""
-    async with client(parse_url(redis_server.url), None, 0.5) as redis:
+    async with client(parse_url(redis_server.url), None, 5.0) as redis:
         number = await redis.call(("CLIENT", "ID"))
         with redis_server.client() as other:
             other.client_kill_filter(_id=number)
@@ -80,7 +80,7 @@ async def test_nothing_stays_open_after_the_end(
     redis_server: RedisServer, eventually: Eventually
 ) -> None:
     """Each deployment would leave connections behind in the old process."""
-    redis = client(parse_url(redis_server.url), None, 0.5)
+    redis = client(parse_url(redis_server.url), None, 5.0)
     task = asyncio.create_task(redis.call(("BLPOP", "nothing", "1")))
     await redis.call(("PING",))
     await redis.aclose()

@@ -18,7 +18,7 @@ from redis.asyncio import Redis
 
 from load_tests.measure import absolute, at_most, log_errors_only, medians, progress, tell
 from load_tests.revocations import LOG, revocations
-from load_tests.stalls import longest_stall
+from load_tests.stalls import Stall, longest_stall
 from revokebus.engine.engine import Engine
 from revokebus.protocol.wire import encode_payload
 from revokebus.settings.settings import Settings
@@ -88,7 +88,12 @@ async def start(url: str) -> dict[str, float]:
     entries = engine.status().entries
     assert entries == COUNT, entries
     gc.collect()
-    result = {"seconds": took, "stall": stall.longest, "bytes": (resident() - before) / entries}
+    result = {
+        "seconds": took,
+        "stall": stall.longest,
+        "collection": stall.collection,
+        "bytes": (resident() - before) / entries,
+    }
     await engine.close()
     return result
 
@@ -130,8 +135,10 @@ def measure(url: str) -> None:
     what = f"cold start with {COUNT:,} live records"
     against = "redis-py reading the same log"
     tell(at_most(what, against, took["ours"], took["redis-py"], "s", BAR))
-    stall = max(answer["stall"] for answer in answers) * 1000
-    tell(absolute(f"longest stall while loading {COUNT:,}", stall, "ms", STALL_BAR_MS))
+    longest = max(answers, key=lambda answer: answer["stall"])
+    stall = Stall(longest["stall"], longest["collection"])
+    what = f"longest stall while loading {COUNT:,}"
+    tell(absolute(what, stall.longest * 1000, "ms", STALL_BAR_MS, stall.note))
     memory = max(answer["bytes"] for answer in answers)
     note = "exact: no id is cut short, so no token is refused by mistake"
     tell(absolute(f"memory for a record at {COUNT:,}", memory, "B", MEMORY_BAR, note))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import secrets
 import sys
@@ -39,9 +40,20 @@ _MOST_PRINTED = 2000
 
 @dataclass
 class Stall:
-    """The longest time that the event loop was held up, in seconds."""
+    """The longest time that the event loop was held up, in seconds.
+
+    Attributes:
+        longest: That time.
+        collection: The longest that Python's collector took of it.
+    """
 
     longest: float = 0.0
+    collection: float = 0.0
+
+    @property
+    def note(self) -> str:
+        """What of it is Python's collector."""
+        return f"Python's collector: {1000 * self.collection:.1f} ms at most"
 
 
 @contextlib.asynccontextmanager
@@ -60,18 +72,29 @@ async def longest_stall() -> AsyncIterator[Stall]:
             stall.longest = max(stall.longest, now - before)
             before = now
 
+    began = 0.0
+
+    def collect(phase: str, _: object) -> None:
+        nonlocal began
+        if phase == "start":
+            began = time.thread_time()
+        else:
+            stall.collection = max(stall.collection, time.thread_time() - began)
+
     task = asyncio.create_task(look())
+    gc.callbacks.append(collect)
     try:
         await asyncio.sleep(0.05)
-        stall.longest = 0.0
+        stall.longest = stall.collection = 0.0
         yield stall
     finally:
+        gc.callbacks.remove(collect)
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
 
 
-async def grow_and_sweep() -> tuple[float, float]:
+async def grow_and_sweep() -> tuple[Stall, Stall]:
     """Return the longest stall while the copy grows by chunks, and while it is swept away."""
     clock = ManualClock()
     denylist = Denylist(ExpiryClock(clock))
@@ -85,7 +108,7 @@ async def grow_and_sweep() -> tuple[float, float]:
         while len(denylist):
             denylist.sweep(MOST_SWEPT_PER_TICK)
             await asyncio.sleep(0)
-    return growing.longest, sweeping.longest
+    return growing, sweeping
 
 
 class Writer(ChildProcess):
@@ -119,7 +142,7 @@ class Writer(ChildProcess):
         self._log.close()
 
 
-async def apply() -> float:
+async def apply() -> Stall:
     """Return the longest stall of an instance while others revoke ten thousand tokens a second."""
     with RedisServer() as server:
         settings = Settings(secret_key=secrets.token_urlsafe(64), redis_url=server.url)
@@ -132,17 +155,21 @@ async def apply() -> float:
                     await asyncio.sleep(SECONDS)
                 rate = (engine.status().entries - before) / (time.perf_counter() - began)
                 writer.check_rate(rate)
-    return stall.longest
+    return stall
 
 
 def main() -> None:
     """Measure all three."""
     growing, sweeping = asyncio.run(grow_and_sweep())
-    tell(absolute(f"longest stall while growing to {COUNT:,}", growing * 1000, "ms", BAR_MS))
-    tell(absolute(f"longest stall while sweeping {COUNT:,}", sweeping * 1000, "ms", BAR_MS))
+    tell_of(f"longest stall while growing to {COUNT:,}", growing)
+    tell_of(f"longest stall while sweeping {COUNT:,}", sweeping)
     progress(0.5)
-    what = f"longest stall while applying {A_SECOND:,} a second"
-    tell(absolute(what, asyncio.run(apply()) * 1000, "ms", BAR_MS))
+    tell_of(f"longest stall while applying {A_SECOND:,} a second", asyncio.run(apply()))
+
+
+def tell_of(what: str, stall: Stall) -> None:
+    """Tell of a stall."""
+    tell(absolute(what, stall.longest * 1000, "ms", BAR_MS, stall.note))
 
 
 if __name__ == "__main__":

@@ -100,6 +100,40 @@ async def test_a_late_starter_knows_before_it_is_fresh(
         assert knows(late, token)
 
 
+async def test_a_start_does_not_have_python_look_at_everything(
+    redis_server: RedisServer, make_settings: MakeSettings, client: redis.Redis
+) -> None:
+    """A start would stop the event loop for 50 ms, again and again: a full collection each time."""
+    asyncio.get_running_loop().set_debug(False)  # which keeps a traceback for each callback
+    settle(redis_server)
+    client.xadd("{revokebus}:log", {"r": encode_payload([])}, id="1-0")
+    pipe = client.pipeline(transaction=False)
+    last = time.time() // 1 + 600
+    for number in range(20_000):  # a hundred pages
+        payload = encode_payload([Revocation("jti", f"token-{number}", last)])
+        pipe.xadd("{revokebus}:log", {"r": payload})
+        pipe.set(f"{{revokebus}}:r:jti:token-{number}", payload)
+    pipe.execute()
+    collections: list[int] = []
+
+    def note(phase: str, info: dict[str, int]) -> None:
+        if phase == "start":
+            collections.append(info["generation"])
+
+    settings = make_settings(redis_server.url, startup_timeout=30)
+    engine = Engine(settings)
+    gc.collect()
+    gc.callbacks.append(note)
+    try:
+        await engine.start()
+    finally:
+        gc.callbacks.remove(note)
+    assert engine.status().entries == 20_000
+    await engine.close()
+    assert 2 not in collections
+    assert len(collections) < 20
+
+
 async def test_the_records_alone_suffice_for_a_cold_start(
     fleet: list[Engine],
     redis_server: RedisServer,

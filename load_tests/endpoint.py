@@ -104,7 +104,7 @@ def main() -> None:
 
 def of_counting(bus: RevokeBus, rate: float) -> Row:
     """Return what a request's share for the metrics is: the addition that it costs."""
-    counters = bus.counters
+    counters = bus.counts
 
     def count() -> None:
         for _ in range(CALLS):

@@ -47,14 +47,14 @@ class BusCollector(Collector):
         yield self._propagation()
 
     def _checks(self) -> Iterator[Metric]:
-        counters = self._bus.counters
+        counters = self._bus.counts
         checks = dict(counters.checks)
         checks["accepted"] = checks.get("accepted", 0) + counters.recalled
         yield _counter("checks", "Checks of tokens, by outcome.", "outcome", checks)
         yield _single("cache_hits", "Checks that needed no signature.", _hits(self._bus))
 
     def _upkeep(self) -> Iterator[Metric]:
-        counters, ignored = self._bus.counters, self._bus.status().ignored
+        counters, ignored = self._bus.counts, self._bus.status().ignored
         yield _counter("ticks", "Looks at the log, by outcome.", "outcome", counters.ticks)
         yield _single("gaps", "Messages that did not follow the one before.", counters.gaps)
         yield _counter(
@@ -76,7 +76,7 @@ class BusCollector(Collector):
         )
 
     def _propagation(self) -> Metric:
-        histogram = self._bus.counters.propagation
+        histogram = self._bus.counts.propagation
         bounds = [*(f"{bound:g}" for bound in histogram.bounds), "+Inf"]
         family = HistogramMetricFamily(
             "revokebus_propagation_seconds",
@@ -88,7 +88,7 @@ class BusCollector(Collector):
 
 
 def _hits(bus: Engine) -> int:
-    return bus.counters.recalled + bus.counters.cache_hits
+    return bus.counts.recalled + bus.counts.cache_hits
 
 
 def _copy(status: BusStatus) -> Iterator[Metric]:

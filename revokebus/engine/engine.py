@@ -60,7 +60,7 @@ class Engine:
 
     Attributes:
         settings: What was set.
-        counters: What was counted since then.
+        counts: What was counted since then.
         cached_token: The quick way to the token of a request, if it was verified before.
 
     Raises:
@@ -78,10 +78,10 @@ class Engine:
         self._denylist = Denylist(expiry_clock, limit, on_cut_off=cut_offs.note)
         self._freshness = freshness = Freshness(clock, settings.max_staleness)
         self._guards = OpenGuards(settings, clock, self._denylist, freshness)
-        self.counters = Counters()
+        self.counts = Counters()
         self._feed = Feed(clock)
         self._backend = self._make_backend(clock, freshness)
-        self._verifier = Verifier(settings, clock, self.counters)
+        self._verifier = Verifier(settings, clock, self.counts)
         parts = Parts(
             settings=settings,
             clock=clock,
@@ -91,7 +91,7 @@ class Engine:
             verifier=self._verifier,
             denylist=self._denylist,
             freshness=freshness,
-            counters=self.counters,
+            counters=self.counts,
             backend=self._backend,
         )
         self._checker = Checker(parts)
@@ -105,7 +105,7 @@ class Engine:
         if not settings.uses_redis or not settings.denylist_enabled:
             return MemoryBackend(denylist, clock, freshness, self._feed, settings.longest_life)
 
-        return RedisBackend(settings, denylist, clock, freshness, self.counters, self._feed)
+        return RedisBackend(settings, denylist, clock, freshness, self.counts, self._feed)
 
     # Life
 

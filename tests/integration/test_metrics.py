@@ -94,7 +94,7 @@ async def test_what_happens_to_the_copy_is_counted(
     author, other = fleet[:2]
     token = await author.authenticate(author.issue("alice").access_token, AccessToken)
     await author.revoke(token)
-    await eventually(lambda: other.counters.propagation.cumulative()[-1] == 1)
+    await eventually(lambda: other.counts.propagation.cumulative()[-1] == 1)
     found = scrape(other)
     assert found["revokebus_propagation_seconds_count", ""] == 1
     assert 0 <= found["revokebus_propagation_seconds_sum", ""] < 60
@@ -234,9 +234,9 @@ async def test_dashboard_and_alerts_ask_for_what_there_is(
     """A panel would stay empty, and an alert silent, on the day when it is needed."""
     bus = fleet[0]
     await bus.revoke_subject("alice")
-    await eventually(lambda: bus.counters.propagation.cumulative()[-1] >= 1)
-    bus.counters.checks["accepted"] += 1
-    bus.counters.resyncs["row_missing"] += 1
+    await eventually(lambda: bus.counts.propagation.cumulative()[-1] >= 1)
+    bus.counts.checks["accepted"] += 1
+    bus.counts.resyncs["row_missing"] += 1
     bus._backend._started.run.conditions.ignore("message", "foreign")  # type: ignore[attr-defined]  # a RedisBackend's
     exported = exported_names(bus)
     dashboard = queries(json.loads((OPERATE / "grafana-dashboard.json").read_text()))

@@ -90,7 +90,7 @@ async def test_messages_are_held_and_released_in_any_order(
         assert not any(behind.is_revoked(token.claims) for token in tokens)
         link.release(reverse=True)
         await eventually(lambda: all(behind.is_revoked(token.claims) for token in tokens))
-        assert behind.counters.gaps >= 1  # it has noticed that they came in the wrong order
+        assert behind.counts.gaps >= 1  # it has noticed that they came in the wrong order
 
 
 async def test_a_dropped_message_is_noticed_by_the_next(
@@ -122,9 +122,9 @@ async def test_a_partition_lets_nothing_through(
             link.heal()
             await eventually(lambda: behind.status().state == "fresh")
             await eventually(lambda: behind.status().subscribed)
-            before = behind.counters.subscriptions
+            before = behind.counts.subscriptions
             link.cut()
-            await eventually(lambda: behind.counters.subscriptions > before)
+            await eventually(lambda: behind.counts.subscriptions > before)
             assert behind.status().state == "fresh"
 
 

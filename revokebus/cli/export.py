@@ -49,7 +49,7 @@ def export(
     except FileExistsError:
         connect.say(f"{to} exists already")
         raise typer.Exit(connect.USAGE) from None
-    _log_count("exported", exported.written, as_json=as_json and to is not None)
+    _print_count("exported", exported.written, as_json=as_json and to is not None)
     if exported.unreadable:
         connect.say(
             f"{exported.unreadable:,} records are left out, because they cannot be read: another "
@@ -79,7 +79,7 @@ def import_(
             with _progress("Written", len(revocations)) as progress:
                 return await transfer.write_all(redis.store, revocations, SystemClock(), progress)
 
-    _log_count("imported", perform(work()), as_json=as_json)
+    _print_count("imported", perform(work()), as_json=as_json)
 
 
 def import_jtis(
@@ -115,7 +115,7 @@ def import_jtis(
         return count, passed_over
 
     count, passed_over = perform(work())
-    _log_count("imported", count, as_json=as_json)
+    _print_count("imported", count, as_json=as_json)
     if passed_over:
         connect.say(f"{passed_over:,} keys look like ids and hold something else (see --value)")
     if not count:
@@ -123,7 +123,7 @@ def import_jtis(
         raise typer.Exit(connect.REFUSED)
 
 
-def _log_count(verb: str, count: int, *, as_json: bool) -> None:
+def _print_count(verb: str, count: int, *, as_json: bool) -> None:
     if as_json:
         output.print_json({verb: count})
     else:

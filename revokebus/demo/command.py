@@ -170,9 +170,9 @@ async def measure(urls: list[str], header: dict[str, str]) -> list[Refusal]:
         watches = [group.create_task(watch(url, header, warm)) for url in urls]
         await warm.wait()
         (await client.delete(f"{urls[1]}/access-revoke")).raise_for_status()
-        unseen_writes = time.perf_counter()
+        acknowledged = time.perf_counter()
     return [
-        Refusal(*((moment - unseen_writes) * 1000 for moment in watched.result()))
+        Refusal(*((moment - acknowledged) * 1000 for moment in watched.result()))
         for watched in watches
     ]
 

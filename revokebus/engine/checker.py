@@ -265,7 +265,7 @@ class Checker:
             self._logged_stale_at = now
             logger.error(
                 "revokebus accepts tokens by revocations that are %.0f s old (on_stale=accept): %s",
-                self._freshness.age,
+                math.inf if self._freshness.age is None else self._freshness.age,
                 self._backend.health().last_error,
                 extra=event("stale_accepted"),
             )

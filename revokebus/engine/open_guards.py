@@ -134,7 +134,8 @@ class OpenGuards:
         # Where it is stale already, whoever begins has been told by its policy that it may.
         freshness = self._freshness
         # An original never ages, and so is looked at as rarely as one that was proven just now.
-        again = min(freshness.seconds_left or freshness.bound, freshness.bound) + _A_MOMENT
+        left = freshness.seconds_left if freshness.is_fresh else freshness.bound
+        again = min(left, freshness.bound) + _A_MOMENT
         self._timer = asyncio.get_running_loop().call_later(again, self._watch_age)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import contextmanager
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Literal
 
@@ -46,36 +45,49 @@ class Applier:
         self._repair = repair
         self._conditions = conditions
         self._feed = feed
-        self._under_way = 0
+        self._hearing: set[EntryId] = set()
+        self._reading = 0
         self._heard: dict[EntryId, bytes] = {}  # the digests of payloads, which may be long
 
     @property
     def is_busy(self) -> bool:
         """Whether a message or a page of the log is being applied: the position is ahead."""
-        return self._under_way > 0
+        return bool(self._hearing) or self._reading > 0
 
-    async def hear(self, message: Message) -> None:
-        """Apply a message of the channel, which is no proof that Redis has it."""
+    async def hear(self, message: Message) -> bool:
+        """Apply a message of the channel, which is no proof that Redis has it.
+
+        Returns:
+            Whether other tasks ran meanwhile, because it is long.
+        """
         denylist = self._denylist
         not_held = denylist.passed_over, denylist.left_out
-        with self._busy():
-            await self._apply("message", [message.payload], listed=False)
+        self._hearing.add(message.entry)
+        try:
+            is_long = await self._apply("message", [message.payload], listed=False)
+        finally:
+            self._hearing.discard(message.entry)
         self._feed.notify(message.entry, message.payload)
         if not_held != (denylist.passed_over, denylist.left_out):
-            return  # by the clock at the time of the tick it may have to be
+            return is_long  # by the clock at the time of the tick it may have to be
         if len(self._heard) >= _MOST_HEARD:
             self._heard.clear()
         self._heard[message.entry] = _digest(message.payload)
+        return is_long
 
     async def apply_entries(self, entries: Sequence[Entry]) -> None:
         """Apply rows of the log; what was heard is in the copy, and is not read once more."""
         heard = self._heard
         new = [entry for entry in entries if heard.pop(entry.id, None) != _digest(entry.payload)]
         wanted = entries if self._repair.is_interested else new
-        with self._busy():
+        self._reading += 1
+        try:
             await self.apply_all("row", [entry.payload for entry in wanted])
+        finally:
+            self._reading -= 1
         for entry in new:
-            self._feed.notify(entry.id, entry.payload)
+            if entry.id not in self._hearing:
+                self._feed.notify(entry.id, entry.payload)
 
     async def apply_all(
         self, source: PayloadSource, payloads: Iterable[bytes | None], *, listed: bool = False
@@ -93,17 +105,13 @@ class Applier:
 
     async def _apply(
         self, source: PayloadSource, payloads: Sequence[bytes | None], *, listed: bool
-    ) -> None:
+    ) -> bool:
+        """Apply `payloads`, and return whether that took more than one part."""
+        is_long = False
         for _ in self._parts(source, payloads, listed=listed):
+            is_long = True
             await asyncio.sleep(0)
-
-    @contextmanager
-    def _busy(self) -> Iterator[None]:
-        self._under_way += 1
-        try:
-            yield
-        finally:
-            self._under_way -= 1
+        return is_long
 
     def _parts(
         self, source: PayloadSource, payloads: Sequence[bytes | None], *, listed: bool
@@ -121,10 +129,12 @@ class Applier:
         decoded: list[Revocation] = []
         for payload in others:
             decoded += self._decode(source, payload)
-            while len(decoded) > _APPLIED_AT_ONCE:
-                self._take(source, decoded[:_APPLIED_AT_ONCE], listed=listed)
-                del decoded[:_APPLIED_AT_ONCE]
+            at = 0
+            while len(decoded) - at > _APPLIED_AT_ONCE:
+                self._take(source, decoded[at : at + _APPLIED_AT_ONCE], listed=listed)
+                at += _APPLIED_AT_ONCE
                 yield
+            decoded = decoded[at:]
         self._take(source, decoded, listed=listed)
 
     def _decode(self, source: PayloadSource, payload: bytes | None) -> Sequence[Revocation]:

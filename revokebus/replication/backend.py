@@ -28,14 +28,14 @@ class Confirmed:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """What an upstream knows of itself.
+    """What a backend knows of itself.
 
     Attributes:
         staleness: Seconds since the copy was last proven complete; None before the first time.
-        position: The last row of the log that the copy includes; None where there is none.
+        position: The last entry of the log that the copy includes; None where there is none.
         subscribed: Whether revocations are pushed at this moment.
         last_error: The latest trouble, in words; None once a proof has succeeded after it.
-        ignored: How many foreign messages, rows and records were met, by kind.
+        ignored: How many foreign messages, entries and records were met, by kind.
         unsaved: How many revocations are applied here and not yet durable.
         instance: What this process is called in the fleet; None where there is none.
     """

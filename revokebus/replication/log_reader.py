@@ -152,20 +152,24 @@ class LogReader:
                     raise page.unsettled
                 return self._log.confirmed(sent)
 
-    async def list_if_useful(self) -> None:
-        """List again where that is no condition of a proof, and not too often where it fails.
+    def use_of_listing(self) -> Break | None:
+        """Return why to list again although no proof depends on it; None for not now."""
+        if self._run.clock.elapsed() < self._list_not_before:
+            return None
+        if not self._unseen_writes.complete:
+            return Break.WRITES_FORGOTTEN
+        if not self._denylist.complete and self._denylist.has_room:
+            return Break.ROOM_AGAIN
+        return None
+
+    async def list_again(self, reason: Break) -> None:
+        """List again for a reason that `use_of_listing` has given; not too often where it fails.
 
         Raises:
             StoreError: Redis could not be listed.
         """
-        reason, now = None, self._run.clock.elapsed()
-        if not self._unseen_writes.complete:
-            reason = Break.WRITES_FORGOTTEN
-        elif not self._denylist.complete and self._denylist.has_room:
-            reason = Break.ROOM_AGAIN
-        if reason is not None and now >= self._list_not_before:
-            self._list_not_before = now + _LIST_AGAIN_SECONDS
-            await self._list(reason)
+        self._list_not_before = self._run.clock.elapsed() + _LIST_AGAIN_SECONDS
+        await self._list(reason)
 
     def _reason_to_list(self) -> Break | None:
         self._denylist.clock.now()  # notices a step

@@ -57,14 +57,14 @@ class MemoryBackend:
     async def stop(self) -> None:
         """Do nothing."""
 
-    async def write(self, revocations: Sequence[Revocation], min_replicas: int) -> Written:  # noqa: ARG002 - an Upstream's
+    async def write(self, revocations: Sequence[Revocation], min_replicas: int) -> Written:  # noqa: ARG002 - a Backend's
         """Add `revocations` to the copy."""
         for revocation in revocations:
             self._denylist.add(revocation)
         self._feed.notify_of(revocations)
         return Written()
 
-    async def spend(self, spent: Revocation, unless: Sequence[Target], terms: Terms) -> Spent:  # noqa: ARG002 - an Upstream's
+    async def spend(self, spent: Revocation, unless: Sequence[Target], terms: Terms) -> Spent:  # noqa: ARG002 - a Backend's
         """Add `spent` if it is not there; whether the token is refused, the caller has asked."""
         jti = str(spent.value)
         if not self._denylist.add(spent):
@@ -75,7 +75,7 @@ class MemoryBackend:
             self._notes[jti] = self._clock.elapsed() + terms.grace, terms.note
         return Spent(Spending.GRANTED)
 
-    async def refuses(self, targets: Sequence[Target], since: float) -> bool:  # noqa: ARG002 - an Upstream's
+    async def refuses(self, targets: Sequence[Target], since: float) -> bool:  # noqa: ARG002 - a Backend's
         """Return False: the copy, which is all there is, has been asked."""
         return False
 
@@ -105,7 +105,7 @@ class MemoryBackend:
 
     async def confirm(
         self,
-        written: Written,  # noqa: ARG002 - an Upstream's
+        written: Written,  # noqa: ARG002 - a Backend's
         began: float,  # noqa: ARG002
         timeout: float,  # noqa: ARG002
     ) -> Confirmed:

@@ -54,6 +54,10 @@ class Outbox:
         """Return what is still to be written for `target`."""
         return self._revocations.get(target)
 
+    def restart(self) -> None:
+        """Note that the bus was started again: what is owed may be held for as long as ever."""
+        self._held_since = None
+
     def longest_rest(self) -> float:
         """Return for how many seconds to rest at most, at the end of a tick."""
         if self._repair:
@@ -74,6 +78,8 @@ class Outbox:
         if self._repair:
             with run.conditions.noting("hold"):
                 await self.hold(store)
+        else:
+            run.conditions.over("hold")
 
     async def hold(self, store: Store) -> None:
         """Keep other instances from a proof; but not for ever, if this one cannot repair.

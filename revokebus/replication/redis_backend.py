@@ -133,6 +133,7 @@ class RedisBackend:
             raise
 
     def _begin(self) -> _Started:
+        self._outbox.restart()
         # Everything that belongs to an event loop is made anew for the one that runs now.
         redis, run = StoreParts.of(self._settings, self._clock), Run(self._clock, self._counters)
         audit = StartAudit(redis, self._settings, self._clock)

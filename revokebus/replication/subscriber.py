@@ -81,8 +81,8 @@ class Subscriber:
             return
         push = run.continuity.hear(message)
         if push is not Push.TICK:
-            await self.applier.hear(message)
-            self.responder.look()
+            if await self.applier.hear(message):
+                self.responder.look()  # a question may have come while it was applied
             if written_at := message.entry[0] / 1000:  # 0 where Redis would not record it
                 run.counters.propagation.observe(max(0.0, self.clock.wall() - written_at))
         if push is not Push.APPLY:

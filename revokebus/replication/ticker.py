@@ -87,8 +87,9 @@ class Ticker:
         run.conditions.over("ticker")
         run.notify_readers()
         await self.outbox.write_back(self.store, run)
-        with run.conditions.noting("listing"):
-            await self.reader.list_if_useful()
+        if (reason := self.reader.use_of_listing()) is not None:
+            with run.conditions.noting("listing"):
+                await self.reader.list_again(reason)
         return math.inf
 
     def _sweep(self) -> None:
@@ -96,10 +97,10 @@ class Ticker:
         self.denylist.sweep(min(swept, MOST_SWEPT_PER_TICK))
 
     def _note_state(self) -> None:
-        conditions, stale, full = self.run.conditions, "", ""
-        if self.freshness.state == "stale":
-            stale = f"stale, no proof within {self.freshness.bound:g} s"
-        if conditions.note_or_over("copy", stale):
+        conditions, state, full = self.run.conditions, self.freshness.state, ""
+        if state == "stale":
+            conditions.note("copy", f"stale, no proof within {self.freshness.bound:g} s")
+        elif state == "fresh" and conditions.over("copy"):
             logger.warning("revokebus: the copy is fresh again", extra=event("fresh"))
         if not self.denylist.complete:
             full = (

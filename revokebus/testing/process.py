@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 import weakref
 from contextlib import ExitStack
@@ -22,10 +23,11 @@ _POLL_SECONDS = 0.02
 
 
 class ReservedPort:
-    """A free TCP port of the loopback interface, reserved as long as this object lives.
+    """A free TCP port of the loopback interface, on Linux reserved as long as this object lives.
 
     Only a server that sets ``SO_REUSEADDR``, as servers do, can be bound to it. The kernel gives it
-    to no one else: neither to a connection that goes out, nor to whoever asks for any free port.
+    to no one else: neither to a connection that goes out, nor to a program that asks for any free
+    port. Other systems refuse the server as well, so there the port is only free at first.
 
     Attributes:
         number: The port.
@@ -36,7 +38,9 @@ class ReservedPort:
         reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         reservation.bind((LOOPBACK, 0))
         self.number: int = reservation.getsockname()[1]
-        weakref.finalize(self, reservation.close)
+        release = weakref.finalize(self, reservation.close)
+        if sys.platform != "linux":
+            release()
 
 
 def wait_until(condition: Callable[[], object], what: str, seconds: float = 30.0) -> None:

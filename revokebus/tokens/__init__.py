@@ -1,1 +1,1 @@
-"""Whether a token is genuine, and how new ones are made. Knows nothing of revocation."""
+"""Whether a token is genuine, and how new ones are made. Does not know what is revoked."""

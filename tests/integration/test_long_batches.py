@@ -78,9 +78,11 @@ async def test_a_stranger_publishes_it(
     epoch = fleet[0]._backend._started.run.continuity.epoch  # type: ignore[attr-defined]  # a RedisBackend
     payload = encode_payload(batch())
     client.publish("{revokebus}:ch", f"RB {epoch} 0-0 0-0 ".encode() + payload)
-    long = encode_payload(batch()[:-1] * 40 + batch()[-1:])
+    others = [Revocation("sid", f"other-{n}", time.time() // 1 + 600) for n in range(12_000)]
+    long = encode_payload([*others, *batch()])
     client.publish("{revokebus}:ch", f"RB {epoch} 0-0 0-1 ".encode() + long)
     await eventually(lambda: knows_all(*fleet))
+    await eventually(lambda: all(e.is_revoked({"sid": "other-11999"}) for e in fleet))
     await eventually(lambda: all(engine.status().state == "fresh" for engine in fleet))
 
 

@@ -6,6 +6,8 @@ import importlib
 import pkgutil
 import re
 import sys
+import time
+from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -14,14 +16,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import revokebus
-from revokebus.errors import WireError
+from revokebus.clock import ExpiryClock, SystemClock
+from revokebus.denylist.denylist import Denylist
 from revokebus.protocol import wire
 from revokebus.protocol.revocation import Revocation
-from revokebus.protocol.wire import decode_payload, encode_payload, plain_rows
+from revokebus.protocol.wire import Message, decode_payload, encode_payload
+from revokebus.replication.applier import Applier
+from revokebus.replication.feed import Feed
+from revokebus.replication.repair import Repair
+from revokebus.telemetry.conditions import Conditions
+from revokebus.telemetry.counters import Counters
+from revokebus.testing import ManualClock
 from tests.backtracking import Matcher, Steps, TooManyStepsError, attacks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 PROGRAMS = ("revokebus.cli.__main__", "revokebus.demo.__main__", "revokebus.demo.app")
 """Modules that do something when they are imported."""
@@ -168,14 +177,16 @@ def calls_of(work: Callable[[], object]) -> int:
     return count
 
 
-def read(payloads: list[bytes | None]) -> Iterator[Revocation]:
-    """Read as the applier does."""
-    _, others = plain_rows(payloads)
-    for payload in others:
-        try:
-            yield from decode_payload(payload or b"")
-        except WireError:
-            continue
+def applied(payloads: list[bytes | None]) -> Denylist:
+    """Apply as a start does, and return the copy."""
+    clock = ManualClock()
+    denylist, counters = Denylist(ExpiryClock(clock)), Counters()
+    applier = Applier(denylist, Repair(denylist, counters), Conditions(), Feed(clock))
+    work = applier.apply_all("row", payloads)
+    with suppress(StopIteration):
+        while True:
+            work.send(None)
+    return denylist
 
 
 @settings(max_examples=15)
@@ -196,12 +207,34 @@ def test_long_mixed_payloads_take_steps_in_proportion(kinds: list[bytes], times:
     with pytest.MonkeyPatch.context() as patch:
         for name in ("_PLAIN_LINE", "_PLAIN_ROW"):
             patch.setattr(wire, name, Counted(getattr(wire, name), steps))
-        list(read(payloads))
+        applied(payloads)
 
 
 @given(st.lists(rows, min_size=1, max_size=60), st.sampled_from([20, 60]))
 @settings(max_examples=25)
 def test_thousands_of_rows_take_calls_in_proportion(some: list[Revocation], times: int) -> None:
     """A start would take hours where the log has long rows, and no health check would answer."""
-    payload = encode_payload(some * times)
-    assert calls_of(lambda: list(read([payload]))) <= 40 * len(some) * times + 200
+    numbered = [
+        each._replace(value=f"{each.value}-{number}") for number, each in enumerate(some * times)
+    ]
+    payload = encode_payload(numbered)
+    assert calls_of(lambda: applied([payload])) <= 60 * len(numbered) + 500
+
+
+def test_a_long_payload_is_applied_in_parts() -> None:
+    """One payload of a stranger's would hold the event loop for as long as it is."""
+    last = time.time() + 600
+    mixed = [Revocation("jti", f"token-{n}", last // 1) for n in range(5000)]
+    mixed.append(Revocation("sub", "alice", last, last - 900))
+    for payload in (encode_payload(mixed), encode_payload(mixed[:-1])):
+        denylist, turns = Denylist(ExpiryClock(SystemClock())), 0
+        repair = Repair(denylist, Counters())
+        applier = Applier(denylist, repair, Conditions(), Feed(SystemClock()))
+        work = applier.hear(Message("0" * 32, (1, 0), (2, 0), payload))
+        with suppress(StopIteration):
+            while True:
+                work.send(None)
+                turns += 1
+                assert len(denylist) <= 200 * turns  # what was applied before each turn
+        assert turns >= len(mixed) // 200 - 1
+        assert len(denylist) >= 5000

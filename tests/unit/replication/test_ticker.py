@@ -1,0 +1,140 @@
+"""What a tick notes, and when the next one comes."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from revokebus.clock import ExpiryClock
+from revokebus.denylist.denylist import Denylist
+from revokebus.denylist.freshness import Freshness
+from revokebus.errors import ConfigurationError, StoreError, UnsettledError
+from revokebus.protocol.continuity import Break
+from revokebus.replication.outbox import Outbox
+from revokebus.replication.repair import Repair
+from revokebus.replication.run import Run
+from revokebus.replication.ticker import Ticker
+from revokebus.tasks import end
+from revokebus.telemetry.counters import Counters
+
+if TYPE_CHECKING:
+    from revokebus.replication.log_reader import LogReader
+    from revokebus.store.store import Store
+    from revokebus.testing import ManualClock
+
+
+class Reader:
+    """Proves, or fails, as told."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        self._clock = clock
+        self.error: Exception | None = None
+        self.listing: Exception | None = None
+        self.wants: Break | None = None
+        self.lists = 0
+
+    async def prove(self) -> float:
+        if self.error is not None:
+            raise self.error
+        return self._clock.elapsed()
+
+    def use_of_listing(self) -> Break | None:
+        return self.wants
+
+    async def list_again(self, _reason: Break) -> None:
+        self.lists += 1
+        if self.listing is not None:
+            raise self.listing
+
+
+@pytest.fixture
+def reader(clock: ManualClock) -> Reader:
+    return Reader(clock)
+
+
+@pytest.fixture
+def ticker(clock: ManualClock, reader: Reader) -> Ticker:
+    denylist = Denylist(ExpiryClock(clock))
+    run = Run(clock, Counters())
+    return Ticker(
+        run=run,
+        reader=cast("LogReader", reader),
+        outbox=Outbox(Repair(denylist, run.counters), clock),
+        store=cast("Store", None),  # nothing is owed
+        denylist=denylist,
+        freshness=Freshness(clock, 30.0),
+        interval=0.5,
+    )
+
+
+async def test_a_listing_that_goes_on_failing_stays_said(reader: Reader, ticker: Ticker) -> None:
+    """The status would call all well for five seconds of six, and the log repeat itself."""
+    reader.wants, reader.listing = Break.ROOM_AGAIN, StoreError("not allowed")
+    await ticker._tick()
+    reader.wants = None  # not again so soon
+    await ticker._tick()
+    assert str(ticker.run.conditions) == "listing: not allowed"
+    reader.wants, reader.listing = Break.ROOM_AGAIN, None
+    await ticker._tick()
+    assert (str(ticker.run.conditions), reader.lists) == ("", 2)
+
+
+async def test_a_tick_that_fails_proves_nothing(
+    clock: ManualClock, reader: Reader, ticker: Ticker
+) -> None:
+    """The copy would stay fresh while Redis is away."""
+    await ticker._tick()
+    assert ticker.run.decided.is_set()
+    clock.advance(31)
+    reader.error = StoreError("away")
+    await ticker._tick()
+    ticker._note_state()
+    assert ticker.freshness.state == "stale"
+    assert "stale, no proof within 30 s" in str(ticker.run.conditions)
+    assert dict(ticker.run.counters.ticks) == {"proven": 1, "failed": 1}
+    reader.error = None
+    await ticker._tick()
+    ticker._note_state()
+    assert str(ticker.run.conditions) == ""
+
+
+async def test_a_bus_that_closes_is_not_fresh_again(
+    clock: ManualClock, ticker: Ticker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The last line of a process in trouble would say that all is well."""
+    ticker.freshness.prove(clock.elapsed() - 40)
+    ticker._note_state()
+    ticker.freshness.forget()
+    ticker._note_state()
+    assert "fresh again" not in caplog.text
+
+
+async def test_a_redis_that_is_refused_decides_the_start(reader: Reader, ticker: Ticker) -> None:
+    """A start would wait for its time-out, where it could have said at once what is wrong."""
+    reader.error = ConfigurationError("maxmemory-policy is allkeys-lru")
+    await ticker._tick()
+    assert ticker.run.decided.is_set()
+    assert ticker.freshness.state == "starting"
+
+
+async def test_a_hold_is_looked_at_again_when_it_ends(reader: Reader, ticker: Ticker) -> None:
+    """A start after a restart of Redis would take an interval longer than it has to."""
+    reader.error = UnsettledError("new", seconds=0.1)
+    assert await ticker._tick() == 0.1
+    assert not ticker.run.decided.is_set()
+
+
+async def test_waiters_are_woken_by_each_tick_that_read(reader: Reader, ticker: Ticker) -> None:
+    """A write that was refused by another data set would wait for its time-out."""
+    notified: list[bool] = []
+    ticker.run.on_read.append(lambda: notified.append(True))
+    read = ticker.run.read
+    task = asyncio.create_task(ticker.tick_forever())
+    async with asyncio.timeout(5):
+        await read.wait()
+    assert notified == [True]
+    reader.error = StoreError("away")
+    ticker.run.wake.set()
+    await end([task])

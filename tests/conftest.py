@@ -85,7 +85,12 @@ def make_settings() -> MakeSettings:
     """Settings with a good secret and intervals for impatient tests."""
 
     def make(redis_url: str = "memory://", **changes: Any) -> Settings:
-        quick = {"tick_interval": 0.05, "redis_timeout": 1.0, "max_staleness": 5.0}
+        quick = {
+            "tick_interval": 0.05,
+            "redis_timeout": 1.0,
+            "max_staleness": 5.0,
+            "startup_timeout": 15.0,  # the machine may be busy
+        }
         return Settings(**{"redis_url": redis_url, "secret_key": SECRET, **quick, **changes})
 
     return make

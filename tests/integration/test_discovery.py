@@ -124,7 +124,9 @@ async def test_without_sentinels_nothing_is_proven(
     sentinels: SentinelServers, make_settings: MakeSettings, eventually: Eventually
 ) -> None:
     """A deposed primary would go on proving that its copy is complete; or all would stand still."""
-    settings = make_settings(sentinels.url, max_staleness=1.0, on_stale="ask_redis")
+    settings = make_settings(
+        sentinels.url, max_staleness=1.0, on_stale="ask_redis", redis_timeout=5.0
+    )
     async with Engine(settings) as engine:
         pair = engine.issue("alice")
         for each in sentinels.sentinels:
@@ -148,7 +150,8 @@ async def test_a_failover_that_is_under_way_names_the_new_primary(redis_binary: 
         finder = discovery(servers.url)
         for each in servers.sentinels:  # or they would give the replica that is slow up
             with each.client() as client:
-                client.execute_command("SENTINEL SET", SERVICE, "failover-timeout", 60_000)
+                for name in ("failover-timeout", "down-after-milliseconds"):
+                    client.execute_command("SENTINEL SET", SERVICE, name, 60_000)
         slow.freeze()
         with servers.sentinels[0].client() as client:
             client.execute_command("SENTINEL FAILOVER", SERVICE)

@@ -7,6 +7,8 @@ import time
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, cast
 
+import pytest
+
 from revokebus.engine.engine import Engine
 from revokebus.protocol.revocation import Revocation
 from revokebus.protocol.wire import decode_payload
@@ -118,6 +120,7 @@ async def test_a_strangers_record_is_no_record(
     assert decode_payload(cast("bytes", client.get("{revokebus}:r:jti:0"))) == [mine]
 
 
+@pytest.mark.no_cover  # fifty instances in one process are slow enough
 async def test_fifty_instances_repair_once(
     redis_server: RedisServer,
     make_settings: MakeSettings,

@@ -22,7 +22,6 @@ _MOST = 10_000
 @dataclass(frozen=True, slots=True)
 class _Write:
     at: float
-    entry: Entry
     revocations: Sequence[Revocation]
 
 
@@ -35,7 +34,8 @@ class UnseenWrites:
     """
 
     def __init__(self) -> None:
-        self._writes: dict[EntryId, _Write] = {}
+        # By the whole entry: after a loss, Redis gives the same ids out again.
+        self._writes: dict[Entry, _Write] = {}
         self._read_to: EntryId = (0, 0)
         self.complete = True
 
@@ -46,7 +46,7 @@ class UnseenWrites:
         if len(self._writes) >= _MOST:
             self.complete = False
             return
-        self._writes[entry.id] = _Write(at, entry, revocations)
+        self._writes[entry] = _Write(at, revocations)
 
     def compared(self, began: float, read_to: EntryId) -> None:
         """Note that everything acknowledged before `began` was compared with what Redis has."""
@@ -57,10 +57,7 @@ class UnseenWrites:
     def seen(self, entries: Sequence[Entry]) -> None:
         """Note that the log shows `entries`."""
         for entry in entries:
-            write = self._writes.get(entry.id)
-            # Ids are handed out again after a loss; the same id is not the same entry.
-            if write is not None and write.entry == entry:
-                del self._writes[entry.id]
+            self._writes.pop(entry, None)
         if entries:
             self._read_to = entries[-1].id
 

@@ -1,4 +1,4 @@
-from revokebus.protocol import unseen_writes as acknowledged_module
+from revokebus.protocol import unseen_writes as module
 from revokebus.protocol.continuity import Entry
 from revokebus.protocol.revocation import Revocation
 from revokebus.protocol.unseen_writes import UnseenWrites
@@ -29,10 +29,19 @@ def test_what_it_should_have_shown_is_missed_once() -> None:
     assert unseen_writes.missed(25.0) == [TWO]
 
 
-def test_the_same_id_with_other_bytes_is_another_row() -> None:
+def test_the_same_id_with_other_bytes_is_another_entry() -> None:
     """A lost write would be taken for seen, because another has got its id."""
     unseen_writes = UnseenWrites()
     unseen_writes.remember(entry(5), 10.0, [ONE])
+    unseen_writes.seen([entry(5, b"1 another")])
+    assert unseen_writes.missed(99.0) == [ONE]
+
+
+def test_two_writes_of_one_id_are_both_remembered() -> None:
+    """After a restored snapshot the next write would cover the memory of one that was lost."""
+    unseen_writes = UnseenWrites()
+    unseen_writes.remember(entry(5), 10.0, [ONE])
+    unseen_writes.remember(entry(5, b"1 another"), 20.0, [TWO])
     unseen_writes.seen([entry(5, b"1 another")])
     assert unseen_writes.missed(99.0) == [ONE]
 
@@ -59,9 +68,9 @@ def test_a_comparison_settles_what_came_before_it() -> None:
 def test_more_than_can_be_remembered_is_said() -> None:
     """Where the log cannot be read for long, the memory would fill; or writes be forgotten."""
     unseen_writes = UnseenWrites()
-    for number in range(acknowledged_module._MOST + 5):
+    for number in range(module._MOST + 5):
         unseen_writes.remember(entry(number + 1), 10.0, [ONE])
     assert not unseen_writes.complete
-    assert len(unseen_writes._writes) == acknowledged_module._MOST
+    assert len(unseen_writes._writes) == module._MOST
     unseen_writes.compared(20.0, (1, 0))
     assert unseen_writes.complete

@@ -80,7 +80,12 @@ class Client(Redis):
                 # The end, or an answer that nobody has waited for.
                 await connection.disconnect(nowait=True)
         if not connection.is_connected:
-            await connection.connect()  # type: ignore[no-untyped-call]  # likewise
+            try:
+                await connection.connect()  # type: ignore[no-untyped-call]  # likewise
+            except BaseException:
+                # redis-py leaves the socket open where a handshake is cancelled, by a deadline too.
+                await connection.disconnect(nowait=True)
+                raise
         return connection
 
     async def _give_back(self, connection: AbstractConnection) -> None:

@@ -75,6 +75,7 @@ class Data:
     """What a Redis holds."""
 
     epoch: int = 0
+    last: int = 0  # of the ids that were given out; a log that is trimmed remembers it
     log: list[Entry] = field(default_factory=list)
     records: dict[str, float] = field(default_factory=dict)
 
@@ -115,8 +116,9 @@ class Model:
         return f"{self.data.epoch:032x}"
 
     def append(self, payload: bytes) -> Message:
-        previous = self.data.log[-1].id if self.data.log else (0, 0)
-        entry = Entry((previous[0] + 1, 0), payload)  # after a loss, ids are given out again
+        previous = (self.data.last, 0)
+        self.data.last += 1  # after a loss, ids are given out again
+        entry = Entry((self.data.last, 0), payload)
         self.data.log.append(entry)
         return Message(self.epoch, previous, entry.id, payload)
 

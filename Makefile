@@ -48,9 +48,10 @@ test: $(READY)
 
 coverage: $(READY)
 	rm -rf build/coverage && mkdir -p build/coverage
-	$(BIN)/python -m pytest --cov --cov-report= $(ARGS)
-	$(BIN)/python -m tests.own_coverage
+	$(BIN)/coverage run -m pytest $(ARGS)
+	$(BIN)/coverage combine -q
 	$(BIN)/coverage report --fail-under=$(COVERED)
+	$(BIN)/python -m tests.own_coverage
 
 faults: $(READY)
 	@SEED="$(SEED)" ONLY="$(ONLY)" SECONDS="$(SECONDS)" BINARY="$(BINARY)" $(BIN)/python -m tests.faults

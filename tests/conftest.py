@@ -20,6 +20,9 @@ from tests.support import SECRET, settle
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+if os.environ.get("PYTEST_XDIST_WORKER"):
+    os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
+
 # On a new machine Hypothesis first builds its tables of characters, which is slow once.
 hypothesis.settings.register_profile(
     "revokebus", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]

@@ -19,22 +19,19 @@ def measured(package: str) -> float:
     """Return the percentage of a package's lines and branches that its own unit tests run."""
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "COVERAGE_FILE": f"{folder}/data"}
-        python = [sys.executable, "-m"]
-        tests = ["pytest", "-q", "-n", "0", "-p", "no:randomly", str(UNIT / package)]
-        source = f"--source=revokebus.{package}"
-        subprocess.run(
-            [*python, "coverage", "run", source, "-m", *tests],
-            env=environment,
-            check=True,
-            capture_output=True,
-        )
-        subprocess.run(
-            [*python, "coverage", "combine", "-q"], env=environment, check=True, cwd=folder
-        )
         report = f"{folder}/report.json"
-        subprocess.run(
-            [*python, "coverage", "json", "-q", "-o", report], env=environment, check=True
-        )
+        for command in (
+            # A worker is measured from its first import on; this process would not be.
+            ["run", "-m", "pytest", "-q", "-n", "1", str(UNIT / package)],
+            ["combine", "-q"],
+            ["json", "-q", f"--include=revokebus/{package}/*", "-o", report],
+        ):
+            subprocess.run(
+                [sys.executable, "-m", "coverage", *command],
+                env=environment,
+                check=True,
+                capture_output=True,
+            )
         return float(json.loads(Path(report).read_text())["totals"]["percent_covered"])
 
 

@@ -510,8 +510,9 @@ async def test_a_restored_server_is_not_believed_at_once(
                 assert late.status().state == "starting"
                 await eventually(lambda: late.status().state == "fresh")
                 assert knows(late, token)
-            async with Engine(settings.model_copy(update={"startup_timeout": 0.2})) as later:
+            async with Engine(settings) as later:
                 assert later.status().state == "fresh"  # the server is known now
+                assert later.counts.ticks["unsettled"] == 0
 
 
 async def test_nothing_is_proven_while_others_may_know_more(

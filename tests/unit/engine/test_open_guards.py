@@ -197,7 +197,6 @@ async def test_two_for_one_token_both_end(engine: Engine) -> None:
     assert len(engine._guards) == 0
 
 
-@pytest.mark.no_cover
 async def test_10_000_open_guards_have_no_task_and_do_not_poll(
     make_settings: MakeSettings,
 ) -> None:

@@ -280,7 +280,7 @@ class RedisBackend:
 
     def _keep(self, revocations: Sequence[Revocation]) -> None:
         self._outbox.add(revocations)
-        for revocation in revocations:  # beyond max_entries, too: nobody else has it
+        for revocation in revocations:  # beyond max_entries, too: no other instance has it
             self._denylist.add(revocation, always=True)
 
     def _check_usable(self, started: _Started) -> None:
@@ -288,7 +288,7 @@ class RedisBackend:
             raise StoreError(started.audit.refusal)
 
     async def _push_refused(self, started: _Started, revocations: Sequence[Revocation]) -> None:
-        """Tell the others what Redis will not record: it accepts a PUBLISH while it is full."""
+        """Publish what Redis will not record: it accepts a PUBLISH while it is full."""
         if started.run.continuity.epoch:
             with contextlib.suppress(StoreError):  # the error that led here is raised
                 await started.redis.store.push(started.run.continuity.epoch, revocations)

@@ -13,7 +13,6 @@ from typing import Annotated
 from fastapi import Depends, FastAPI, HTTPException, Response
 from fastapi.responses import HTMLResponse
 from pydantic import BaseModel
-from starlette.requests import Request  # noqa: TC002 - FastAPI reads it
 
 from revokebus import (
     AccessToken,
@@ -21,7 +20,6 @@ from revokebus import (
     RefreshToken,
     RevokeBus,
     Settings,
-    client_of,
     require_access,
     require_refresh,
 )
@@ -34,8 +32,6 @@ bus = RevokeBus.attach(
     app,
     Settings(
         token_sources=["cookie"],
-        # Two tabs may refresh at the same moment.
-        rotation_grace=10,
         # The refresh token travels with nothing but a refresh.
         cookies=CookieSettings(samesite="strict", refresh_path="/refresh"),
     ),
@@ -67,11 +63,9 @@ async def login(credentials: Credentials, response: Response) -> None:
 
 @app.post("/refresh")
 async def refresh(
-    token: Annotated[RefreshToken, Depends(require_refresh())],
-    request: Request,
-    response: Response,
+    token: Annotated[RefreshToken, Depends(require_refresh())], response: Response
 ) -> None:
-    bus.set_cookies(response, await bus.rotate(token, client=client_of(request)))
+    bus.set_cookies(response, await bus.rotate(token))
 
 
 @app.post("/logout")

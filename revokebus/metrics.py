@@ -51,6 +51,9 @@ class BusCollector(Collector):
         checks = dict(counters.checks)
         checks["accepted"] = checks.get("accepted", 0) + counters.recalled
         yield _counter("checks", "Checks of tokens, by outcome.", "outcome", checks)
+        yield _single(
+            "replays", "Refresh tokens used again, each of which ended a session.", counters.replays
+        )
         yield _single("cache_hits", "Checks that needed no signature.", _hits(self._bus))
 
     def _upkeep(self) -> Iterator[Metric]:

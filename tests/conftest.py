@@ -93,6 +93,7 @@ def make_settings() -> MakeSettings:
             "redis_timeout": 1.0,
             "max_staleness": 5.0,
             "startup_timeout": 15.0,  # the machine may be busy
+            "rotation_grace": 0.0,  # a replay is one at once
         }
         return Settings(**{"redis_url": redis_url, "secret_key": SECRET, **quick, **changes})
 

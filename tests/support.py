@@ -7,7 +7,7 @@ import secrets
 from typing import TYPE_CHECKING, Any, Protocol
 
 from revokebus.protocol.cut_offs import CutOffs
-from revokebus.protocol.wire import FORMAT_VERSION
+from revokebus.protocol.wire import DATA_VERSION
 from revokebus.tasks import end
 from revokebus.telemetry.counters import Counters
 from revokebus.tokens.issuer import Issuer
@@ -30,7 +30,7 @@ def settle(redis_server: RedisServer, namespace: str = "revokebus") -> None:
         server = client.info("server")["run_id"]
         meta = {
             "epoch": secrets.token_hex(16),
-            "format": str(FORMAT_VERSION),
+            "format": str(DATA_VERSION),
             "began": "1",
             "server": server,
         }

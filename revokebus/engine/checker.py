@@ -23,7 +23,7 @@ from revokebus.errors import (
     WrongTypeError,
 )
 from revokebus.keys.remote_key_set import UnknownKeyError
-from revokebus.protocol.revocation import SPENT, Revocation, targets_of
+from revokebus.protocol.revocation import targets_of
 from revokebus.settings.settings import check_on_stale
 from revokebus.telemetry.events import event
 from revokebus.tokens.claims import AccessToken, AnyToken, RefreshToken, began
@@ -216,19 +216,6 @@ class Checker:
     def is_known_revoked(self, token: AccessToken | RefreshToken) -> bool:
         """Return whether the copy refuses `token`."""
         return self._probe(token).refuses()
-
-    async def is_spent(self, token: AccessToken | RefreshToken) -> bool:
-        """Return whether `token` was exchanged; see `Engine.is_spent`."""
-        spent = Revocation(SPENT, token.jti, 0.0, issuer=token.issuer)
-        if self._denylist.holds(spent):
-            return True
-        self._lifecycle.require_running()
-        if self._freshness.is_fresh and self._denylist.complete:
-            return False
-        try:
-            return await self._backend.refuses([spent.target], token.since)
-        except StoreError as error:
-            raise StaleError("It is not known whether the token was used") from error
 
     async def _ask_redis(self, token: AccessToken | RefreshToken | None, why: str) -> None:
         if not self._lifecycle.is_own_loop:

@@ -103,7 +103,14 @@ class Engine:
     def _make_backend(self, clock: Clock, freshness: Freshness) -> Backend:
         settings, denylist = self.settings, self._denylist
         if not settings.uses_redis or not settings.denylist_enabled:
-            return MemoryBackend(denylist, clock, freshness, self._feed, settings.longest_life)
+            return MemoryBackend(
+                denylist,
+                clock,
+                freshness,
+                self._feed,
+                settings.longest_life,
+                settings.rotation_grace,
+            )
 
         return RedisBackend(settings, denylist, clock, freshness, self.counts, self._feed)
 
@@ -282,6 +289,8 @@ class Engine:
         scopes: Iterable[str] = (),
         claims: Mapping[str, object] | None = None,
         fresh: bool = False,
+        access_ttl: float | None = None,
+        refresh_ttl: float | None = None,
     ) -> TokenPair:
         """Return an access and a refresh token of a new session.
 
@@ -290,35 +299,60 @@ class Engine:
             scopes: What the tokens allow, a word each (RFC 6749 §3.3).
             claims: Further claims of both tokens, of names that RevokeBus does not use.
             fresh: Whether the owner has just proven who he is, for example with a password.
+            access_ttl: Lifetime of the session's access tokens, in seconds, through all
+                refreshes; the setting by default. ``max_token_life`` at most.
+            refresh_ttl: Likewise, of its refresh tokens: "remember me".
 
         Raises:
             ValueError: An argument is not as said above.
         """
-        return self._issuer.issue(subject, scopes=scopes, claims=claims, fresh=fresh)
+        return self._issuer.issue(
+            subject,
+            scopes=scopes,
+            claims=claims,
+            fresh=fresh,
+            access_ttl=access_ttl,
+            refresh_ttl=refresh_ttl,
+        )
 
-    async def rotate(self, token: RefreshToken, *, client: str | None = None) -> TokenPair:
+    async def rotate(
+        self,
+        token: RefreshToken,
+        *,
+        client: str | None = None,
+        scopes: Iterable[str] | None = None,
+        claims: Mapping[str, object] | None = None,
+    ) -> TokenPair:
         """Exchange a refresh token for a new pair of the same session, once.
 
-        Redis decides who was first. A second use means that the token is in two hands, and
-        nobody knows which is the thief's: the whole session is revoked (RFC 9700 §4.14.2).
+        Redis decides. Within ``rotation_grace`` a token that was exchanged is answered with the
+        newest pair of its session, because the first answer may have been lost; so is one whose
+        exchange no instance could answer, however long ago. Any other second use means that the
+        token is in two hands, and nobody knows which is the thief's: the whole session is
+        revoked (RFC 9700 §4.14.2). An exchange is no revocation: nothing of it is pushed, logged
+        in Redis or kept in a copy.
 
         Args:
             token: The refresh token.
-            client: Who asks, in a way that a thief elsewhere cannot have in common, as
-                `client_of` makes it. Needed where ``rotation_grace`` is set: within it the same
-                client is given the same tokens again. Only a digest of it is stored.
+            client: Where it is given, only the same client is answered a second time: a device's
+                id, or what `client_of` makes of a request. Only a digest of it is stored. A
+                client whose address changes is signed out by it.
+            scopes: What the new tokens allow; by default what the session has. A role that was
+                taken away is gone with them.
+            claims: Their further claims; by default those of the session.
 
         Raises:
             ExpiredTokenError: The token has expired since it was verified.
             RevokedTokenError: The token, its session or its owner's tokens were revoked.
             ReplayedTokenError: The token was used before; its session is now revoked.
-            InvalidTokenError: An outside issuer has made the token.
-            StoreError: Redis could not say whether it was; the token is not used up, unless
-                only the answer was lost.
-            ConfigurationError: ``rotation_grace`` is set, and `client` is missing.
+            InvalidTokenError: An outside issuer has made the token, or the session cannot go on.
+            StoreError: Redis could not say. The same token may be presented again, to any
+                instance, however long that lasts.
+            ValueError: `client` is not a text of 1 to 4096 characters, or `scopes` or `claims`
+                are not as for `issue`.
             TypeError: `token` is an access token: it must not buy a longer life.
         """
-        return await self._rotation.rotate(token, client)
+        return await self._rotation.rotate(token, client, scopes, claims)
 
     # Revoke
 
@@ -575,14 +609,12 @@ class Engine:
         return await self._checker.verify(encoded)
 
     async def is_spent(self, token: AccessToken | RefreshToken) -> bool:
-        """Return whether `token`, a refresh token, was exchanged.
-
-        Where the copy is too old or not complete, Redis is asked.
+        """Return whether `token`, a refresh token, was exchanged. Redis is asked.
 
         Raises:
             StaleError: It is not known.
         """
-        return await self._checker.is_spent(token)
+        return await self._rotation.is_spent(token)
 
     def sign_in_age(self, token: AccessToken | RefreshToken) -> float:
         """Return how many seconds ago the owner of `token` signed in (OpenID Connect, auth_time).

@@ -20,7 +20,7 @@ from revokebus.errors import (
     StaleError,
     UnavailableError,
 )
-from revokebus.protocol.revocation import SPENT, targets_of
+from revokebus.protocol.revocation import targets_of
 from revokebus.telemetry.events import event
 
 if TYPE_CHECKING:
@@ -102,8 +102,6 @@ class OpenGuards:
     def revoked(self, revocation: Revocation) -> None:
         """End the guards whose token `revocation` refuses."""
         found: Iterable[OpenGuard] = self._open
-        if revocation.claim == SPENT:
-            return
         if revocation.claim in self._names:
             found = self._about.get(revocation.target, ())
         for guard in list(found):

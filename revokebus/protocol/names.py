@@ -62,6 +62,7 @@ class Names:
         """Return the channel on which the question `inquiry` is answered."""
         return f"{self._tag}:ack:{inquiry}"
 
-    def grace(self, jti: str) -> str:
-        """Return the key of what the one who spent a refresh token has left for a moment."""
-        return f"{self._tag}:g:{jti}"
+    def session(self, session: Target) -> bytes:
+        """Return the key of what is kept of a session that refreshes."""
+        at = f"@{quote(session.issuer, safe='', errors='surrogatepass')}" if session.issuer else ""
+        return f"{self._tag}:s{at}:{session.text}".encode("utf-8", "surrogatepass")

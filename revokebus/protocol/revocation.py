@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
-from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -13,12 +11,6 @@ if TYPE_CHECKING:
 
 Value = str | int | float | bool
 """What a claim can be revoked by: the types of JSON that are neither null nor put together."""
-
-SPENT = "revokebus:spent"
-"""In place of a claim's name: the value is the ``jti`` of a refresh token that was exchanged.
-
-No token has such a claim, so nothing is refused by it; `Engine.rotate` asks for it by name.
-"""
 
 EVERYTHING = "revokebus:everything"
 """In place of a claim's name: every token is meant, whoever issued it."""
@@ -197,39 +189,3 @@ class Revocation(NamedTuple):
 def everything(expires_at: float, issued_before: float) -> Revocation:
     """Return the revocation of every token from before a moment."""
     return Revocation(EVERYTHING, _EVERYTHING_TEXT, expires_at, issued_before)
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """Under which terms a single-use token is spent.
-
-    Attributes:
-        since: The moment that cut-offs are compared with, see `is_refused`.
-        grace: Seconds for which `note` is kept; 0 for not at all.
-        note: What whoever comes second is given.
-    """
-
-    since: float
-    grace: float = 0.0
-    note: bytes = b""
-
-
-class Spending(Enum):
-    """What became of an attempt to spend a single-use token."""
-
-    GRANTED = "granted"
-    SPENT = "spent"
-    REVOKED = "revoked"
-
-
-@dataclass(frozen=True, slots=True)
-class Spent:
-    """The outcome of an attempt to spend a single-use token.
-
-    Attributes:
-        outcome: What became of it.
-        note: What the one who spent it before has left, as long as that is kept.
-    """
-
-    outcome: Spending
-    note: bytes | None = None

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 2
 """The version of payloads and messages; a reader ignores every other."""
 
+DATA_VERSION = 3
+"""The version of what is in Redis and of how it is written; an instance refuses every other."""
+
 MAX_BYTES = 1024 * 1024
 """The longest payload or message that is read, in bytes."""
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from revokebus.protocol.revocation import Revocation, Spent, Target, Terms
+    from revokebus.protocol.exchange import Exchange, Exchanged
+    from revokebus.protocol.revocation import Revocation, Target
     from revokebus.results import Confirmation, Finding, InstanceStatus
     from revokebus.store.store import Written
 
@@ -72,11 +73,25 @@ class Backend(Protocol):
             StoreError: They are not durable; they will be written later if this process lives.
         """
 
-    async def spend(self, spent: Revocation, unless: Sequence[Target], terms: Terms) -> Spent:
-        """Make `spent` durable if neither it nor what refuses its token is, in one step.
+    async def exchange(
+        self, session: Target, exchange: Exchange, unless: Sequence[Target]
+    ) -> Exchanged:
+        """Exchange a refresh token of `session` if nothing refuses it, in one step.
+
+        Args:
+            session: The session.
+            exchange: The token, and what its owner would be given.
+            unless: What the token could be refused by.
 
         Raises:
-            StoreError: It is not known which.
+            StoreError: It is not known what became of it; who tries again will be told.
+        """
+
+    async def generation(self, session: Target) -> int | None:
+        """Return which generation of a session's tokens was issued last; None where none is known.
+
+        Raises:
+            StoreError: It is not known.
         """
 
     async def refuses(self, targets: Sequence[Target], since: float) -> bool:

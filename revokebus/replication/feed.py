@@ -25,8 +25,7 @@ class Heard:
 
     Attributes:
         claim: What it is about: ``jti``, ``sid``, ``sub`` or another claim;
-            ``revokebus:everything`` for all tokens, ``revokebus:spent`` for a refresh token that
-            was exchanged.
+            ``revokebus:everything`` for all tokens.
         value: Of that claim.
         issuer: The ``iss`` of the tokens; empty where they need none.
         issued_before: Only tokens from before this moment, in seconds since the epoch; None for

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 from typing import TYPE_CHECKING
 
+from cachetools import TLRUCache
+
+from revokebus.protocol.exchange import decide
 from revokebus.protocol.heartbeat import VERSION
-from revokebus.protocol.revocation import Spending, Spent
 from revokebus.replication.backend import Confirmed, Health
 from revokebus.results import Confirmation, InstanceStatus
 from revokebus.store.store import Written
@@ -18,7 +21,8 @@ if TYPE_CHECKING:
     from revokebus.clock import Clock
     from revokebus.denylist.denylist import Denylist
     from revokebus.denylist.freshness import Freshness
-    from revokebus.protocol.revocation import Revocation, Target, Terms
+    from revokebus.protocol.exchange import Exchange, Exchanged, SessionRecord
+    from revokebus.protocol.revocation import Revocation, Target
     from revokebus.replication.feed import Feed
     from revokebus.results import Finding
 
@@ -30,10 +34,11 @@ class MemoryBackend:
 
     Args:
         denylist: The copy to write to.
-        clock: Tells how long a note is kept.
+        clock: Tells how long a session is remembered.
         freshness: Is told that the copy is the original.
         feed: Is told of revocations.
         longest_life: For how many seconds a token may live.
+        rotation_grace: For how many seconds the answer to a refresh is given once more.
     """
 
     def __init__(
@@ -43,13 +48,17 @@ class MemoryBackend:
         freshness: Freshness,
         feed: Feed,
         longest_life: float,
+        rotation_grace: float,
     ) -> None:
         freshness.be_original()
         self._longest_life = longest_life
         self._feed = feed
         self._denylist = denylist
         self._clock = clock
-        self._notes: dict[str, tuple[float, bytes]] = {}
+        self._grace = round(1000 * rotation_grace)
+        self._sessions: TLRUCache[Target, tuple[SessionRecord, float]] = TLRUCache(
+            math.inf, ttu=lambda _, value, __: value[1], timer=clock.elapsed
+        )
 
     async def start(self) -> None:
         """Do nothing: there is nothing to connect to."""
@@ -64,16 +73,26 @@ class MemoryBackend:
         self._feed.notify_of(revocations)
         return Written()
 
-    async def spend(self, spent: Revocation, unless: Sequence[Target], terms: Terms) -> Spent:  # noqa: ARG002 - a Backend's
-        """Add `spent` if it is not there; whether the token is refused, the caller has asked."""
-        jti = str(spent.value)
-        if not self._denylist.add(spent):
-            until, note = self._notes.get(jti, (0.0, b""))
-            return Spent(Spending.SPENT, note if until > self._clock.elapsed() else None)
-        self._notes = {k: v for k, v in self._notes.items() if v[0] > self._clock.elapsed()}
-        if terms.grace:
-            self._notes[jti] = self._clock.elapsed() + terms.grace, terms.note
-        return Spent(Spending.GRANTED)
+    async def exchange(
+        self,
+        session: Target,
+        exchange: Exchange,
+        unless: Sequence[Target],  # noqa: ARG002 - a Backend's
+    ) -> Exchanged:
+        """Exchange it; whether the token is refused, the caller has asked."""
+        held, now = self._sessions.get(session), round(1000 * self._clock.wall())
+        exchanged, record = decide(held and held[0], exchange, now, self._grace, 0)
+        if record is not None and exchanged.generation:
+            # Nothing is on its way here, so it has arrived.
+            until = self._clock.elapsed() + exchange.life
+            until = max(until, held[1]) if held else until
+            self._sessions[session] = record._replace(is_delivered=True), until
+        return exchanged
+
+    async def generation(self, session: Target) -> int | None:
+        """Return what this process knows."""
+        held = self._sessions.get(session)
+        return held[0].generation if held else None
 
     async def refuses(self, targets: Sequence[Target], since: float) -> bool:  # noqa: ARG002 - a Backend's
         """Return False: the copy, which is all there is, has been asked."""

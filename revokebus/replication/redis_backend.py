@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from revokebus.errors import ConfigurationError, OtherDataSetError, RefusedError, StoreError
 from revokebus.protocol.heartbeat import VERSION, Heartbeat, describe, encode_heartbeat
-from revokebus.protocol.revocation import Spending, Spent, is_refused
+from revokebus.protocol.revocation import is_refused
 from revokebus.protocol.wire import decode_entry_id, encode_entry_id
 from revokebus.replication.applier import Applier
 from revokebus.replication.backend import Confirmed, Health
@@ -29,6 +29,7 @@ from revokebus.replication.run import Run
 from revokebus.replication.subscriber import Subscriber
 from revokebus.replication.ticker import Ticker
 from revokebus.store.audit import StartAudit, audit
+from revokebus.store.exchanges import Exchanges
 from revokebus.store.parts import StoreParts
 from revokebus.tasks import end, finish
 from revokebus.telemetry.events import event
@@ -40,7 +41,8 @@ if TYPE_CHECKING:
     from revokebus.denylist.denylist import Denylist
     from revokebus.denylist.freshness import Freshness
     from revokebus.protocol.continuity import Position
-    from revokebus.protocol.revocation import Revocation, Target, Terms
+    from revokebus.protocol.exchange import Exchange, Exchanged
+    from revokebus.protocol.revocation import Revocation, Target
     from revokebus.replication.feed import Feed
     from revokebus.results import Finding, InstanceStatus
     from revokebus.settings.settings import Settings
@@ -104,7 +106,8 @@ class RedisBackend:
         self._freshness = freshness
         self._counters = counters
         self._feed = feed
-        self._repair = Repair(denylist, counters)
+        self._exchanges = Exchanges(clock)
+        self._repair = Repair(denylist, self._exchanges, counters)
         self._outbox = Outbox(self._repair, clock)
         self._started: _Started | None = None
         self._writing: set[asyncio.Future[None]] = set()
@@ -293,19 +296,25 @@ class RedisBackend:
             with contextlib.suppress(StoreError):  # the error that led here is raised
                 await started.redis.store.push(started.run.continuity.epoch, revocations)
 
-    async def spend(self, spent: Revocation, unless: Sequence[Target], terms: Terms) -> Spent:
-        """Let Redis decide; what this process knows already needs no asking."""
+    async def exchange(
+        self, session: Target, exchange: Exchange, unless: Sequence[Target]
+    ) -> Exchanged:
+        """Let Redis decide, and tell it that its answer has arrived."""
         started = self._running()
         self._check_usable(started)
-        if self._denylist.holds(spent):
-            note = await started.redis.store.spent_note(str(spent.value)) if terms.grace else None
-            return Spent(Spending.SPENT, note)
-        outcome = await started.redis.store.spend(
-            spent, unless, started.run.continuity.epoch, terms
-        )
-        if outcome.outcome is not Spending.REVOKED:
-            self._denylist.add(spent)
-        return outcome
+        store, epoch = started.redis.store, started.run.continuity.epoch
+        exchanged = await store.exchange(session, exchange, unless, epoch)
+        if exchanged.generation:
+            self._exchanges.note(session, exchanged, exchange.life)
+            with contextlib.suppress(StoreError):  # then a later attempt is answered as well
+                await store.delivered(session, exchanged.generation)
+        return exchanged
+
+    async def generation(self, session: Target) -> int | None:
+        """Ask Redis."""
+        started = self._running()
+        self._check_usable(started)
+        return await started.redis.store.generation(session)
 
     async def refuses(self, targets: Sequence[Target], since: float) -> bool:
         """Ask Redis, after looking at what is not yet written there."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from revokebus.denylist.denylist import Denylist
     from revokebus.protocol.revocation import Revocation, Target
+    from revokebus.store.exchanges import Exchanges
     from revokebus.store.store import Store
     from revokebus.telemetry.counters import Counters
 
@@ -33,10 +34,12 @@ class Repair:
 
     Args:
         denylist: The copy that Redis is compared with.
+        exchanges: The sessions that were refreshed here.
         counters: Is told what was written back.
     """
 
-    def __init__(self, denylist: Denylist, counters: Counters) -> None:
+    def __init__(self, denylist: Denylist, exchanges: Exchanges, counters: Counters) -> None:
+        self._exchanges = exchanges
         self._counters = counters
         self._denylist = denylist
         self._lacking: dict[Target, Revocation] = {}
@@ -58,6 +61,7 @@ class Repair:
         Args:
             may_lack: Whether it may, because it evicts records.
         """
+        self._exchanges.lost()
         self._listed = self._denylist.another() if may_lack or len(self._denylist) else None
 
     def has(self, revocations: Iterable[Revocation]) -> None:
@@ -93,6 +97,7 @@ class Repair:
 
     async def write_back(self, store: Store, epoch: str) -> None:
         """Write what Redis lacks, in the data set `epoch`, if it is this instance's turn."""
+        await self._exchanges.write_back(store)
         if not self._lacking:
             return
         async with store.turn() as is_ours:

@@ -44,6 +44,7 @@ _KEYS = ("secret_key", "private_key", "public_key", "jwks_url")
 MOST_REPLICAS = 100
 """The most replicas that can be waited for."""
 
+_LONGEST_SESSION = 100 * 366 * 86_400.0
 _LONGEST_TTL = 10 * 366 * 86_400.0
 _SLACK = 0.1
 _TOKEN = r"^[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,128}$"  # RFC 9110 §5.6.2  # noqa: S105
@@ -89,9 +90,11 @@ class Settings(BaseSettings):
             a session, or all tokens of a user, are remembered as revoked for that long. By
             default the longer of the two lifetimes; when they are lowered, keep this at the old
             value until the older tokens have expired.
-        rotation_grace: Seconds within which a refresh token may be exchanged again by the same
-            client, with the same result (RFC 9700 §4.14.2): two tabs that refresh at once. See
-            `RevokeBus.rotate`.
+        session_ttl: Seconds after the sign-in at which a session ends, however often it was
+            refreshed; by default a session that is used goes on.
+        rotation_grace: Seconds within which a refresh token that was exchanged is answered with
+            the newest pair of its session (RFC 9700 §4.14.2): the answer was lost on its way to a
+            phone, or two tabs refresh at once. Later it is a replay. See `RevokeBus.rotate`.
         revocable_claims: Claims beside ``jti``, ``sid`` and ``sub`` that ``revoke_claim`` takes.
         denylist_enabled: Whether tokens are checked against revocations. Without it nothing
             connects to Redis, and ``revoke`` and ``rotate`` raise.
@@ -151,7 +154,8 @@ class Settings(BaseSettings):
     access_ttl: float = Field(default=15 * 60.0, gt=0, le=_LONGEST_TTL)
     refresh_ttl: float = Field(default=30 * 86_400.0, gt=0, le=_LONGEST_TTL)
     max_token_life: float | None = Field(default=None, gt=0, le=_LONGEST_TTL)
-    rotation_grace: float = Field(default=0.0, ge=0, le=300)
+    session_ttl: float | None = Field(default=None, gt=0, le=_LONGEST_SESSION)
+    rotation_grace: float = Field(default=30.0, ge=0, le=300)
     revocable_claims: Annotated[Sequence[str], NoDecode] = ()
     denylist_enabled: bool = True
     checked_token_types: Annotated[Set[TokenType], NoDecode] = Field(

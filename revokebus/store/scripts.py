@@ -59,7 +59,8 @@ end
 
 # The epoch names the data set: whoever finds none makes one, and everybody else then knows that
 # Redis has lost what it had. The log is never empty: a position needs a row that can be missed.
-# Where all is there nothing is written, so that a Redis that is full can still be listed.
+# Where all is there nothing is written, so that a Redis that is full can still be listed. Format 2
+# differs in how refresh tokens were exchanged: who takes it over keeps older versions out.
 _DATA_SET = (
     _HOLD
     + """
@@ -73,6 +74,10 @@ if not epoch then
   local began = string.format('%.3f', now)
   redis.call('HSET', meta, 'epoch', epoch, 'format', format, 'began', began)
   hold(KEYS[3], ARGV[4])
+end
+if format == '2' and ARGV[2] == '3' then
+  redis.call('HSET', meta, 'format', '3')
+  format = '3'
 end
 if format ~= ARGV[2] then
   return redis.error_reply('REVOKEBUS the data has format ' .. tostring(format))
@@ -142,7 +147,7 @@ return {found, 'same', unsettled(KEYS[1], KEYS[2], KEYS[3], ARGV[1], ARGV[2])}
 # full or fenced refuses as a whole. A writer that may not publish has written all the same. One
 # that knows a data set does not make, or take, another: it would be acknowledged by a server that
 # has lost everything, or by a former primary that has come back empty.
-_WRITE = (
+WRITE = _script(
     _DATA_SET
     + """
 local channel, retention, payload = ARGV[6], ARGV[7], ARGV[8]
@@ -190,12 +195,6 @@ local function publish(id)
   local heard = redis.pcall('PUBLISH', channel, message)
   return {id, 'granted', type(heard) == 'table' and heard.err or '', epoch}
 end
-"""
-)
-
-WRITE = _script(
-    _WRITE
-    + """
 local id = log_row()
 for i = 4, #KEYS do
   local at = 9 + 3 * (i - 4)
@@ -205,33 +204,93 @@ return publish(id)
 """
 )
 
-# A refresh token is claimed by whoever comes first, unless something that is recorded refuses it: a
-# record that ends in null, one that cannot be read, or a cut-off after the token. While others may
-# know of a record that Redis has lost, nobody can claim it. What the first one leaves is for others
-# who come a moment later.
-SPEND = _script(
-    _WRITE
-    + _UNSETTLED.removeprefix(_HOLD)
+# A refresh token is exchanged, unless something that is recorded refuses it: a record that ends in
+# null, one that cannot be read, or a cut-off after the token. What is decided here, and why, says
+# `protocol/exchange.py`. While others may know of a record that Redis has lost, nobody is served.
+EXCHANGE = _script(
+    _UNSETTLED
     + """
-local since, whole, grace, note = tonumber(ARGV[12]), ARGV[13] == '1', tonumber(ARGV[14]), ARGV[15]
-for i = 7, #KEYS do
-  if redis.call('EXISTS', KEYS[i]) == 1 then
-    local _, _, cut_off = split(stored(KEYS[i]) or '')
-    cut_off = tonumber(cut_off or '')
+local meta, session = KEYS[1], KEYS[4]
+local presented, issued_at = tonumber(ARGV[4]), tonumber(ARGV[5])
+local since, whole = tonumber(ARGV[6]), ARGV[7] == '1'
+local grace, in_flight, life = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
+local offered = ARGV[11]
+local function text(key)
+  local value = redis.pcall('GET', key)
+  return type(value) == 'table' and '' or value
+end
+for i = 5, #KEYS do
+  local value = text(KEYS[i])
+  if value then
+    local cut_off = tonumber(string.match(value, '([%d.]+)%]%]$') or '')
     if not cut_off or cut_off > since or (whole and cut_off == since) then
-      return {'', 'revoked', ''}
+      return {'revoked', 0, ''}
     end
   end
 end
-if redis.call('EXISTS', KEYS[4]) == 1 then return {'', 'spent', '', stored(KEYS[5])} end
-local left, repairing = unsettled(meta, KEYS[3], KEYS[6], ARGV[4], ARGV[16])
-if left > 0 or repairing == 1 then return {'', 'unsettled', '', left, repairing} end
-local id = log_row()
-record(KEYS[4], ARGV[9], tonumber(ARGV[10]), tonumber(ARGV[11]))
-if grace > 0 then redis.call('SET', KEYS[5], note, 'PX', ARGV[14]) end
-return publish(id)
+local epoch = redis.call('HGET', meta, 'epoch')
+if not epoch or (ARGV[3] ~= '' and epoch ~= ARGV[3]) then return {'other', 0, ''} end
+local left, repairing = unsettled(meta, KEYS[2], KEYS[3], ARGV[1], ARGV[2])
+if left > 0 or repairing == 1 then return {'held', left, repairing} end
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local generation, state, times, note = presented, 'd', {}, ''
+local held = text(session)
+if held then
+  local listed
+  generation, state, listed, note = string.match(held, '^(%d+) ([dp]) ([%d,]+) (.*)$')
+  generation = tonumber(generation or '')
+  if not generation then return {'revoked', 0, ''} end
+  for each in string.gmatch(listed, '%d+') do times[#times + 1] = tonumber(each) end
+end
+if presented > generation then
+  if (times[1] or 0) / 1000 > issued_at then return {'replayed', 0, ''} end
+  times = {}
+elseif presented < generation then
+  local at, pending = times[generation - presented], generation - presented == 1 and state == 'p'
+  if (at and math.abs(now - at) < grace) or (pending and note == offered) then
+    return {'repeated', generation, note}
+  end
+  if not pending then return {'replayed', 0, ''} end
+  if math.abs(now - times[1]) < in_flight then return {'unsettled', 0, ''} end
+  return {'repeated', generation, note}
+end
+local kept = {string.format('%.0f', now)}
+for i = 1, math.min(#times, tonumber(ARGV[12]) - 1) do
+  if math.abs(now - times[i]) >= grace then break end
+  kept[#kept + 1] = string.format('%.0f', times[i])
+end
+life = math.max(life, redis.call('PTTL', session))
+local record = {string.format('%.0f', presented + 1), 'p', table.concat(kept, ','), offered}
+redis.call('SET', session, table.concat(record, ' '), 'PX', string.format('%.0f', life))
+return {'granted', presented + 1, offered}
 """
 )
+
+# The pair of that generation has reached the instance that asked for it.
+DELIVERED = _script("""
+local held, life = redis.pcall('GET', KEYS[1]), redis.call('PTTL', KEYS[1])
+if type(held) ~= 'string' or life <= 0 then return 0 end
+local generation, times, note = string.match(held, '^(%d+) p %d+([%d,]*) (.*)$')
+if generation ~= ARGV[1] then return 0 end
+local time = redis.call('TIME')
+local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
+local record = {generation, 'd', now .. times, note}
+redis.call('SET', KEYS[1], table.concat(record, ' '), 'PX', string.format('%.0f', life))
+return 1
+""")
+
+# What instances have exchanged lately and Redis has lost: generation, life and record of each.
+RESTORE = _script("""
+for i = 1, #KEYS do
+  local held = redis.pcall('GET', KEYS[i])
+  local generation = type(held) == 'string' and tonumber(string.match(held, '^(%d+) ') or '') or -1
+  if generation < tonumber(ARGV[3 * i - 2]) then
+    redis.call('SET', KEYS[i], ARGV[3 * i], 'PX', ARGV[3 * i - 1])
+  end
+end
+return #KEYS
+""")
 
 # A heartbeat: when it was sent, for how many seconds it counts, and what it says.
 _HEARTBEAT = """

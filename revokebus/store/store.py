@@ -6,15 +6,16 @@ import contextlib
 import math
 import secrets
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import LockError
 
 from revokebus.errors import OtherDataSetError, StoreError, UnsettledError, WireError
 from revokebus.protocol.continuity import Entry, Position
-from revokebus.protocol.revocation import Spending, Spent, is_refused
+from revokebus.protocol.exchange import MOST_TIMES, Exchanged, Outcome, encode_session
+from revokebus.protocol.revocation import is_refused
 from revokebus.protocol.wire import (
-    FORMAT_VERSION,
+    DATA_VERSION,
     MAX_BYTES,
     Message,
     decode_entry_id,
@@ -33,12 +34,14 @@ if TYPE_CHECKING:
         Awaitable,
         Callable,
         Iterator,
+        Mapping,
         Sequence,
     )
 
     from revokebus.clock import Clock
+    from revokebus.protocol.exchange import Exchange, SessionRecord
     from revokebus.protocol.names import Names
-    from revokebus.protocol.revocation import Revocation, Target, Terms
+    from revokebus.protocol.revocation import Revocation, Target
     from revokebus.protocol.unseen_writes import UnseenWrites
     from revokebus.settings.settings import Settings
     from revokebus.store.requests import Requests
@@ -175,39 +178,73 @@ class Store:
             scripts.WRITE, keys, args, min_replicas, milliseconds
         )
 
-    async def spend(
-        self, spent: Revocation, unless: Sequence[Target], epoch: str, terms: Terms
-    ) -> Spent:
-        """Write `spent` if neither it nor what refuses its token is recorded, in one step.
-
-        Not tried again after an error: a lost answer would look like somebody else's attempt.
+    async def exchange(
+        self, session: Target, exchange: Exchange, unless: Sequence[Target], epoch: str
+    ) -> Exchanged:
+        """Exchange a refresh token, in one step. Trying again after a lost answer repeats it.
 
         Args:
-            spent: What says that the token is used.
+            session: Its session.
+            exchange: The token, and what its owner would be given.
             unless: What the token could be refused by.
             epoch: As for `write`.
-            terms: When a cut-off refuses it, and what to leave for a second attempt.
 
         Raises:
-            OtherDataSetError: As for `write`.
-            UnsettledError: Redis may have lost what says that it was used before.
+            OtherDataSetError: Redis has another data set, or none.
+            UnsettledError: Others may be about to write back what would refuse it, or another
+                attempt is under way, and it is not known whether that was answered.
         """
-        keys, args, payload = self._write_arguments([spent], epoch)
-        keys += [self._names.grace(str(spent.value)), self._names.repair]
-        keys += [self._names.record(target) for target in unless]
-        whole = "1" if terms.since == math.floor(terms.since) else "0"
-        args += [terms.since, whole, math.ceil(1000 * terms.grace), terms.note, _TURN_MILLISECONDS]
-        answer = await self._requests.run(scripts.SPEND, keys, args)
-        entry, outcome, _, *rest = answer
-        if outcome == b"unsettled" and (unsettled := _unsettled(*rest)):
+        names, settings = self._names, self._settings
+        keys: list[bytes | str] = [names.meta, names.hold, names.repair, names.session(session)]
+        keys += [names.record(target) for target in unless]
+        whole = "1" if exchange.since == math.floor(exchange.since) else "0"
+        args: list[Argument] = [self._settling, _TURN_MILLISECONDS, epoch]
+        args += [exchange.generation, exchange.issued_at, exchange.since, whole]
+        args += [
+            math.ceil(1000 * settings.rotation_grace),
+            math.ceil(1000 * settings.redis_timeout),
+        ]
+        args += [math.ceil(1000 * exchange.life), exchange.note, MOST_TIMES]
+        outcome, *rest = await self._requests.run(scripts.EXCHANGE, keys, args, again=True)
+        if outcome == b"other":
+            raise OtherDataSetError
+        if outcome == b"held" and (unsettled := _unsettled(*rest)):
             raise unsettled
-        self._remember(entry, outcome, [spent], payload)
-        spending = Spending(outcome.decode())
-        return Spent(spending, rest[0] if rest and spending is Spending.SPENT else None)
+        exchanged = Exchanged(Outcome(outcome.decode()), *rest)
+        if exchanged.outcome is Outcome.UNSETTLED:
+            raise UnsettledError("the token is being exchanged at this moment")
+        return exchanged
 
-    async def spent_note(self, jti: str) -> bytes | None:
-        """Return what the one who spent the token `jti` has left, as long as that is kept."""
-        return cast("bytes | None", await self._requests.call("GET", self._names.grace(jti)))
+    async def delivered(self, session: Target, generation: int) -> None:
+        """Note that the pair of this generation is here, so that a client can be answered."""
+        keys: list[bytes | str] = [self._names.session(session)]
+        await self._requests.run(scripts.DELIVERED, keys, [generation], again=True)
+
+    async def generation(self, session: Target) -> int | None:
+        """Return which generation of a session's tokens was issued last; None where none is known.
+
+        Raises:
+            StoreError: The record cannot be read.
+        """
+        held = await self._requests.call("GET", self._names.session(session))
+        if held is None:
+            return None
+        number = held.partition(b" ")[0]
+        if not number.isdigit():
+            raise StoreError("the session's record cannot be read")
+        return int(number)
+
+    async def restore(self, sessions: Mapping[Target, tuple[SessionRecord, float]]) -> None:
+        """Write back what was exchanged lately, where Redis knows less.
+
+        Args:
+            sessions: The record of each, and for how many seconds it must live.
+        """
+        args: list[Argument] = []
+        for record, life in sessions.values():
+            args += [record.generation, math.ceil(1000 * life), encode_session(record)]
+        keys = [self._names.session(session) for session in sessions]
+        await self._requests.run(scripts.RESTORE, keys, args, again=True)
 
     async def push(self, epoch: str, revocations: Sequence[Revocation]) -> None:
         """Publish `revocations` that Redis would not record; nothing is proven by it."""
@@ -236,7 +273,7 @@ class Store:
         return keys, args, payload
 
     def _data_set_arguments(self) -> list[Argument]:
-        return [secrets.token_hex(16), str(FORMAT_VERSION), _NOTHING, self._settling]
+        return [secrets.token_hex(16), str(DATA_VERSION), _NOTHING, self._settling]
 
     async def position(self) -> Position:
         """Return the end of the log; make a data set where there is none."""
@@ -272,8 +309,8 @@ class Store:
         (epoch, version), entries, left, repairing = await self._requests.run(
             scripts.READ, keys, args, deadline=self._tick_deadline
         )
-        if epoch and version != b"%d" % FORMAT_VERSION:
-            raise StoreError(f"the data has format {version!r}, this is format {FORMAT_VERSION}")
+        if epoch and version != b"%d" % DATA_VERSION:
+            raise StoreError(f"the data has format {version!r}, this is format {DATA_VERSION}")
         entries = [_entry(*entry) for entry in entries]
         name, more = epoch.decode() if epoch else "", len(entries) == PAGE_ENTRIES
         return Page(name, entries, more, _unsettled(left, repairing))

@@ -57,6 +57,7 @@ class Counters:
         ticks: Looks at the log, by outcome: ``proven``, ``unsettled`` or ``failed``.
         gaps: Messages of the channel that did not follow the one before.
         resyncs: Listings after the first one, by reason.
+        replays: Refresh tokens that were used again, each of which ended a session.
         repaired: Revocations written back that Redis had lost.
         subscriptions: How often a subscription was made.
         write_failures: Writes that did not become durable when they were asked for.
@@ -70,6 +71,7 @@ class Counters:
     ticks: Counter[str] = field(default_factory=Counter)
     gaps: int = 0
     resyncs: Counter[str] = field(default_factory=Counter)
+    replays: int = 0
     repaired: int = 0
     subscriptions: int = 0
     write_failures: int = 0

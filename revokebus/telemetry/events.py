@@ -25,6 +25,7 @@ Event = Literal[
     "primary_changed",
     "primary_unconfirmed",
     "repaired",
+    "replayed",
     "resync",
     "revoked",
     "stale_accepted",

@@ -6,14 +6,14 @@ import hashlib
 import json
 import math
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import jwt
 from pydantic import BaseModel, ConfigDict
 
 from revokebus.errors import ConfigurationError, InvalidTokenError
-from revokebus.protocol.revocation import EVERYTHING, SPENT, just_after
+from revokebus.protocol.revocation import EVERYTHING, just_after
 from revokebus.tokens import strict_json
 from revokebus.tokens.claims import (
     MAX_TOKEN_LENGTH,
@@ -22,6 +22,7 @@ from revokebus.tokens.claims import (
     check_scopes,
     parse_token,
 )
+from revokebus.tokens.lineage import LINEAGE, Lineage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 RESERVED_CLAIMS = frozenset(
     {
         *("sub", "iat", "exp", "nbf", "jti", "sid", "type", "iss", "aud", "scope"),
-        *("auth_time", "fresh", "csrf", SPENT, EVERYTHING),
+        *("auth_time", "fresh", "csrf", LINEAGE, EVERYTHING),
     }
 )
 """Names of claims that RevokeBus writes or reads itself."""
@@ -50,6 +51,7 @@ class TokenPair(BaseModel):
         refresh_token: Buys the next pair, once.
         token_type: Always ``bearer`` (RFC 6750).
         expires_in: Lifetime of the access token, in seconds.
+        refresh_expires_in: Lifetime of the refresh token, in seconds.
         session_id: The ``sid`` of both tokens and of all that follow from them.
     """
 
@@ -59,6 +61,7 @@ class TokenPair(BaseModel):
     refresh_token: str
     token_type: Literal["bearer"] = "bearer"  # noqa: S105 - a scheme's name
     expires_in: int
+    refresh_expires_in: int
     session_id: str
 
     def __repr_args__(self) -> list[tuple[str | None, object]]:
@@ -75,12 +78,18 @@ class Continued:
         auth_time: When it began, in seconds since the epoch.
         issued_at: The ``iat`` of the new tokens, the same for everybody who is given this pair.
         ids: The ``jti`` of the access and of the refresh token, likewise.
+        lineage: What the new refresh token hands on.
+        scopes: The ``scope`` of the new tokens; None for those that the session has.
+        claims: Their further claims; None likewise.
     """
 
     session_id: str
     auth_time: float
     issued_at: float
     ids: tuple[str, str]
+    lineage: Lineage
+    scopes: Iterable[str] | None = None
+    claims: Mapping[str, object] | None = None
 
 
 class Issuer:
@@ -106,6 +115,8 @@ class Issuer:
         scopes: Iterable[str] = (),
         claims: Mapping[str, object] | None = None,
         fresh: bool = False,
+        access_ttl: float | None = None,
+        refresh_ttl: float | None = None,
     ) -> TokenPair:
         """Return the pair of a new session of `subject`.
 
@@ -114,11 +125,14 @@ class Issuer:
             scopes: The ``scope`` claim of both tokens.
             claims: Further claims of both tokens.
             fresh: Whether the access token says that its owner has just proven who he is.
+            access_ttl: Lifetime of the session's access tokens, in seconds; None for the setting.
+            refresh_ttl: Likewise, of its refresh tokens.
 
         Raises:
             ValueError: `subject` is not a text of 1 to 4096 characters, a scope is not a single
-                word (RFC 6749 §3.3), `claims` has a name that RevokeBus writes itself, or the
-                token would be longer than is ever accepted.
+                word (RFC 6749 §3.3), `claims` has a name that RevokeBus writes itself, the
+                token would be longer than is ever accepted, or a lifetime is not more than 0, or
+                more than a token may have.
             TypeError: A claim cannot be written as JSON.
             ConfigurationError: There is no key to sign with.
         """
@@ -126,11 +140,32 @@ class Issuer:
         shared |= self._configured_claims(scopes)
         # Who signs in after a cut-off is in, also where the cut-off's author had a faster clock.
         now = self.now()
-        shared |= {"iat": now, "auth_time": self._cut_offs.after(now)}
+        auth_time = self._cut_offs.after(now)
+        shared |= {"iat": now, "auth_time": auth_time}
+        most = self._settings.session_ttl
+        lineage = Lineage(
+            access_ttl=self._lifetime("access_ttl", access_ttl),
+            refresh_ttl=self._lifetime("refresh_ttl", refresh_ttl),
+            ends_at=None if most is None else auth_time + most,
+        )
         if "cookie" in self._settings.token_sources:
             shared["csrf"] = secrets.token_urlsafe(16)
         access = {**shared, "fresh": True} if fresh else shared
-        return self._pair(access, shared, (secrets.token_urlsafe(16), secrets.token_urlsafe(16)))
+        ids = secrets.token_urlsafe(16), secrets.token_urlsafe(16)
+        return self._pair(access, shared, ids, lineage)
+
+    def _lifetime(self, name: str, seconds: float | None) -> float | None:
+        most = self._settings.token_life
+        if seconds is None:
+            return None
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+            raise TypeError(f"{name} must be a number of seconds")
+        if not 0 < seconds <= most:
+            raise ValueError(
+                f"{name} must be more than 0 and at most {most:g} seconds; for more raise "
+                "max_token_life (REVOKEBUS_MAX_TOKEN_LIFE) in every instance"
+            )
+        return float(seconds)
 
     def go_on(self, token: RefreshToken, continued: Continued) -> TokenPair:
         """Return the pair that follows `token` in its session.
@@ -139,17 +174,30 @@ class Issuer:
             ValueError: It would be refused, because the settings are others than when it began.
             ConfigurationError: There is no key to sign it with.
         """
-        if self._settings.rfc9068 and "client_id" not in token.verified_claims:
-            raise ValueError("rfc9068 needs a client_id in claims (RFC 9068 §2.2)")
-        own = {k: v for k, v in token.claims.items() if k not in _RENEWED_CLAIMS}
+        held = {k: v for k, v in token.claims.items() if k not in _RENEWED_CLAIMS}
+        kept = {k: v for k, v in held.items() if k != "csrf"}
+        own = self._own_claims(kept if continued.claims is None else continued.claims)
+        if "csrf" in held:
+            own["csrf"] = held["csrf"]
         shared = {**own, "sub": token.subject, "sid": continued.session_id}
-        shared |= self._configured_claims(sorted(token.scopes))
+        scopes = sorted(token.scopes) if continued.scopes is None else continued.scopes
+        shared |= self._configured_claims(scopes)
         shared |= {"iat": continued.issued_at, "auth_time": continued.auth_time}
         if "cookie" in self._settings.token_sources and "csrf" not in shared:
             # The session began before there were cookies; the same for all who are given this pair.
             secret = "csrf".join(continued.ids).encode()
             shared["csrf"] = hashlib.sha256(secret).hexdigest()[:32]
-        return self._pair(shared, shared, continued.ids)
+        return self._pair(shared, shared, continued.ids, self._shortened(continued))
+
+    def _shortened(self, continued: Continued) -> Lineage:
+        """Return the lineage, with the end that the settings say now if that is earlier."""
+        lineage, most = continued.lineage, self._settings.session_ttl
+        ends_at = continued.auth_time + (math.inf if most is None else most)
+        if ends_at < (math.inf if lineage.ends_at is None else lineage.ends_at):
+            lineage = replace(lineage, ends_at=ends_at)
+        if lineage.ends_at is not None and lineage.ends_at <= continued.issued_at:
+            raise ValueError("session_ttl has passed since the sign-in")
+        return lineage
 
     def now(self) -> float:
         """Return the time, for ``iat``: with a fraction, so that a cut-off fits into its second."""
@@ -175,22 +223,32 @@ class Issuer:
         return {name: value for name, value in configured.items() if value is not None}
 
     def _pair(
-        self, access: Mapping[str, object], refresh: Mapping[str, object], ids: tuple[str, str]
+        self,
+        access: Mapping[str, object],
+        refresh: Mapping[str, object],
+        ids: tuple[str, str],
+        lineage: Lineage,
     ) -> TokenPair:
         settings = self._settings
         access_type = "at+jwt" if settings.rfc9068 else "JWT"
+        short = self._life(access, lineage, lineage.access_ttl or settings.access_ttl)
+        long = self._life(refresh, lineage, lineage.refresh_ttl or settings.refresh_ttl)
+        refresh = {**refresh, "type": RefreshToken.type, "jti": ids[1], LINEAGE: lineage.claim()}
         return TokenPair(
             access_token=self._sign(
-                {**access, "type": AccessToken.type, "jti": ids[0]},
-                settings.access_ttl,
-                access_type,
+                {**access, "type": AccessToken.type, "jti": ids[0]}, short, access_type
             ),
-            refresh_token=self._sign(
-                {**refresh, "type": RefreshToken.type, "jti": ids[1]}, settings.refresh_ttl, "JWT"
-            ),
-            expires_in=math.ceil(settings.access_ttl),
+            refresh_token=self._sign(refresh, long, "JWT"),
+            expires_in=math.ceil(short),
+            refresh_expires_in=math.ceil(long),
             session_id=str(access["sid"]),
         )
+
+    def _life(self, claims: Mapping[str, object], lineage: Lineage, ttl: float) -> float:
+        ttl = min(ttl, self._settings.token_life)  # which may have been lowered since the sign-in
+        issued_at = claims["iat"]
+        assert isinstance(issued_at, float)  # noqa: S101 - for the type checker
+        return ttl if lineage.ends_at is None else min(ttl, lineage.ends_at - issued_at)
 
     def _sign(self, claims: dict[str, object], ttl: float, typ: str) -> str:
         key = self._signing_key()

@@ -42,7 +42,7 @@ def set_token_cookies(response: Response, pair: TokenPair, settings: Settings) -
             "(REVOKEBUS_TOKEN_SOURCES=header,cookie) before they are issued"
         )
     cookies = settings.cookies
-    long, short = int(settings.refresh_ttl), int(settings.access_ttl)
+    long, short = pair.refresh_expires_in, pair.expires_in
     _set(response, cookies, cookies.access_name, pair.access_token, short)
     _set(response, cookies, cookies.refresh_name, pair.refresh_token, long)
     _set(response, cookies, cookies.csrf_name, csrf, long)

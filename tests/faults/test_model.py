@@ -30,6 +30,7 @@ from revokebus.replication.feed import Feed
 from revokebus.replication.log_reader import LogReader
 from revokebus.replication.repair import Repair
 from revokebus.replication.run import Run
+from revokebus.store.exchanges import Exchanges
 from revokebus.store.store import Page
 from revokebus.telemetry.counters import Counters
 from revokebus.testing import ManualClock
@@ -177,7 +178,7 @@ class History(RuleBasedStateMachine):
         self.denylist = Denylist(self.expiry_clock, LIMIT)
         run = Run(self.clock, Counters(), continuity=self.make_continuity())
         self.continuity = run.continuity
-        self.repair = repair = Repair(self.denylist, run.counters)
+        self.repair = repair = Repair(self.denylist, Exchanges(self.clock), run.counters)
         self.unseen_writes = UnseenWrites()
         self.applier = RecordingApplier(self.denylist, repair, run.conditions, Feed(self.clock))
         self.redis = Model()

@@ -64,7 +64,7 @@ def steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[AppS
         settle(new)
         monkeypatch.setenv("DENYLIST_URL", old.url)
         monkeypatch.setenv("REVOKEBUS_REDIS_URL", new.url)
-        environment = {"REVOKEBUS_SECRET_KEY": SECRET}
+        environment = {"REVOKEBUS_SECRET_KEY": SECRET, "REVOKEBUS_ROTATION_GRACE": "0"}
         services = []
         for number, program in enumerate(STEPS, start=1):
             (tmp_path / f"step_{number}.py").write_text(program)

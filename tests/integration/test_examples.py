@@ -21,7 +21,10 @@ BOB = {"username": "bob", "password": "builder"}
 
 @pytest.fixture
 def secret() -> dict[str, str]:
-    return {"REVOKEBUS_SECRET_KEY": secrets.token_urlsafe(64)}
+    return {
+        "REVOKEBUS_SECRET_KEY": secrets.token_urlsafe(64),
+        "REVOKEBUS_ROTATION_GRACE": "0",
+    }
 
 
 def client_of(server: AppServer) -> httpx2.Client:

@@ -56,7 +56,7 @@ def three(redis_for_all: RedisServer) -> Iterator[list[AppServer]]:
 
 @pytest.fixture(scope="module")
 def without_grace(redis_for_all: RedisServer) -> Iterator[list[AppServer]]:
-    environment = settings(redis_for_all, redis_timeout="10")
+    environment = settings(redis_for_all, redis_timeout="10", rotation_grace="0")
     servers = [AppServer(APP, environment) for _ in range(3)]
     with serving(*servers):
         yield servers
@@ -109,8 +109,10 @@ async def test_200_replays_at_once_succeed_once_and_end_the_session(
     attempts = [refresh(http, without_grace[number % 3], pair) for number in range(200)]
     answers = await asyncio.gather(*attempts)
     statuses = [answer.status_code for answer in answers]
-    assert sorted(set(statuses)) == [200, 401], set(statuses)
+    # Some come while it is not known yet whether the first was answered, and are to try again.
+    assert set(statuses) <= {200, 401, 503}, set(statuses)
     assert statuses.count(200) == 1
+    assert (await refresh(http, without_grace[0], pair)).status_code == 401
     (granted,) = [answer.json() for answer in answers if answer.status_code == 200]
     for token in (pair["access_token"], granted["access_token"]):
         await refused_by_all(http, without_grace, token)

@@ -297,13 +297,21 @@ def test_refresh_tokens(serve: Any, http: httpx2.Client) -> None:
         assert first.json() == second.json()
         access = bearer(first.json()["access_token"])
         assert http.get(f"{server.url}/me", headers=access).status_code == 200
-        thief = {**headers, "User-Agent": "thief"}
-        assert http.post(f"{server.url}/refresh", headers=thief).status_code == 401
-        assert http.get(f"{server.url}/me", headers=access).status_code == 401
+        headers = bearer(second.json()["refresh_token"])
+        changed = http.post(f"{server.url}/refresh-with-roles", headers=headers).json()
+        claims = jwt.decode(changed["access_token"], options={"verify_signature": False})
+        assert (claims["scope"], claims["roles"]) == ("items:read", ["reader"])
         pair = http.post(f"{server.url}/login").json()
         http.post(f"{server.url}/logout", headers=bearer(pair["access_token"]))
         answer = http.post(f"{server.url}/refresh", headers=bearer(pair["refresh_token"]))
         assert answer.status_code == 401
+    with serve("refresh-tokens", REVOKEBUS_ROTATION_GRACE="0") as server:
+        pair = http.post(f"{server.url}/login").json()
+        headers = bearer(pair["refresh_token"])
+        renewed = http.post(f"{server.url}/refresh", headers=headers).json()
+        assert http.post(f"{server.url}/refresh", headers=headers).status_code == 401
+        access = bearer(renewed["access_token"])
+        assert http.get(f"{server.url}/me", headers=access).status_code == 401
 
 
 def test_guards(serve: Any, http: httpx2.Client) -> None:

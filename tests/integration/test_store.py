@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import time
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,8 +12,9 @@ import pytest
 from revokebus.clock import SystemClock
 from revokebus.errors import OtherDataSetError, StoreError, UnsettledError
 from revokebus.protocol.continuity import Entry
+from revokebus.protocol.exchange import Exchange, Exchanged, Outcome
 from revokebus.protocol.heartbeat import Heartbeat, describe, encode_heartbeat
-from revokebus.protocol.revocation import SPENT, Revocation, Spending, Terms
+from revokebus.protocol.revocation import Revocation, Target
 from revokebus.protocol.wire import (
     MAX_BYTES,
     decode_entry_id,
@@ -35,7 +37,8 @@ if TYPE_CHECKING:
     from tests.support import Eventually, MakeSettings
 
 CLOCK = SystemClock()
-TERMS = Terms(since=1.5)
+SESSION = Target("", "sid", "string", "s")
+EXCHANGE = Exchange(generation=0, issued_at=1.0, since=1.5, life=60.0, note=b"note")
 ANY = ""
 BEAT = encode_heartbeat(
     Heartbeat(
@@ -327,9 +330,13 @@ async def test_what_is_not_a_string_is_listed_as_none(store: Store, client: redi
 
 async def test_a_claim_is_granted_once(store: Store) -> None:
     """A refresh token could be used twice at the same moment."""
-    spent = revocation(claim=SPENT)
-    outcomes = await asyncio.gather(*(store.spend(spent, [], ANY, TERMS) for _ in range(20)))
-    assert sorted(each.outcome.value for each in outcomes) == ["granted"] + ["spent"] * 19
+    await store.position()
+    many = [replace(EXCHANGE, note=b"%d" % number) for number in range(20)]
+    attempts = [store.exchange(SESSION, each, [], ANY) for each in many]
+    ends = await asyncio.gather(*attempts, return_exceptions=True)
+    granted = [end for end in ends if not isinstance(end, UnsettledError)]
+    assert [each.outcome for each in granted if isinstance(each, Exchanged)] == [Outcome.GRANTED]
+    assert len(granted) == 1
 
 
 async def test_a_claim_is_refused_if_the_token_is_revoked(store: Store) -> None:
@@ -337,9 +344,35 @@ async def test_a_claim_is_refused_if_the_token_is_revoked(store: Store) -> None:
     by_jti, by_sid = revocation("a"), revocation("s", claim="sid")
     await store.write([by_sid], ANY)
     unless = [by_jti.target, by_sid.target]
-    spent = await store.spend(revocation("a", claim=SPENT), unless, ANY, TERMS)
-    assert spent.outcome is Spending.REVOKED
-    assert len(await everything(store)) == 1
+    exchanged = await store.exchange(SESSION, EXCHANGE, unless, ANY)
+    assert exchanged.outcome is Outcome.REVOKED
+    assert await store.generation(SESSION) is None
+
+
+async def test_an_exchange_leaves_one_small_record(store: Store, client: redis.Redis) -> None:
+    """Ordinary use would fill the log, and with it every copy."""
+    first = await store.position()
+    for generation in range(50):
+        await store.exchange(SESSION, replace(EXCHANGE, generation=generation), [], ANY)
+        await store.delivered(SESSION, generation + 1)
+    assert (await store.read(first, BEAT)).entries == [first.entry]
+    assert await everything(store) == []
+    (key,) = [name for name in client.keys("*:s*") if b":s:" in name]
+    assert client.strlen(key) < 400
+    assert 0 < client.pttl(key) <= 60_000
+
+
+@pytest.mark.parametrize("held", ["", "1", "1 x 2 n", "-1 d 1 n", "1 d  n", "nonsense"])
+async def test_a_session_that_cannot_be_read_is_over(
+    store: Store, client: redis.Redis, held: str
+) -> None:
+    """Somebody else's data under our key would let a used token through."""
+    await store.position()
+    client.set("{revokebus}:s:s", held)
+    assert (await store.exchange(SESSION, EXCHANGE, [], ANY)).outcome is Outcome.REVOKED
+    client.delete("{revokebus}:s:s")
+    client.rpush("{revokebus}:s:s", held)
+    assert (await store.exchange(SESSION, EXCHANGE, [], ANY)).outcome is Outcome.REVOKED
 
 
 async def test_many_are_written_in_batches(store: Store) -> None:
@@ -365,7 +398,7 @@ async def test_a_dead_server_is_a_store_error(store: Store, redis_server: RedisS
     redis_server.kill()
     for attempt in (
         store.write([revocation()], ANY),
-        store.spend(revocation(), [], ANY, TERMS),
+        store.exchange(SESSION, EXCHANGE, [], ANY),
         store.position(),
     ):
         with pytest.raises(StoreError):
@@ -495,7 +528,7 @@ async def test_another_data_set_is_not_written_to(store: Store, client: redis.Re
     client.flushall()
     for attempt in (
         store.write([revocation("b")], known),
-        store.spend(revocation(), [], known, TERMS),
+        store.exchange(SESSION, EXCHANGE, [], known),
     ):
         with pytest.raises(OtherDataSetError):
             await attempt
@@ -524,16 +557,13 @@ async def test_every_kind_of_write_is_remembered_until_the_log_shows_it(
 ) -> None:
     """What a failover loses within a tick would be missed by nobody."""
     many = [revocation(str(number)) for number in range(1200)]  # three rows
-    spent = revocation("spent", claim=SPENT)
     position = await store.position()
     await store.write(many, ANY)
-    await store.spend(spent, [], ANY, TERMS)
     page = await store.read(position, BEAT)
     parts.unseen_writes.seen(page.entries[1:])
     assert parts.unseen_writes.missed(float("inf")) == []
     await store.write(many, ANY)
-    await store.spend(revocation("other", claim=SPENT), [], ANY, TERMS)
-    assert len(parts.unseen_writes.missed(float("inf"))) == 1201
+    assert len(parts.unseen_writes.missed(float("inf"))) == 1200
 
 
 async def test_a_turn_lasts_as_long_as_it_is_asked_for(

@@ -24,6 +24,7 @@ from revokebus.protocol.wire import Message, decode_payload, encode_payload
 from revokebus.replication.applier import Applier
 from revokebus.replication.feed import Feed
 from revokebus.replication.repair import Repair
+from revokebus.store.exchanges import Exchanges
 from revokebus.telemetry.conditions import Conditions
 from revokebus.telemetry.counters import Counters
 from revokebus.testing import ManualClock
@@ -181,7 +182,9 @@ def applied(payloads: list[bytes | None]) -> Denylist:
     """Apply as a start does, and return the copy."""
     clock = ManualClock()
     denylist, counters = Denylist(ExpiryClock(clock)), Counters()
-    applier = Applier(denylist, Repair(denylist, counters), Conditions(), Feed(clock))
+    applier = Applier(
+        denylist, Repair(denylist, Exchanges(clock), counters), Conditions(), Feed(clock)
+    )
     work = applier.apply_all("row", payloads)
     with suppress(StopIteration):
         while True:
@@ -228,7 +231,7 @@ def test_a_long_payload_is_applied_in_parts() -> None:
     mixed.append(Revocation("sub", "alice", last, last - 900))
     for payload in (encode_payload(mixed), encode_payload(mixed[:-1])):
         denylist, turns = Denylist(ExpiryClock(SystemClock())), 0
-        repair = Repair(denylist, Counters())
+        repair = Repair(denylist, Exchanges(SystemClock()), Counters())
         applier = Applier(denylist, repair, Conditions(), Feed(SystemClock()))
         work = applier.hear(Message("0" * 32, (1, 0), (2, 0), payload))
         with suppress(StopIteration):

@@ -225,7 +225,7 @@ class SlowBackend(MemoryBackend):
     """Takes its time to start, until it is told."""
 
     def __init__(self, denylist: Denylist, clock: ManualClock) -> None:
-        super().__init__(denylist, clock, Freshness(clock, 30.0), Feed(clock), 60.0)
+        super().__init__(denylist, clock, Freshness(clock, 30.0), Feed(clock), 60.0, 30.0)
         self.go_on, self.stopped = asyncio.Event(), False
 
     async def start(self) -> None:

@@ -16,7 +16,6 @@ from revokebus.errors import (
     RevokedTokenError,
     StaleError,
 )
-from revokebus.protocol.revocation import SPENT, Revocation
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -238,28 +237,6 @@ def test_a_guard_is_on_the_loop_of_the_bus(make_settings: MakeSettings) -> None:
         with pytest.raises(ConfigurationError, match="another event loop"):
             second.run(hold(engine, token))
         first.run(engine.close())
-
-
-async def test_an_exchange_of_a_refresh_token_looks_at_nobody(engine: Engine) -> None:
-    """Each refresh in the fleet would walk through all the open connections of each instance."""
-    (task,) = await opened(engine, await access(engine))
-    looked_at: list[object] = []
-    engine._guards._open = Counting(looked_at, engine._guards._open)
-    engine._denylist.add(Revocation(SPENT, "x", 4e9))
-    assert looked_at == []
-    engine._denylist.add(Revocation("unheard-of", "x", 4e9))
-    assert looked_at == ["walked"]
-    task.cancel()
-
-
-class Counting(dict[Any, Any]):
-    def __init__(self, walks: list[object], values: dict[Any, Any]) -> None:
-        super().__init__(values)
-        self._walks = walks
-
-    def __iter__(self) -> Any:
-        self._walks.append("walked")
-        return super().__iter__()
 
 
 async def test_one_guard_is_for_one_body(engine: Engine) -> None:

@@ -11,6 +11,7 @@ from revokebus import AccessToken, RefreshToken
 from revokebus.engine.engine import Engine
 from revokebus.errors import (
     ConfigurationError,
+    ExpiredTokenError,
     InvalidTokenError,
     ReplayedTokenError,
     RevokedTokenError,
@@ -27,36 +28,172 @@ async def refresh_of(engine: Engine, pair: TokenPair) -> RefreshToken:
     return await engine.authenticate(pair.refresh_token, RefreshToken)
 
 
-async def test_the_same_client_gets_the_same_pair_for_a_while(
+async def test_a_lost_answer_is_given_once_more(
     make_settings: MakeSettings, clock: ManualClock
 ) -> None:
-    """Two tabs would sign each other out, or a thief have as long as he likes."""
+    """A phone that loses an answer would be signed out, or a thief have as long as he likes."""
     async with Engine(make_settings(rotation_grace=10), clock=clock) as engine:
         pair = engine.issue("alice", scopes=["b", "a"], claims={"tenant": 7})
         token = await refresh_of(engine, pair)
-        first = await engine.rotate(token, client="here")
+        first = await engine.rotate(token)
         clock.advance(9)
-        assert await engine.rotate(token, client="here") == first
+        assert await engine.rotate(token) == first
         renewed = await engine.authenticate(first.access_token, AccessToken)
         assert renewed.scopes == {"a", "b"}
         assert renewed.claims["tenant"] == 7
         clock.advance(2)
         with pytest.raises(ReplayedTokenError):
-            await engine.rotate(token, client="here")
+            await engine.rotate(token)
         with pytest.raises(RevokedTokenError):
             await engine.authenticate(first.access_token, AccessToken)
 
 
-@pytest.mark.parametrize("client", [None, "", 5, "x" * 5000])
-async def test_a_grace_without_a_client_is_a_mistake_that_shows(
+async def test_a_slow_tab_is_given_the_newest_pair(
+    make_settings: MakeSettings, clock: ManualClock
+) -> None:
+    """It would be given a token that was used up, and end the session with it."""
+    async with Engine(make_settings(rotation_grace=10), clock=clock) as engine:
+        slow = await refresh_of(engine, engine.issue("alice"))
+        second = await engine.rotate(await refresh_of(engine, await engine.rotate(slow)))
+        assert await engine.rotate(slow) == second
+        await engine.rotate(await refresh_of(engine, second))
+
+
+async def test_a_client_that_is_named_is_the_only_one_to_be_answered_again(
+    make_settings: MakeSettings,
+) -> None:
+    """An application that has something better than time could not use it."""
+    async with Engine(make_settings(rotation_grace=30)) as engine:
+        token = await refresh_of(engine, engine.issue("alice"))
+        first = await engine.rotate(token, client="here")
+        assert await engine.rotate(token, client="here") == first
+        with pytest.raises(ReplayedTokenError):
+            await engine.rotate(token, client="there")
+
+
+@pytest.mark.parametrize("client", ["", 5, "x" * 5000])
+async def test_a_client_that_is_none_is_a_mistake_that_shows(
     make_settings: MakeSettings, client: Any
 ) -> None:
-    """Whoever set a grace would have none, or one for everybody."""
-    async with Engine(make_settings(rotation_grace=10)) as engine:
+    """Everybody would be the same client."""
+    async with Engine(make_settings()) as engine:
         token = await refresh_of(engine, engine.issue("alice"))
-        with pytest.raises(ConfigurationError, match="client_of"):
+        with pytest.raises(ValueError, match="client"):
             await engine.rotate(token, client=client)
-        await engine.rotate(token, client="here")  # it was not used up
+        assert not await engine.is_spent(token)
+
+
+async def test_a_refresh_adds_nothing_to_the_copy(make_settings: MakeSettings) -> None:
+    """Users who do nothing but stay signed in would fill it in a day."""
+    async with Engine(make_settings()) as engine:
+        pair = engine.issue("alice")
+        for _ in range(200):
+            pair = await engine.rotate(await refresh_of(engine, pair))
+        assert engine.status().entries == 0
+        assert engine.counts.replays == 0
+
+
+async def test_a_replay_is_counted_and_logged(
+    make_settings: MakeSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A stolen token would leave no trace."""
+    async with Engine(make_settings()) as engine:
+        pair = engine.issue("alice")
+        token = await refresh_of(engine, pair)
+        await engine.rotate(token)
+        with pytest.raises(ReplayedTokenError):
+            await engine.rotate(token)
+        assert engine.counts.replays == 1
+        (record,) = [r for r in caplog.records if getattr(r, "event", "") == "revokebus.replayed"]
+        assert vars(record)["revokebus_session"] == pair.session_id
+        assert vars(record)["revokebus_subject"] == "alice"
+        assert pair.refresh_token not in caplog.text
+
+
+async def test_a_role_that_was_taken_away_is_gone_at_the_next_refresh(
+    make_settings: MakeSettings,
+) -> None:
+    """It would be kept for as long as the session is used."""
+    async with Engine(make_settings(rotation_grace=30)) as engine:
+        pair = engine.issue("alice", scopes=["admin", "read"], claims={"role": "boss", "team": 1})
+        token = await refresh_of(engine, pair)
+        for _ in range(2):  # the second is a repetition
+            pair = await engine.rotate(token, scopes=["read"], claims={"team": 1})
+            access = await engine.authenticate(pair.access_token, AccessToken)
+            assert access.scopes == {"read"}
+            assert "role" not in access.claims
+        kept = await engine.rotate(await refresh_of(engine, pair))
+        assert (await engine.authenticate(kept.access_token, AccessToken)).scopes == {"read"}
+        with pytest.raises(ValueError, match="claims must not set sub"):
+            await engine.rotate(await refresh_of(engine, kept), claims={"sub": "bob"})
+
+
+async def test_a_lifetime_of_a_sign_in_is_kept_through_refreshes(
+    make_settings: MakeSettings, clock: ManualClock
+) -> None:
+    """Who did not ask to be remembered would be, from the first refresh on."""
+    async with Engine(make_settings(), clock=clock) as engine:
+        pair = engine.issue("alice", access_ttl=60, refresh_ttl=3600)
+        for _ in range(3):
+            assert (pair.expires_in, pair.refresh_expires_in) == (60, 3600)
+            token = await refresh_of(engine, pair)
+            assert token.expires_at <= clock.wall() + 3601
+            clock.advance(3000)
+            pair = await engine.rotate(token)
+    for wrong in (0, -1, 31 * 86_400, float("nan")):
+        with pytest.raises(ValueError, match="REVOKEBUS_MAX_TOKEN_LIFE"):
+            engine.issue("alice", refresh_ttl=wrong)
+
+
+async def test_a_lifetime_that_is_allowed_no_more_is_cut(make_settings: MakeSettings) -> None:
+    """The session would be given tokens that every instance refuses."""
+    settings = make_settings()
+    async with Engine(settings) as engine:
+        token = await refresh_of(engine, engine.issue("alice", refresh_ttl=2_000_000))
+    changes = {"refresh_ttl": 1000.0, "max_token_life": 1500.0, "access_ttl": 10.0}
+    shorter = Engine(settings.model_copy(update=changes))
+    async with shorter as engine:
+        pair = await engine.rotate(token)
+        assert pair.refresh_expires_in == 1500
+        await refresh_of(engine, pair)
+
+
+async def test_a_session_that_is_used_goes_on_to_day_3660_unless_it_has_an_end(
+    make_settings: MakeSettings, clock: ManualClock
+) -> None:
+    """A session would end though it is used, or live for ever though it must not."""
+    day = 86_400
+    async with Engine(make_settings(), clock=clock) as engine:
+        pair = engine.issue("alice")
+        for _ in range(0, 3660, 20):
+            clock.advance(20 * day)
+            pair = await engine.rotate(await refresh_of(engine, pair))
+    async with Engine(make_settings(session_ttl=3660 * day), clock=clock) as engine:
+        pair = engine.issue("alice")
+        for _ in range(0, 3640, 20):
+            clock.advance(20 * day)
+            pair = await engine.rotate(await refresh_of(engine, pair))
+        assert pair.refresh_expires_in <= 20 * day + 1
+        clock.advance(20 * day - 5)
+        last = await engine.rotate(await refresh_of(engine, pair))
+        assert last.expires_in <= 6
+        clock.advance(7)
+        for encoded, kind in ((last.access_token, AccessToken), (last.refresh_token, RefreshToken)):
+            with pytest.raises(ExpiredTokenError):
+                await engine.authenticate(encoded, kind)
+
+
+async def test_an_end_that_is_set_later_counts_from_the_sign_in(
+    make_settings: MakeSettings, clock: ManualClock
+) -> None:
+    """Old sessions would be the only ones without an end."""
+    settings = make_settings()
+    async with Engine(settings, clock=clock) as engine:
+        pair = engine.issue("alice")
+    clock.advance(1000)
+    async with Engine(settings.model_copy(update={"session_ttl": 900}), clock=clock) as engine:
+        with pytest.raises(InvalidTokenError, match="sign in again"):
+            await engine.rotate(await refresh_of(engine, pair))
 
 
 async def test_cookies_may_be_switched_on(make_settings: MakeSettings) -> None:

@@ -12,6 +12,7 @@ from revokebus.protocol.wire import Message, encode_payload
 from revokebus.replication.applier import Applier, _portions
 from revokebus.replication.feed import Feed
 from revokebus.replication.repair import Repair
+from revokebus.store.exchanges import Exchanges
 from revokebus.telemetry.conditions import Conditions
 from revokebus.telemetry.counters import Counters
 
@@ -28,7 +29,9 @@ def denylist(clock: ManualClock) -> Denylist:
 
 @pytest.fixture
 def applier(clock: ManualClock, denylist: Denylist) -> Applier:
-    return Applier(denylist, Repair(denylist, Counters()), Conditions(), Feed(clock))
+    return Applier(
+        denylist, Repair(denylist, Exchanges(clock), Counters()), Conditions(), Feed(clock)
+    )
 
 
 def pushed(value: str, expires_at: float) -> Message:

@@ -14,6 +14,7 @@ from revokebus.protocol.revocation import Revocation
 from revokebus.replication.outbox import Outbox
 from revokebus.replication.repair import Repair
 from revokebus.replication.run import Run
+from revokebus.store.exchanges import Exchanges
 from revokebus.store.store import Store, Written
 from revokebus.telemetry.counters import Counters
 
@@ -67,7 +68,7 @@ def store(redis: Redis) -> Store:
 
 @pytest.fixture
 def repair(clock: ManualClock) -> Repair:
-    return Repair(Denylist(ExpiryClock(clock)), Counters())
+    return Repair(Denylist(ExpiryClock(clock)), Exchanges(clock), Counters())
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from revokebus.clock import ExpiryClock
 from revokebus.denylist.denylist import Denylist
 from revokebus.protocol.revocation import Revocation
 from revokebus.replication.repair import Repair
+from revokebus.store.exchanges import Exchanges
 from revokebus.telemetry.counters import Counters
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ async def prepared(denylist: Denylist, clock: ManualClock) -> Repair:
     """Return a repair that found b listed, a and c not."""
     for each in some(clock, "a", "b", "c"):
         denylist.add(each)
-    repair = Repair(denylist, Counters())
+    repair = Repair(denylist, Exchanges(clock), Counters())
     repair.begin()
     repair.listed(some(clock, "b"))
     await repair.compare()
@@ -108,7 +109,7 @@ async def test_the_expired_is_not_missed(denylist: Denylist, clock: ManualClock)
     for each in some(clock, "a", "b"):
         denylist.add(each)
     clock.advance(61)
-    repair = Repair(denylist, Counters())
+    repair = Repair(denylist, Exchanges(clock), Counters())
     repair.begin()
     await repair.compare()
     assert len(repair) == 0
@@ -118,7 +119,7 @@ async def test_of_two_losses_the_longer_one_is_written_back(
     denylist: Denylist, clock: ManualClock
 ) -> None:
     """A record would come back with a shorter life than the token's."""
-    repair, store = Repair(denylist, Counters()), FakeStore()
+    repair, store = Repair(denylist, Exchanges(clock), Counters()), FakeStore()
     repair.lost(some(clock, "a", life=500))
     repair.lost(some(clock, "a", life=50))
     await repair.write_back(cast("Store", store), "")

@@ -12,6 +12,7 @@ from revokebus.replication.repair import Repair
 from revokebus.replication.run import Run
 from revokebus.replication.subscriber import Subscriber
 from revokebus.store import subscription as subscription_module
+from revokebus.store.exchanges import Exchanges
 from revokebus.tasks import end
 from revokebus.telemetry.counters import Counters
 
@@ -47,7 +48,9 @@ async def test_the_subscriber_outlives_a_long_outage(
     subscriber = Subscriber(
         run=run,
         store=cast("Store", store),
-        applier=Applier(denylist, Repair(denylist, run.counters), run.conditions, Feed(clock)),
+        applier=Applier(
+            denylist, Repair(denylist, Exchanges(clock), run.counters), run.conditions, Feed(clock)
+        ),
         responder=ConfirmationResponder(run, cast("Instances", store), lambda: True),
         clock=clock,
     )

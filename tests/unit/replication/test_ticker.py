@@ -16,6 +16,7 @@ from revokebus.replication.outbox import Outbox
 from revokebus.replication.repair import Repair
 from revokebus.replication.run import Run
 from revokebus.replication.ticker import Ticker
+from revokebus.store.exchanges import Exchanges
 from revokebus.tasks import end
 from revokebus.telemetry.counters import Counters
 
@@ -61,7 +62,7 @@ def ticker(clock: ManualClock, reader: Reader) -> Ticker:
     return Ticker(
         run=run,
         reader=cast("LogReader", reader),
-        outbox=Outbox(Repair(denylist, run.counters), clock),
+        outbox=Outbox(Repair(denylist, Exchanges(clock), run.counters), clock),
         store=cast("Store", None),  # nothing is owed
         denylist=denylist,
         freshness=Freshness(clock, 30.0),

@@ -1,0 +1,72 @@
+"""What a refresh token knows of its session: its generation, and how long the session may last."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Self
+
+from revokebus.errors import InvalidTokenError
+from revokebus.protocol.wire import MAX_EXPIRES_AT
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+LINEAGE = "revokebus"
+"""The claim, an object, in refresh tokens only; a name that no one else has (RFC 7519 §4.3)."""
+
+_MOST_GENERATIONS = 2**40
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """What is handed on from a refresh token to the next one of its session.
+
+    Attributes:
+        generation: How many exchanges lie between the sign-in and this token.
+        access_ttl: Lifetime of the session's access tokens, in seconds; None for the setting.
+        refresh_ttl: Likewise, of its refresh tokens.
+        ends_at: When the session ends whatever happens, in seconds since the epoch.
+    """
+
+    generation: int = 0
+    access_ttl: float | None = None
+    refresh_ttl: float | None = None
+    ends_at: float | None = None
+
+    @classmethod
+    def of(cls, claims: Mapping[str, object]) -> Self:
+        """Return what the claims of a refresh token say; a token from before has no generation.
+
+        Raises:
+            InvalidTokenError: They say nonsense.
+        """
+        found = claims.get(LINEAGE, {})
+        if not isinstance(found, dict):
+            raise InvalidTokenError
+        generation = found.get("gen", 0)
+        if type(generation) is not int or not 0 <= generation <= _MOST_GENERATIONS:
+            raise InvalidTokenError
+        return cls(
+            generation, *(_number(found, name) for name in ("access_ttl", "refresh_ttl", "end"))
+        )
+
+    def claim(self) -> dict[str, float]:
+        """Return the value of the claim."""
+        said = {"access_ttl": self.access_ttl, "refresh_ttl": self.refresh_ttl, "end": self.ends_at}
+        known = {name: value for name, value in said.items() if value is not None}
+        return {"gen": self.generation, **known}
+
+    def at(self, generation: int) -> Self:
+        """Return that of another token of the session."""
+        return replace(self, generation=generation)
+
+
+def _number(found: Mapping[str, object], name: str) -> float | None:
+    value = found.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidTokenError
+    if not 0 < value < MAX_EXPIRES_AT:
+        raise InvalidTokenError
+    return float(value)

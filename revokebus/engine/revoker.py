@@ -16,6 +16,7 @@ from revokebus.errors import (
     StoreError,
 )
 from revokebus.protocol.revocation import (
+    ALWAYS,
     Revocation,
     everything,
     just_after,
@@ -120,6 +121,8 @@ class Revoker:
                 "in revocable_claims (REVOKEBUS_REVOCABLE_CLAIMS), in every instance"
             )
         _check_value(value)
+        if claim in ALWAYS and not isinstance(value, str):
+            raise ValueError(f"{claim} is a text in every token, so no token has this value")
         of = self._issuer(issuer)
         cut_off = self._cut_off(issued_before, is_ours=self._settings.is_own(of))
         return Revocation(claim, plain(value), self._last(), cut_off, of)
@@ -227,9 +230,12 @@ class Revoker:
         needed, began = self._replicas_needed(assurance.min_replicas), self._clock.elapsed()
         now = self._expiry_clock.now()  # a step of the wall clock expires nothing
         live = [revocation for revocation in revocations if revocation.expires_at > now]
+        is_known = all(self._denylist.covers(revocation) for revocation in live)
         self._denylist.add_all(live)
         try:
-            written = await self._backend.write(live, needed) if live else Written()
+            written = (
+                await self._backend.write(live, needed, is_known=is_known) if live else Written()
+            )
         except StoreError as error:
             raise NotDurableError(
                 f"applied here, not durable: {error}; it is written as soon as Redis takes it, if "

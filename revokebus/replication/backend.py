@@ -62,12 +62,15 @@ class Backend(Protocol):
     async def stop(self) -> None:
         """End every task and connection."""
 
-    async def write(self, revocations: Sequence[Revocation], min_replicas: int) -> Written:
+    async def write(
+        self, revocations: Sequence[Revocation], min_replicas: int, *, is_known: bool = False
+    ) -> Written:
         """Make `revocations` durable and push them.
 
         Args:
             revocations: What to write.
             min_replicas: For how many replicas to wait a moment.
+            is_known: Whether the copy had all of them before, so that Redis may have them as well.
 
         Raises:
             StoreError: They are not durable; they will be written later if this process lives.

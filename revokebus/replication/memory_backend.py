@@ -66,7 +66,13 @@ class MemoryBackend:
     async def stop(self) -> None:
         """Do nothing."""
 
-    async def write(self, revocations: Sequence[Revocation], min_replicas: int) -> Written:  # noqa: ARG002 - a Backend's
+    async def write(
+        self,
+        revocations: Sequence[Revocation],
+        min_replicas: int,  # noqa: ARG002 - a Backend's
+        *,
+        is_known: bool = False,  # noqa: ARG002
+    ) -> Written:
         """Add `revocations` to the copy."""
         for revocation in revocations:
             self._denylist.add(revocation)

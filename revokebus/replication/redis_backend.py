@@ -31,6 +31,7 @@ from revokebus.replication.ticker import Ticker
 from revokebus.store.audit import StartAudit, audit
 from revokebus.store.exchanges import Exchanges
 from revokebus.store.parts import StoreParts
+from revokebus.store.store import Written
 from revokebus.tasks import end, finish
 from revokebus.telemetry.events import event
 
@@ -46,12 +47,13 @@ if TYPE_CHECKING:
     from revokebus.replication.feed import Feed
     from revokebus.results import Finding, InstanceStatus
     from revokebus.settings.settings import Settings
-    from revokebus.store.store import Written
+    from revokebus.store.store import Store
     from revokebus.telemetry.counters import Counters
 
 logger = logging.getLogger("revokebus")
 
 _LAST_REPAIR_SECONDS = 5.0
+_COMPARED_AT_ONCE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,14 +244,20 @@ class RedisBackend:
                 extra=event("ended_owing"),
             )
 
-    async def write(self, revocations: Sequence[Revocation], min_replicas: int) -> Written:
+    async def write(
+        self, revocations: Sequence[Revocation], min_replicas: int, *, is_known: bool = False
+    ) -> Written:
         """Make `revocations` durable and push them."""
         started = self._running()
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._writing.add(done)
         try:
             self._check_usable(started)
-            written = await self._write(started, revocations, min_replicas)
+            written = None
+            if is_known and not min_replicas:
+                written = await _found(started.redis.store, revocations)
+            if written is None:
+                written = await self._write(started, revocations, min_replicas)
         except BaseException as error:
             # Also when the request that waits here is cancelled: it was promised.
             self._counters.write_failures += 1
@@ -371,3 +379,12 @@ class RedisBackend:
         if self._started is None:
             raise StoreError("the bus is not running")
         return self._started
+
+
+async def _found(store: Store, revocations: Sequence[Revocation]) -> Written | None:
+    """Return where the log stands if Redis has all of `revocations`; a client may repeat itself."""
+    for at in range(0, len(revocations), _COMPARED_AT_ONCE):
+        if await store.missing(revocations[at : at + _COMPARED_AT_ONCE]):
+            return None
+    end_of_log = await store.position()
+    return Written(encode_entry_id(end_of_log.entry.id), end_of_log.epoch)

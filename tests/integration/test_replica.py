@@ -244,6 +244,23 @@ async def check_that_it_is_used_once(fleet: list[Engine], eventually: Eventually
             await engine.authenticate(pair.access_token, AccessToken)
 
 
+async def test_what_is_revoked_already_is_not_written_again(
+    fleet: list[Engine], client: redis.Redis
+) -> None:
+    """One client that repeats itself would fill the log, and wake every instance each time."""
+    token = await access(fleet[0])
+    first = await fleet[0].revoke(token)
+    rows = client.xlen("{revokebus}:log")
+    for engine in fleet:
+        await until_quiet(engine)
+        receipt = await engine.revoke(token, confirm="fleet")
+        assert (receipt.revocations, receipt.position) == (1, first.position)
+    assert client.xlen("{revokebus}:log") == rows
+    client.delete(f"{{revokebus}}:r:jti:{token.jti}")  # and what is not there is written
+    await fleet[0].revoke(token)
+    assert client.xlen("{revokebus}:log") == rows + 1
+
+
 async def test_a_cancelled_request_still_revokes(
     fleet: list[Engine], redis_server: RedisServer, eventually: Eventually, client: redis.Redis
 ) -> None:

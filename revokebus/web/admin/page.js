@@ -60,7 +60,6 @@ function say(state, text) {
 function meaning(each) {
   const issuer = each.issuer ? ` of ${each.issuer}` : "";
   if (each.claim === "revokebus:everything") return "everybody";
-  if (each.claim === "revokebus:spent") return `refresh token ${each.value} was exchanged`;
   const names = { jti: "token", sid: "session", sub: "user" };
   return `${names[each.claim] ?? each.claim} ${each.value}${issuer}`;
 }

@@ -221,6 +221,17 @@ async def test_a_session_id_that_cannot_be_is_refused(engine: Engine, session_id
         await engine.revoke_session(session_id)
 
 
+@pytest.mark.parametrize("claim", ["sub", "sid", "jti"])
+@pytest.mark.parametrize("value", [42, 4.5, True])
+async def test_what_no_token_can_have_is_not_revoked(
+    engine: Engine, claim: str, value: float
+) -> None:
+    """A user whose id was given as a number would stay signed in, and nobody would be told."""
+    with pytest.raises(ValueError, match="text"):
+        await engine.revoke_claim(claim, value)
+    assert engine.status().entries == 0
+
+
 class SlowBackend(MemoryBackend):
     """Takes its time to start, until it is told."""
 

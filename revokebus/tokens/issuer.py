@@ -196,7 +196,7 @@ class Issuer:
         if ends_at < (math.inf if lineage.ends_at is None else lineage.ends_at):
             lineage = replace(lineage, ends_at=ends_at)
         if lineage.ends_at is not None and lineage.ends_at <= continued.issued_at:
-            raise ValueError("session_ttl has passed since the sign-in")
+            raise InvalidTokenError("The session cannot go on; sign in again")
         return lineage
 
     def now(self) -> float:

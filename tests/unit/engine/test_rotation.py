@@ -192,8 +192,10 @@ async def test_an_end_that_is_set_later_counts_from_the_sign_in(
         pair = engine.issue("alice")
     clock.advance(1000)
     async with Engine(settings.model_copy(update={"session_ttl": 900}), clock=clock) as engine:
-        with pytest.raises(InvalidTokenError, match="sign in again"):
-            await engine.rotate(await refresh_of(engine, pair))
+        token = await refresh_of(engine, pair)
+        for changes in ({}, {"scopes": ["a"]}, {"claims": {"team": 1}}):
+            with pytest.raises(InvalidTokenError, match="sign in again"):
+                await engine.rotate(token, **changes)
 
 
 async def test_cookies_may_be_switched_on(make_settings: MakeSettings) -> None:

@@ -116,6 +116,7 @@ class Rotation:
         left = max(token.expires_at - self._clock.wall(), 0.0, pair.refresh_expires_in)
         return Exchange(
             generation=Lineage.of(token.verified_claims).generation,
+            jti=token.jti,
             issued_at=token.issued_at,
             since=token.since,
             life=left + 2 * self._settings.leeway + 1.0,

@@ -34,13 +34,16 @@ class Exchange:
 
     Attributes:
         generation: The token's.
+        jti: Its ``jti``.
         issued_at: Its ``iat``, in seconds since the epoch.
         since: The moment that cut-offs are compared with, see `revocation.is_refused`.
         life: For how many seconds the record must live.
-        note: What is needed to make the new pair once more.
+        note: What is needed to make the new pair once more: a JSON array that ends with the
+            ``jti`` of the new refresh token.
     """
 
     generation: int
+    jti: str
     issued_at: float
     since: float
     life: float
@@ -103,29 +106,37 @@ def decide(
     presented = exchange.generation
     known = record or SessionRecord(presented, is_delivered=True, times=(), note=b"")
     if presented < known.generation:
-        return _second(known, exchange, now, grace, in_flight), record
-    times = known.times
-    if presented > known.generation:
-        # Redis has lost what came after. Whoever exchanged an older token since then was another.
-        if times[0] / 1000 > exchange.issued_at:
-            return Exchanged(Outcome.REPLAYED), record
-        times = ()
+        second = _second(known, exchange, now, grace, in_flight)
+        if second is not None:
+            return second, record
+    elif record is not None and _is_another(record, exchange):
+        return Exchanged(Outcome.REPLAYED), record
+    times = known.times if presented <= known.generation else ()
+    if presented < known.generation:
+        times = times[1:]  # the exchange that is done once more
     recent = takewhile(lambda at: abs(now - at) < grace, times[: MOST_TIMES - 1])
     made = SessionRecord(presented + 1, False, (now, *recent), exchange.note)  # noqa: FBT003 - a field
     return Exchanged(Outcome.GRANTED, made.generation, made.note), made
 
 
+def _is_another(record: SessionRecord, exchange: Exchange) -> bool:
+    """Return whether Redis has lost records, and an older token was used since then."""
+    if exchange.generation > record.generation:
+        return record.times[0] / 1000 > exchange.issued_at
+    return not record.note.endswith(b'"%s"]' % exchange.jti.encode())
+
+
 def _second(
     known: SessionRecord, exchange: Exchange, now: int, grace: int, in_flight: int
-) -> Exchanged:
-    """Return what becomes of a token that was exchanged before."""
+) -> Exchanged | None:
+    """Return what becomes of a token that was exchanged before; None to exchange it again."""
     ago = known.generation - exchange.generation
     repeated = Exchanged(Outcome.REPEATED, known.generation, known.note)
     if ago <= len(known.times) and abs(now - known.times[ago - 1]) < grace:
         return repeated
     if ago > 1 or known.is_delivered:
         return Exchanged(Outcome.REPLAYED)
-    # Nobody knows yet whether it was answered, unless this is the same attempt once more.
-    if known.note != exchange.note and abs(now - known.times[0]) < in_flight:
-        return Exchanged(Outcome.UNSETTLED)
-    return repeated
+    if known.note == exchange.note:  # the same attempt, after a lost connection
+        return repeated
+    # Until the deadline of that attempt it is not known whether it was answered. Then it was not.
+    return Exchanged(Outcome.UNSETTLED) if abs(now - known.times[0]) < in_flight else None

@@ -65,11 +65,17 @@ class Outbox:
         self._held_since = None
         return math.inf
 
-    async def write_back(self, store: Store, run: Run) -> None:
+    async def write_back(self, store: Store, run: Run, *, is_unsettled: bool = False) -> None:
         """Write what can be written, and hold other instances while Redis lacks something.
 
         What goes wrong is noted, and tried again the next time.
+
+        Args:
+            store: Where to.
+            run: The data set that is known there, and what is wrong.
+            is_unsettled: Whether Redis may have lost what no listing shows.
         """
+        self._repair.unsettled(is_unsettled=is_unsettled)
         with run.conditions.noting("unsaved"):
             if written := await self.save(store, run.continuity.epoch):
                 run.conditions.note_or_over("publisher", written.unheard)

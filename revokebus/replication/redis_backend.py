@@ -313,9 +313,15 @@ class RedisBackend:
         store, epoch = started.redis.store, started.run.continuity.epoch
         exchanged = await store.exchange(session, exchange, unless, epoch)
         if exchanged.generation:
-            self._exchanges.note(session, exchanged, exchange.life)
-            with contextlib.suppress(StoreError):  # then a later attempt is answered as well
+            # Where the request is cancelled meanwhile it was not delivered, and nothing is noted.
+            is_known = True
+            try:
                 await store.delivered(session, exchanged.generation)
+            except StoreError:
+                is_known = False
+            self._exchanges.note(session, exchanged, exchange.life)
+            if not is_known:
+                self._exchanges.owe(session)
         return exchanged
 
     async def generation(self, session: Target) -> int | None:

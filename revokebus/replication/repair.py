@@ -44,6 +44,7 @@ class Repair:
         self._denylist = denylist
         self._lacking: dict[Target, Revocation] = {}
         self._listed: Denylist | None = None
+        self._is_unsettled = False
 
     def __len__(self) -> int:
         return len(self._lacking)
@@ -61,8 +62,14 @@ class Repair:
         Args:
             may_lack: Whether it may, because it evicts records.
         """
-        self._exchanges.lost()
+        self._exchanges.lost()  # exchanges have no entry in the log that could be missed
         self._listed = self._denylist.another() if may_lack or len(self._denylist) else None
+
+    def unsettled(self, *, is_unsettled: bool) -> None:
+        """Note whether Redis is new, so that it may have lost sessions that no listing shows."""
+        if is_unsettled and not self._is_unsettled:
+            self._exchanges.lost()
+        self._is_unsettled = is_unsettled
 
     def has(self, revocations: Iterable[Revocation]) -> None:
         """Note that Redis has these."""
@@ -96,8 +103,16 @@ class Repair:
             await asyncio.sleep(0)  # let requests through
 
     async def write_back(self, store: Store, epoch: str) -> None:
-        """Write what Redis lacks, in the data set `epoch`, if it is this instance's turn."""
-        await self._exchanges.write_back(store)
+        """Write what Redis lacks, in the data set `epoch`, if it is this instance's turn.
+
+        Sessions need no turn: writing them twice changes nothing.
+        """
+        try:
+            await self._write_revocations(store, epoch)
+        finally:
+            await self._exchanges.write_back(store)
+
+    async def _write_revocations(self, store: Store, epoch: str) -> None:
         if not self._lacking:
             return
         async with store.turn() as is_ours:

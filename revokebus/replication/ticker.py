@@ -74,7 +74,7 @@ class Ticker:
             run.conditions.note("ticker", error)
             run.notify_readers()
             # What others must not do without is written while all of them wait for it.
-            await self.outbox.write_back(self.store, run)
+            await self.outbox.write_back(self.store, run, is_unsettled=True)
             return error.seconds or math.inf
         except Exception as error:  # noqa: BLE001 - a silent end would be a silent gap
             run.counters.ticks["failed"] += 1

@@ -1,4 +1,4 @@
-"""What this process has exchanged lately, which Redis is told again if it loses it."""
+"""What this process has exchanged lately, to write it back where Redis has lost it."""
 
 from __future__ import annotations
 
@@ -36,10 +36,15 @@ class Exchanges:
         self._owed: dict[Target, tuple[SessionRecord, float]] = {}
 
     def note(self, session: Target, exchanged: Exchanged, life: float) -> None:
-        """Remember what a session was given last, for `life` seconds."""
+        """Remember for `life` seconds what a session was given last, and that it was delivered."""
         now = round(1000 * self._clock.wall())
         record = SessionRecord(exchanged.generation, True, (now,), exchanged.note)  # noqa: FBT003 - a field
         self._sessions[session] = record, self._clock.elapsed() + life
+
+    def owe(self, session: Target) -> None:
+        """Note that Redis could not be told that the last answer was delivered."""
+        if len(self._owed) < MOST_SESSIONS and session in self._sessions:
+            self._owed[session] = self._sessions[session]
 
     def lost(self) -> None:
         """Note that Redis may have lost all of them."""
@@ -60,8 +65,9 @@ class Exchanges:
             }
             if living:
                 await store.restore(living)
-            for session in some:
-                self._owed.pop(session, None)
+            for session, written in some.items():
+                if self._owed.get(session) == written:  # not exchanged once more meanwhile
+                    del self._owed[session]
 
 
 def _until(_session: Target, value: tuple[SessionRecord, float], _now: float) -> float:

@@ -214,7 +214,7 @@ local meta, session = KEYS[1], KEYS[4]
 local presented, issued_at = tonumber(ARGV[4]), tonumber(ARGV[5])
 local since, whole = tonumber(ARGV[6]), ARGV[7] == '1'
 local grace, in_flight, life = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
-local offered = ARGV[11]
+local offered, jti = ARGV[11], ARGV[13]
 local function text(key)
   local value = redis.pcall('GET', key)
   return type(value) == 'table' and '' or value
@@ -244,8 +244,11 @@ if held then
   for each in string.gmatch(listed, '%d+') do times[#times + 1] = tonumber(each) end
 end
 if presented > generation then
-  if (times[1] or 0) / 1000 > issued_at then return {'replayed', 0, ''} end
+  if times[1] / 1000 > issued_at then return {'replayed', 0, ''} end
   times = {}
+elseif held and presented == generation then
+  local last = '"' .. jti .. '"]'
+  if string.sub(note, -#last) ~= last then return {'replayed', 0, ''} end
 elseif presented < generation then
   local at, pending = times[generation - presented], generation - presented == 1 and state == 'p'
   if (at and math.abs(now - at) < grace) or (pending and note == offered) then
@@ -253,7 +256,7 @@ elseif presented < generation then
   end
   if not pending then return {'replayed', 0, ''} end
   if math.abs(now - times[1]) < in_flight then return {'unsettled', 0, ''} end
-  return {'repeated', generation, note}
+  table.remove(times, 1)
 end
 local kept = {string.format('%.0f', now)}
 for i = 1, math.min(#times, tonumber(ARGV[12]) - 1) do
@@ -280,14 +283,16 @@ redis.call('SET', KEYS[1], table.concat(record, ' '), 'PX', string.format('%.0f'
 return 1
 """)
 
-# What instances have exchanged lately and Redis has lost: generation, life and record of each.
+# What instances have exchanged lately, where Redis has lost it or does not know that it was
+# delivered: generation, life and record of each.
 RESTORE = _script("""
 for i = 1, #KEYS do
-  local held = redis.pcall('GET', KEYS[i])
-  local generation = type(held) == 'string' and tonumber(string.match(held, '^(%d+) ') or '') or -1
-  if generation < tonumber(ARGV[3 * i - 2]) then
-    redis.call('SET', KEYS[i], ARGV[3 * i], 'PX', ARGV[3 * i - 1])
-  end
+  local held, record = redis.pcall('GET', KEYS[i]), ARGV[3 * i]
+  local form = '^(%d+) ([dp]) [%d,]+ (.*)$'
+  local generation, state, note = string.match(type(held) == 'string' and held or '', form)
+  local known, given = tonumber(generation or -1), tonumber(ARGV[3 * i - 2])
+  local is_same = known == given and state == 'p' and note == select(3, string.match(record, form))
+  if known < given or is_same then redis.call('SET', KEYS[i], record, 'PX', ARGV[3 * i - 1]) end
 end
 return #KEYS
 """)

@@ -200,11 +200,9 @@ class Store:
         whole = "1" if exchange.since == math.floor(exchange.since) else "0"
         args: list[Argument] = [self._settling, _TURN_MILLISECONDS, epoch]
         args += [exchange.generation, exchange.issued_at, exchange.since, whole]
-        args += [
-            math.ceil(1000 * settings.rotation_grace),
-            math.ceil(1000 * settings.redis_timeout),
-        ]
-        args += [math.ceil(1000 * exchange.life), exchange.note, MOST_TIMES]
+        spans = settings.rotation_grace, settings.redis_timeout, exchange.life
+        args += [math.ceil(1000 * seconds) for seconds in spans]
+        args += [exchange.note, MOST_TIMES, exchange.jti]
         outcome, *rest = await self._requests.run(scripts.EXCHANGE, keys, args, again=True)
         if outcome == b"other":
             raise OtherDataSetError
@@ -235,7 +233,7 @@ class Store:
         return int(number)
 
     async def restore(self, sessions: Mapping[Target, tuple[SessionRecord, float]]) -> None:
-        """Write back what was exchanged lately, where Redis knows less.
+        """Write back what was exchanged and delivered lately, where Redis knows less.
 
         Args:
             sessions: The record of each, and for how many seconds it must live.

@@ -35,7 +35,8 @@ STEPS = st.lists(
         st.sampled_from([NEVER, ALWAYS]),
         st.sampled_from([NEVER, ALWAYS]),
         st.sampled_from([1.0, 4e9]),
-        st.sampled_from([b"a", b"b", b""]),
+        st.sampled_from([b'["a"]', b'["b"]', b""]),
+        st.sampled_from(["a", "b"]),
         st.booleans(),
     ),
     max_size=30,
@@ -46,7 +47,7 @@ STEPS = st.lists(
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 def test_redis_decides_as_the_page_says(
     client: redis.Redis,
-    steps: list[tuple[int, int, int, float, bytes, bool]],
+    steps: list[tuple[int, int, int, float, bytes, str, bool]],
 ) -> None:
     """The script and `memory://` would each have rules of their own."""
     session = f"{{x}}:s:{secrets.token_hex(8)}"
@@ -54,13 +55,13 @@ def test_redis_decides_as_the_page_says(
     exchange = client.register_script(scripts.EXCHANGE.text)
     delivered = client.register_script(scripts.DELIVERED.text)
     record: SessionRecord | None = None
-    for generation, grace, in_flight, issued_at, note, is_delivered in steps:
+    for generation, grace, in_flight, issued_at, note, jti, is_delivered in steps:
         args: list[str | float | bytes] = [0, 0, "e", generation, issued_at, 1.5, "0"]
         args += [grace, in_flight, 60_000, note]
-        outcome, number, told = exchange([META, HOLD, REPAIR, session], [*args, MOST_TIMES])
+        outcome, number, told = exchange([META, HOLD, REPAIR, session], [*args, MOST_TIMES, jti])
         seconds, micros = client.time()
         now = 1000 * seconds + micros // 1000
-        mine = Exchange(generation, issued_at, 1.5, 60.0, note)
+        mine = Exchange(generation, jti, issued_at, 1.5, 60.0, note)
         expected, record = decide(record, mine, now, grace, in_flight)
         assert (outcome.decode(), number) == (expected.outcome.value, expected.generation)
         assert told == expected.note
@@ -149,9 +150,10 @@ async def test_an_answer_that_nobody_had_is_repeated_however_late(
         generation, _, _, note = held(client, key)
         long_ago = 1000 * (client.time()[0] - 3600)
         client.set(key, b" ".join((generation, b"p", b"%d" % long_ago, note)), px=60_000)
-        assert await engine.rotate(token) == pair  # and by that it is delivered, now
+        late = await engine.rotate(token)  # a new pair: that of then may have expired
+        assert late.access_token != pair.access_token
         assert held(client, key)[1] == b"d"
-        assert await engine.rotate(token) == pair
+        assert await engine.rotate(token) == late
 
 
 async def test_a_replay_ends_the_session_everywhere(
@@ -200,6 +202,62 @@ async def test_where_nobody_remembers_the_newer_token_tells(
         await engine.rotate(old)  # by somebody else
         with pytest.raises(ReplayedTokenError):
             await engine.rotate(newest)
+
+
+async def test_where_nobody_remembers_the_token_of_the_same_generation_tells(
+    redis_server: RedisServer, make_settings: MakeSettings, client: redis.Redis
+) -> None:
+    """The session would go on in the thief's hands, and the user's next refresh be the replay."""
+    async with Engine(make_settings(redis_server.url, rotation_grace=30)) as engine:
+        old = await refresh_of(engine, engine.issue("alice"))
+        newest = await refresh_of(engine, await engine.rotate(old))
+        client.delete(*client.keys("{revokebus}:s:*"))
+        await engine.rotate(old)  # by somebody else
+        with pytest.raises(ReplayedTokenError):
+            await engine.rotate(newest)
+
+
+async def test_sessions_are_written_back_to_a_server_that_lost_nothing_else(
+    redis_server: RedisServer,
+    make_settings: MakeSettings,
+    client: redis.Redis,
+    eventually: Eventually,
+) -> None:
+    """After a failover that lost no revocation every used refresh token could be used again."""
+    async with Engine(make_settings(redis_server.url)) as engine:
+        token = await refresh_of(engine, engine.issue("alice"))
+        await engine.rotate(token)
+        await until_quiet(engine)
+        client.delete(*client.keys("{revokebus}:s:*"))
+        client.hset("{revokebus}:meta", "server", "0" * 40)  # as of another server
+        await eventually(lambda: bool(client.keys("{revokebus}:s:*")))
+        with pytest.raises(ReplayedTokenError):
+            await retried(lambda: engine.rotate(token))
+
+
+async def test_a_lost_report_of_a_delivery_is_sent_again(
+    redis_server: RedisServer,
+    make_settings: MakeSettings,
+    client: redis.Redis,
+    eventually: Eventually,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The used token would be good until the session's next refresh."""
+    async with Engine(make_settings(redis_server.url)) as engine:
+        token = await refresh_of(engine, engine.issue("alice"))
+        store = engine._backend._started.redis.store  # type: ignore[attr-defined]  # a RedisBackend's
+        with monkeypatch.context() as patch:
+            patch.setattr(store, "delivered", never_arrives)
+            await engine.rotate(token)
+        (key,) = client.keys("{revokebus}:s:*")
+        await eventually(lambda: held(client, key)[1] == b"d")
+        with pytest.raises(ReplayedTokenError):
+            await engine.rotate(token)
+
+
+async def never_arrives(*_: object) -> None:
+    """Stand for a command whose connection is lost."""
+    raise StoreError("lost")
 
 
 async def test_an_older_snapshot_signs_nobody_out(

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 CLOCK = SystemClock()
 SESSION = Target("", "sid", "string", "s")
-EXCHANGE = Exchange(generation=0, issued_at=1.0, since=1.5, life=60.0, note=b"note")
+EXCHANGE = Exchange(generation=0, jti="0", issued_at=1.0, since=1.5, life=60.0, note=b'["1"]')
 ANY = ""
 BEAT = encode_heartbeat(
     Heartbeat(
@@ -353,7 +353,9 @@ async def test_an_exchange_leaves_one_small_record(store: Store, client: redis.R
     """Ordinary use would fill the log, and with it every copy."""
     first = await store.position()
     for generation in range(50):
-        await store.exchange(SESSION, replace(EXCHANGE, generation=generation), [], ANY)
+        note = b'["%d"]' % (generation + 1)
+        each = replace(EXCHANGE, generation=generation, jti=str(generation), note=note)
+        assert (await store.exchange(SESSION, each, [], ANY)).outcome is Outcome.GRANTED
         await store.delivered(SESSION, generation + 1)
     assert (await store.read(first, BEAT)).entries == [first.entry]
     assert await everything(store) == []

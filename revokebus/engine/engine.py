@@ -328,7 +328,7 @@ class Engine:
         Redis decides. Within ``rotation_grace`` a token that was exchanged is answered with the
         newest pair of its session, because the first answer may have been lost; so is one whose
         exchange no instance could answer, however long ago. Any other second use means that the
-        token is in two hands, and nobody knows which is the thief's: the whole session is
+        token has leaked, and cannot be told apart from its copy: the whole session is
         revoked (RFC 9700 §4.14.2). An exchange is no revocation: nothing of it is pushed, logged
         in Redis or kept in a copy.
 
@@ -346,7 +346,7 @@ class Engine:
             RevokedTokenError: The token, its session or its owner's tokens were revoked.
             ReplayedTokenError: The token was used before; its session is now revoked.
             InvalidTokenError: An outside issuer has made the token, or the session cannot go on.
-            StoreError: Redis could not say. The same token may be presented again, to any
+            StoreError: Redis did not answer. The same token may be presented again, to any
                 instance, however long that lasts.
             ValueError: `client` is not a text of 1 to 4096 characters, or `scopes` or `claims`
                 are not as for `issue`.
@@ -610,6 +610,9 @@ class Engine:
 
     async def is_spent(self, token: AccessToken | RefreshToken) -> bool:
         """Return whether `token`, a refresh token, was exchanged. Redis is asked.
+
+        True also within ``rotation_grace``, in which `rotate` would still answer it, and False for
+        a session of which Redis has lost the record.
 
         Raises:
             StaleError: It is not known.

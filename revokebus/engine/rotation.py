@@ -151,7 +151,7 @@ class Rotation:
     async def _end_session(self, token: RefreshToken) -> None:
         self._counters.replays += 1
         logger.warning(
-            "revokebus: a refresh token was used again, so its session ends",
+            "revokebus ends a session because a refresh token of it was replayed",
             extra=event("replayed", session=token.session_id, subject=token.subject),
         )
         session = self._revoker.of_session(token.session_id, None, token.issuer)

@@ -15,7 +15,7 @@ from itertools import takewhile
 from typing import NamedTuple
 
 MOST_TIMES = 16
-"""How many exchanges of one session within the grace are told apart."""
+"""Maximum number of exchange times that the record of a session holds."""
 
 
 class Outcome(Enum):

@@ -87,7 +87,7 @@ class Backend(Protocol):
             unless: What the token could be refused by.
 
         Raises:
-            StoreError: It is not known what became of it; who tries again will be told.
+            StoreError: The outcome is not known; the same token may be presented again.
         """
 
     async def generation(self, session: Target) -> int | None:

@@ -307,7 +307,7 @@ class RedisBackend:
     async def exchange(
         self, session: Target, exchange: Exchange, unless: Sequence[Target]
     ) -> Exchanged:
-        """Let Redis decide, and tell it that its answer has arrived."""
+        """Let Redis decide, and report to it that the answer has arrived."""
         started = self._running()
         self._check_usable(started)
         store, epoch = started.redis.store, started.run.continuity.epoch

@@ -105,7 +105,7 @@ class Repair:
     async def write_back(self, store: Store, epoch: str) -> None:
         """Write what Redis lacks, in the data set `epoch`, if it is this instance's turn.
 
-        Sessions need no turn: writing them twice changes nothing.
+        Sessions are written by every instance that remembers them: that is idempotent.
         """
         try:
             await self._write_revocations(store, epoch)

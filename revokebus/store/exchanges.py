@@ -42,7 +42,7 @@ class Exchanges:
         self._sessions[session] = record, self._clock.elapsed() + life
 
     def owe(self, session: Target) -> None:
-        """Note that Redis could not be told that the last answer was delivered."""
+        """Note that the report of the last delivery has failed, so that it is sent again."""
         if len(self._owed) < MOST_SESSIONS and session in self._sessions:
             self._owed[session] = self._sessions[session]
 

@@ -205,8 +205,8 @@ return publish(id)
 )
 
 # A refresh token is exchanged, unless something that is recorded refuses it: a record that ends in
-# null, one that cannot be read, or a cut-off after the token. What is decided here, and why, says
-# `protocol/exchange.py`. While others may know of a record that Redis has lost, nobody is served.
+# null, one that cannot be read, or a cut-off after the token. `protocol/exchange.py` has the same
+# decision in Python, with its reasons. During a hold or a repair no token is exchanged.
 EXCHANGE = _script(
     _UNSETTLED
     + """

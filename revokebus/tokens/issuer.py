@@ -50,8 +50,9 @@ class TokenPair(BaseModel):
         access_token: Opens guarded routes.
         refresh_token: Buys the next pair, once.
         token_type: Always ``bearer`` (RFC 6750).
-        expires_in: Lifetime of the access token, in seconds.
-        refresh_expires_in: Lifetime of the refresh token, in seconds.
+        expires_in: Lifetime of the access token, in seconds, from when the pair was first made: an
+            answer that is repeated within ``rotation_grace`` has less left.
+        refresh_expires_in: Likewise, of the refresh token.
         session_id: The ``sid`` of both tokens and of all that follow from them.
     """
 
@@ -190,7 +191,7 @@ class Issuer:
         return self._pair(shared, shared, continued.ids, self._shortened(continued))
 
     def _shortened(self, continued: Continued) -> Lineage:
-        """Return the lineage, with the end that the settings say now if that is earlier."""
+        """Return the lineage, ended earlier where ``session_ttl`` was lowered since the sign-in."""
         lineage, most = continued.lineage, self._settings.session_ttl
         ends_at = continued.auth_time + (math.inf if most is None else most)
         if ends_at < (math.inf if lineage.ends_at is None else lineage.ends_at):

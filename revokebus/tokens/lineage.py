@@ -35,10 +35,10 @@ class Lineage:
 
     @classmethod
     def of(cls, claims: Mapping[str, object]) -> Self:
-        """Return what the claims of a refresh token say; a token from before has no generation.
+        """Return the lineage in the claims of a refresh token; generation 0 where there is none.
 
         Raises:
-            InvalidTokenError: They say nonsense.
+            InvalidTokenError: A member has a wrong type or value.
         """
         found = claims.get(LINEAGE, {})
         if not isinstance(found, dict):

@@ -83,7 +83,7 @@ def introspection_endpoint(caller: Callable[..., Any], *, path: str = "/introspe
 
     The answer for anything that may not be used is ``{"active": false}`` and nothing else (§2.2):
     unknown, malformed, expired, revoked, and a refresh token that was exchanged. It is 503 where
-    the revocations are too old to decide.
+    the revocations are too old to decide, and for a refresh token where Redis cannot be asked.
 
     Args:
         caller: A dependency that lets only those pass who may ask (§2.1): a `ClientAuthentication`,

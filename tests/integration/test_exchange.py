@@ -1,4 +1,4 @@
-"""What becomes of refresh tokens, on real servers: decided in Redis, and told to those who ask."""
+"""The exchange of refresh tokens, on real servers."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ async def test_a_stall_of_redis_signs_nobody_out(
 
 
 async def retried(attempt: Callable[[], object]) -> TokenPair:
-    """Return what `attempt` returns once Redis can say."""
+    """Repeat `attempt` until Redis answers, and return its result."""
     async with asyncio.timeout(20):
         while True:
             try:
@@ -199,7 +199,7 @@ async def test_where_nobody_remembers_the_newer_token_tells(
         newer = await refresh_of(engine, await engine.rotate(old))
         newest = await refresh_of(engine, await engine.rotate(newer))
         client.delete(*client.keys("{revokebus}:s:*"))
-        await engine.rotate(old)  # by somebody else
+        await engine.rotate(old)  # by a thief
         with pytest.raises(ReplayedTokenError):
             await engine.rotate(newest)
 
@@ -212,7 +212,7 @@ async def test_where_nobody_remembers_the_token_of_the_same_generation_tells(
         old = await refresh_of(engine, engine.issue("alice"))
         newest = await refresh_of(engine, await engine.rotate(old))
         client.delete(*client.keys("{revokebus}:s:*"))
-        await engine.rotate(old)  # by somebody else
+        await engine.rotate(old)  # by a thief
         with pytest.raises(ReplayedTokenError):
             await engine.rotate(newest)
 
@@ -263,7 +263,7 @@ async def never_arrives(*_: object) -> None:
 async def test_an_older_snapshot_signs_nobody_out(
     redis_server: RedisServer, make_settings: MakeSettings, client: redis.Redis
 ) -> None:
-    """After a restore everybody who refreshed since would be taken for a thief."""
+    """After a restore every user who has refreshed since would be signed out."""
     async with Engine(make_settings(redis_server.url, rotation_grace=30)) as engine:
         token = await refresh_of(engine, engine.issue("alice"))
         newer = await engine.rotate(token)
@@ -278,7 +278,7 @@ async def test_an_older_snapshot_signs_nobody_out(
 async def test_a_fleet_of_an_older_format_is_taken_over(
     redis_server: RedisServer, make_settings: MakeSettings, client: redis.Redis
 ) -> None:
-    """Nobody could upgrade; or old instances, which know no generations, would go on exchanging."""
+    """An upgrade would fail, or old instances would exchange tokens without generations."""
     settings = make_settings(redis_server.url)
     async with Engine(settings) as before:
         await before.revoke_session("x")

@@ -368,7 +368,7 @@ async def test_an_exchange_leaves_one_small_record(store: Store, client: redis.R
 async def test_a_session_that_cannot_be_read_is_over(
     store: Store, client: redis.Redis, held: str
 ) -> None:
-    """Somebody else's data under our key would let a used token through."""
+    """Foreign data under the key would let a used token through."""
     await store.position()
     client.set("{revokebus}:s:s", held)
     assert (await store.exchange(SESSION, EXCHANGE, [], ANY)).outcome is Outcome.REVOKED

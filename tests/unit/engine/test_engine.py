@@ -226,7 +226,7 @@ async def test_a_session_id_that_cannot_be_is_refused(engine: Engine, session_id
 async def test_what_no_token_can_have_is_not_revoked(
     engine: Engine, claim: str, value: float
 ) -> None:
-    """A user whose id was given as a number would stay signed in, and nobody would be told."""
+    """A user whose id was given as a number would stay signed in, without an error."""
     with pytest.raises(ValueError, match="text"):
         await engine.revoke_claim(claim, value)
     assert engine.status().entries == 0

@@ -31,7 +31,7 @@ async def refresh_of(engine: Engine, pair: TokenPair) -> RefreshToken:
 async def test_a_lost_answer_is_given_once_more(
     make_settings: MakeSettings, clock: ManualClock
 ) -> None:
-    """A phone that loses an answer would be signed out, or a thief have as long as he likes."""
+    """A phone that loses an answer would be signed out, or a copied token work without end."""
     async with Engine(make_settings(rotation_grace=10), clock=clock) as engine:
         pair = engine.issue("alice", scopes=["b", "a"], claims={"tenant": 7})
         token = await refresh_of(engine, pair)
@@ -75,7 +75,7 @@ async def test_a_client_that_is_named_is_the_only_one_to_be_answered_again(
 async def test_a_client_that_is_none_is_a_mistake_that_shows(
     make_settings: MakeSettings, client: Any
 ) -> None:
-    """Everybody would be the same client."""
+    """Every client would count as the same one."""
     async with Engine(make_settings()) as engine:
         token = await refresh_of(engine, engine.issue("alice"))
         with pytest.raises(ValueError, match="client"):

@@ -255,6 +255,36 @@ async def test_a_lost_report_of_a_delivery_is_sent_again(
             await engine.rotate(token)
 
 
+async def test_a_cancelled_refresh_counts_as_not_delivered(
+    redis_server: RedisServer,
+    make_settings: MakeSettings,
+    client: redis.Redis,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A client that hangs up in the midst would be signed out at its next attempt."""
+    async with Engine(make_settings(redis_server.url)) as engine:
+        token = await refresh_of(engine, engine.issue("alice"))
+        store = engine._backend._started.redis.store  # type: ignore[attr-defined]  # a RedisBackend's
+        reached = asyncio.Event()
+
+        async def waits(*_: object) -> None:
+            reached.set()
+            await asyncio.Event().wait()
+
+        with monkeypatch.context() as patch:
+            patch.setattr(store, "delivered", waits)
+            refreshing = asyncio.create_task(engine.rotate(token))
+            await reached.wait()
+            refreshing.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await refreshing
+        engine._backend._exchanges.lost()  # type: ignore[attr-defined]  # likewise
+        await until_quiet(engine)  # and a tick has written back what is remembered
+        (key,) = client.keys("{revokebus}:s:*")
+        assert held(client, key)[1] == b"p"
+        await retried(lambda: engine.rotate(token))
+
+
 async def never_arrives(*_: object) -> None:
     """Stand for a command whose connection is lost."""
     raise StoreError("lost")

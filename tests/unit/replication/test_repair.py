@@ -8,7 +8,9 @@ import pytest
 
 from revokebus.clock import ExpiryClock
 from revokebus.denylist.denylist import Denylist
-from revokebus.protocol.revocation import Revocation
+from revokebus.errors import StoreError
+from revokebus.protocol.exchange import Exchanged, Outcome
+from revokebus.protocol.revocation import Revocation, Target
 from revokebus.replication.repair import Repair
 from revokebus.store.exchanges import Exchanges
 from revokebus.telemetry.counters import Counters
@@ -124,3 +126,25 @@ async def test_of_two_losses_the_longer_one_is_written_back(
     repair.lost(some(clock, "a", life=50))
     await repair.write_back(cast("Store", store), "")
     assert store.written == some(clock, "a", life=500)
+
+
+class StoreWithoutSessions(FakeStore):
+    """Takes revocations and no sessions."""
+
+    async def restore(self, _sessions: object) -> None:
+        raise StoreError("refused")
+
+
+async def test_revocations_are_written_back_though_sessions_cannot_be(
+    denylist: Denylist, clock: ManualClock
+) -> None:
+    """A record that Redis refuses would keep revoked tokens good elsewhere."""
+    exchanges, store = Exchanges(clock), StoreWithoutSessions()
+    session = Target("", "sid", "string", "s")
+    exchanges.note(session, Exchanged(Outcome.GRANTED, 1, b'["a"]'), 60.0)
+    repair = Repair(denylist, exchanges, Counters())
+    repair.unsettled(is_unsettled=True)
+    repair.lost(some(clock, "a"))
+    with pytest.raises(StoreError):
+        await repair.write_back(cast("Store", store), "")
+    assert store.written == some(clock, "a")

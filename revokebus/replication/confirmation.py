@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from revokebus.clock import Clock
+    from revokebus.connection.channels import Inbox
     from revokebus.protocol.heartbeat import Instance
     from revokebus.protocol.wire import EntryId
     from revokebus.replication.run import Run
     from revokebus.results import Outcome
     from revokebus.store.instances import Instances, KnownInstances
-    from revokebus.store.subscription import Subscription
 
 _MOST_WAITING = 1000
 _LOOK_EVERY = 0.5
@@ -100,7 +100,7 @@ class ConfirmationRequest:
         knows_all = self._confirmed_at >= self._began and now >= self._all_known_at()
         return Confirmed(confirmations, knows_all)
 
-    async def _listen(self, answers: Subscription) -> None:
+    async def _listen(self, answers: Inbox) -> None:
         # Where it ends, the heartbeats are looked at.
         with contextlib.suppress(StoreError):
             async for answer in answers:

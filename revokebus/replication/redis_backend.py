@@ -311,12 +311,12 @@ class RedisBackend:
         started = self._running()
         self._check_usable(started)
         store, epoch = started.redis.store, started.run.continuity.epoch
-        exchanged = await store.exchange(session, exchange, unless, epoch)
+        exchanged = await store.sessions.exchange(session, exchange, unless, epoch)
         if exchanged.generation:
             # Where the request is cancelled meanwhile it was not delivered, and nothing is noted.
             is_known = True
             try:
-                await store.delivered(session, exchanged.generation)
+                await store.sessions.delivered(session, exchanged.generation)
             except StoreError:
                 is_known = False
             self._exchanges.note(session, exchanged, exchange.life)
@@ -328,7 +328,7 @@ class RedisBackend:
         """Ask Redis."""
         started = self._running()
         self._check_usable(started)
-        return await started.redis.store.generation(session)
+        return await started.redis.store.sessions.generation(session)
 
     async def refuses(self, targets: Sequence[Target], since: float) -> bool:
         """Ask Redis, after looking at what is not yet written there."""

@@ -6,10 +6,10 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from revokebus.connection.subscription import pause_after
 from revokebus.errors import WireError
 from revokebus.protocol.continuity import Push
 from revokebus.protocol.wire import decode_inquiry, decode_message
-from revokebus.store.subscription import pause_after
 
 if TYPE_CHECKING:
     from revokebus.clock import Clock

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from revokebus.errors import ConfigurationError, UnsettledError
-from revokebus.store.store import LONGEST_PAUSE
+from revokebus.store.settling import LONGEST_PAUSE
 from revokebus.telemetry.events import event
 
 if TYPE_CHECKING:

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from revokebus.clock import Clock
+    from revokebus.connection.client import Client
     from revokebus.protocol.heartbeat import Heartbeat
     from revokebus.settings.redis_url import Kind
     from revokebus.settings.settings import Settings
-    from revokebus.store.client import Client
     from revokebus.store.parts import StoreParts
 
     Info = Mapping[str, Any]

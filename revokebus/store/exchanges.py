@@ -64,7 +64,7 @@ class Exchanges:
                 if until > now
             }
             if living:
-                await store.restore(living)
+                await store.sessions.restore(living)
             for session, written in some.items():
                 if self._owed.get(session) == written:  # not exchanged once more meanwhile
                     del self._owed[session]

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from contextlib import AbstractAsyncContextManager
 
+    from revokebus.connection.channels import Inbox
+    from revokebus.connection.requests import Requests
+    from revokebus.connection.script import Argument
     from revokebus.protocol.names import Names
     from revokebus.protocol.wire import Inquiry
     from revokebus.settings.settings import Settings
-    from revokebus.store.requests import Requests
-    from revokebus.store.scripts import Argument
-    from revokebus.store.subscription import Subscription
 
 _HEARTBEAT_TICKS = 20
 _HEARTBEAT_LEAST = 10.0
@@ -110,6 +110,6 @@ class Instances:
         channel = self._names.answers(inquiry.name)
         await self._requests.call("PUBLISH", channel, self.instance)
 
-    def answers(self, inquiry: str) -> AbstractAsyncContextManager[Subscription]:
+    def answers(self, inquiry: str) -> AbstractAsyncContextManager[Inbox]:
         """Subscribe to the answers to the question of that name."""
-        return self._requests.subscribe(self._names.answers(inquiry))
+        return self._requests.answers(self._names.answers(inquiry))

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+import asyncio
+from typing import TYPE_CHECKING, Any
 
 from revokebus.errors import StoreError
 from revokebus.protocol.wire import encode_entry_id
 from revokebus.store import scripts
+from revokebus.tasks import end
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+    from collections.abc import AsyncGenerator, Sequence
 
-    from redis.asyncio.connection import AbstractConnection
-
+    from revokebus.connection.primary import Server
+    from revokebus.connection.requests import Requests
     from revokebus.protocol.continuity import Position
     from revokebus.protocol.names import Names
     from revokebus.settings.settings import Settings
-    from revokebus.store.primary import Server
-    from revokebus.store.requests import Requests
 
 # Few enough not to have Python's collector look at everything that the application has.
 PAGE_ENTRIES = 200
@@ -67,42 +66,38 @@ class Listing:
         async with requests.deadline():
             server = await requests.primary.server()
             await requests.primary.check_whole(server)
-        async with self._connection(server) as connection:
-            cursor: bytes | None = None
-            while cursor != b"0":
-                async with requests.deadline():
-                    cursor, payloads = await self._some_records(connection, cursor or b"0")
-                self._check_current(server)
-                yield payloads
+        walk = _Walk(requests, server)
+        cursor: bytes | None = None
+        while cursor != b"0":
+            cursor, payloads = await self._some_records(walk, cursor or b"0")
+            yield payloads
         async with requests.deadline():
             await requests.primary.check_whole(server)
-        self._check_current(server)
+        walk.check()
 
-    async def _some_records(
-        self, connection: AbstractConnection, cursor: bytes
-    ) -> tuple[bytes, list[bytes | None]]:
+    async def _some_records(self, walk: _Walk, cursor: bytes) -> tuple[bytes, list[bytes | None]]:
         words = ("SCAN", cursor, "MATCH", self._names.records, "COUNT", _SCAN_COUNT)
-        await connection.send_command(*words)
-        after, keys = await connection.read_response(disable_decoding=True)
-        if not keys:
-            return after, []
-        await connection.send_command("MGET", *keys)
-        return after, await connection.read_response(disable_decoding=True)
+        after, keys = await walk.call(*words)
+        return after, await walk.call("MGET", *keys) if keys else []
 
     async def history(self, until: Position) -> AsyncGenerator[list[bytes]]:
         """Yield the payloads of the log, from its beginning to `until`, some at a time."""
-        requests, after, end = self._requests, b"-", encode_entry_id(until.entry.id)
+        requests, end_at = self._requests, encode_entry_id(until.entry.id)
         async with requests.deadline():
             server = await requests.primary.server()
-        async with self._connection(server) as connection:
-            await self._ask_for_rows(connection, after, end)
-            while after:
-                async with requests.deadline():
-                    entries = await connection.read_response(disable_decoding=True)
-                self._check_current(server)
-                after = b"(" + entries[-1][0] if len(entries) == PAGE_ENTRIES else b""
-                if after:  # Redis reads on while these are applied
-                    await self._ask_for_rows(connection, after, end)
+        walk = _Walk(requests, server)
+
+        def next_page(after: bytes) -> asyncio.Task[Any]:
+            words = ("XRANGE", self._names.log, after, end_at, "COUNT", PAGE_ENTRIES)
+            return asyncio.create_task(walk.call(*words), name="revokebus-history")
+
+        reading: asyncio.Task[Any] | None = next_page(b"-")
+        try:
+            while reading is not None:
+                entries = await reading
+                is_last = len(entries) < PAGE_ENTRIES
+                # Redis reads on while these are applied.
+                reading = None if is_last else next_page(b"(" + entries[-1][0])
                 payloads = [
                     fields[1] if fields[0] == b"r" else payload_of(fields) for _, fields in entries
                 ]
@@ -110,26 +105,34 @@ class Listing:
                 # collector look at everything that the application has, for 50 ms.
                 del entries
                 yield payloads
-
-    async def _ask_for_rows(self, connection: AbstractConnection, after: bytes, end: str) -> None:
-        async with self._requests.deadline():
-            await connection.send_command(
-                "XRANGE", self._names.log, after, end, "COUNT", PAGE_ENTRIES
-            )
-
-    @asynccontextmanager
-    async def _connection(self, server: Server) -> AsyncIterator[AbstractConnection]:
-        connection = server.redis.connection_pool.make_connection()  # type: ignore[no-untyped-call]  # redis-py has no annotation here
-        try:
-            async with self._requests.deadline():
-                await connection.connect()
-            yield connection
         finally:
-            await connection.disconnect(nowait=True)
+            if reading is not None:
+                await end([reading])
 
-    def _check_current(self, server: Server) -> None:
-        if not self._requests.primary.is_current(server):
+
+class _Walk:
+    """Asks one server, on one connection, from the beginning of a walk to its end."""
+
+    def __init__(self, requests: Requests, server: Server) -> None:
+        self._requests = requests
+        self._server = server
+        self._connection: int | None = None
+
+    async def call(self, *words: bytes | str | float) -> Any:
+        redis = self._server.redis
+        async with self._requests.deadline():
+            answer = await redis.call(words)
+        self.check()
+        return answer
+
+    def check(self) -> None:
+        """Raise `StoreError` if another server, or another connection, may have answered."""
+        if not self._requests.primary.is_current(self._server):
             raise StoreError("the primary has changed while the revocations were listed")
+        times = self._server.redis.times_connected
+        if self._connection not in (None, times):
+            raise StoreError("the connection was lost while the revocations were listed")
+        self._connection = times
 
 
 def payload_of(fields: Sequence[bytes]) -> bytes:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
+from revokebus.connection.requests import Requests
 from revokebus.protocol.names import Names
 from revokebus.protocol.unseen_writes import UnseenWrites
 from revokebus.store.instances import Instances
 from revokebus.store.listing import Listing
-from revokebus.store.requests import Requests
 from revokebus.store.store import Store
 
 if TYPE_CHECKING:
@@ -54,3 +54,4 @@ class StoreParts:
     async def close(self) -> None:
         """End every connection, whatever state it is in."""
         await self.requests.close()
+        await self.store.close()

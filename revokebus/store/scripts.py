@@ -2,49 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-from redis.exceptions import NoScriptError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from revokebus.store.client import Client
-
-    Argument = bytes | str | float
-
-
-@dataclass(frozen=True, slots=True)
-class Script:
-    """A script and the digest by which a server that has seen it knows it.
-
-    Attributes:
-        text: The Lua source.
-        sha: Its SHA-1, which is Redis's name for it and protects nothing.
-    """
-
-    text: str
-    sha: str
-
-    async def run(
-        self, redis: Client, keys: Sequence[bytes | str], args: Sequence[Argument]
-    ) -> Any:
-        """Run the script on a server, whether it has seen it before or not.
-
-        Raises:
-            redis.RedisError: The server refuses, or is away.
-        """
-        try:
-            return await redis.call(("EVALSHA", self.sha, len(keys), *keys, *args))
-        except NoScriptError:
-            return await redis.call(("EVAL", self.text, len(keys), *keys, *args))
-
-
-def _script(text: str) -> Script:
-    return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
-
+from revokebus.connection.script import Script
 
 # Until a hold has run out, nobody takes the copy for proven: somebody may know more than Redis. It
 # says whether there is one: a Redis that is full cannot make it.
@@ -91,9 +49,9 @@ end
 """
 )
 
-OPEN = _script(_DATA_SET + "return {epoch, last}")
+OPEN = Script.of(_DATA_SET + "return {epoch, last}")
 
-HOLD = _script(_HOLD + "hold(KEYS[1], ARGV[1])")
+HOLD = Script.of(_HOLD + "hold(KEYS[1], ARGV[1])")
 
 # For how many milliseconds the data must not be relied upon, and whether somebody writes back
 # what an older data set had. A server that was restored from a snapshot, or promoted, has another
@@ -126,7 +84,7 @@ end
 
 # What some records hold, false for each that is not there; and whether it means anything that one
 # is not. A data set that the copy does not belong to, or none, has just lost it, perhaps.
-HAS = _script(
+HAS = Script.of(
     _UNSETTLED
     + """
 local found = {}
@@ -147,7 +105,7 @@ return {found, 'same', unsettled(KEYS[1], KEYS[2], KEYS[3], ARGV[1], ARGV[2])}
 # full or fenced refuses as a whole. A writer that may not publish has written all the same. One
 # that knows a data set does not make, or take, another: it would be acknowledged by a server that
 # has lost everything, or by a former primary that has come back empty.
-WRITE = _script(
+WRITE = Script.of(
     _DATA_SET
     + """
 local channel, retention, payload = ARGV[6], ARGV[7], ARGV[8]
@@ -207,7 +165,7 @@ return publish(id)
 # A refresh token is exchanged, unless something that is recorded refuses it: a record that ends in
 # null, one that cannot be read, or a cut-off after the token. `protocol/exchange.py` has the same
 # decision in Python, with its reasons. During a hold or a repair no token is exchanged.
-EXCHANGE = _script(
+EXCHANGE = Script.of(
     _UNSETTLED
     + """
 local meta, session = KEYS[1], KEYS[4]
@@ -271,7 +229,7 @@ return {'granted', presented + 1, offered}
 )
 
 # The pair of that generation has reached the instance that asked for it.
-DELIVERED = _script("""
+DELIVERED = Script.of("""
 local held, life = redis.pcall('GET', KEYS[1]), redis.call('PTTL', KEYS[1])
 if type(held) ~= 'string' or life <= 0 then return 0 end
 local generation, times, note = string.match(held, '^(%d+) p %d+([%d,]*) (.*)$')
@@ -285,7 +243,7 @@ return 1
 
 # What instances have exchanged lately, where Redis has lost it or does not know that it was
 # delivered: generation, life and record of each.
-RESTORE = _script("""
+RESTORE = Script.of("""
 for i = 1, #KEYS do
   local held, record = redis.pcall('GET', KEYS[i]), ARGV[3 * i]
   local form = '^(%d+) ([dp]) [%d,]+ (.*)$'
@@ -317,7 +275,7 @@ end
 # A script and not MULTI, which a Redis that is full refuses even for reading. PERSIST is a write,
 # so that a former primary that may no longer accept writes cannot answer; one that is full allows
 # it. A heartbeat is a help to operators, no condition.
-READ = _script(
+READ = Script.of(
     _UNSETTLED
     + _HEARTBEAT
     + """
@@ -330,12 +288,12 @@ return {named, rows, left, repairing}
 """
 )
 
-FAREWELL = _script(_HEARTBEAT + "beat(KEYS[1], ARGV[1], ARGV[2], ARGV[3])")
+FAREWELL = Script.of(_HEARTBEAT + "beat(KEYS[1], ARGV[1], ARGV[2], ARGV[3])")
 
 # For how many milliseconds Redis has had its data and the heartbeats, and been the same process,
 # which is not known without INFO; and of each instance how many milliseconds ago its heartbeat was
 # sent, and what that says. In one step, so that nobody is forgotten who comes back meanwhile.
-PRESENT = _script("""
+PRESENT = Script.of("""
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local names, found, roll_since = redis.pcall('HGETALL', KEYS[2]), {}, nil
@@ -362,7 +320,7 @@ return {math.max(0, now - 1000 * from), found}
 
 # How many seconds ago the log's first row was written, how many rows it has, and how many names
 # this database; the latter two -1 where the user may not ask.
-COVERAGE = _script("""
+COVERAGE = Script.of("""
 local time, first = redis.call('TIME'), redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
 local rows, names = redis.pcall('XLEN', KEYS[1]), redis.pcall('DBSIZE')
 local function known(number) return type(number) == 'number' and number or -1 end
@@ -371,7 +329,7 @@ return {string.format('%.3f', age), known(rows), known(names)}
 """)
 
 # Which of some commands the user may use, each given as its number of words and the words.
-RIGHTS = _script("""
+RIGHTS = Script.of("""
 if not redis.acl_check_cmd then return {} end
 local allowed, at = {}, 1
 while at <= #ARGV do

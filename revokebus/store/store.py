@@ -6,14 +6,14 @@ import contextlib
 import math
 import secrets
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import LockError
 
 from revokebus.errors import OtherDataSetError, StoreError, UnsettledError, WireError
 from revokebus.protocol.continuity import Entry, Position
-from revokebus.protocol.exchange import MOST_TIMES, Exchanged, Outcome, encode_session
-from revokebus.protocol.revocation import is_refused
+from revokebus.protocol.revocation import Revocation, is_refused
 from revokebus.protocol.wire import (
     DATA_VERSION,
     MAX_BYTES,
@@ -25,8 +25,16 @@ from revokebus.protocol.wire import (
     encode_payload,
 )
 from revokebus.store import scripts
+from revokebus.store.group_commit import GroupCommit
 from revokebus.store.instances import heartbeat_life
 from revokebus.store.listing import PAGE_ENTRIES, covered_by_log, payload_of
+from revokebus.store.sessions import Sessions
+from revokebus.store.settling import (
+    TURN_MILLISECONDS,
+    settling_milliseconds,
+    tick_deadline,
+    unsettled_error,
+)
 
 if TYPE_CHECKING:
     from collections.abc import (
@@ -34,28 +42,22 @@ if TYPE_CHECKING:
         Awaitable,
         Callable,
         Iterator,
-        Mapping,
         Sequence,
     )
 
     from revokebus.clock import Clock
-    from revokebus.protocol.exchange import Exchange, SessionRecord
+    from revokebus.connection.requests import Requests
+    from revokebus.connection.script import Argument
+    from revokebus.connection.subscription import Subscription
     from revokebus.protocol.names import Names
-    from revokebus.protocol.revocation import Revocation, Target
+    from revokebus.protocol.revocation import Target
     from revokebus.protocol.unseen_writes import UnseenWrites
     from revokebus.settings.settings import Settings
-    from revokebus.store.requests import Requests
-    from revokebus.store.scripts import Argument
-    from revokebus.store.subscription import Subscription
-
-LONGEST_PAUSE = 1.1
-"""The longest time between the starts of two ticks, in intervals."""
 
 _BATCH_ROWS = 500
+_ASKED_TOGETHER = 500
 # A character takes 12 bytes at most (two escaped surrogates), an entry's syntax less than 96.
 _BATCH_BYTES, _CHARACTER_BYTES, _ROW_BYTES = MAX_BYTES // 2, 12, 96
-_TURN_MILLISECONDS = 10_000
-_TICK_DEADLINE = 0.5
 _WAIT_SHARE = 0.5
 _KEPT = 1.1
 _NOTHING = encode_payload([])
@@ -96,6 +98,24 @@ class Written:
     replicas: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Write:
+    revocations: Sequence[Revocation]
+    epoch: str
+    min_replicas: int
+
+    @property
+    def alike(self) -> tuple[str, int]:
+        return self.epoch, self.min_replicas
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    targets: Sequence[Target]
+    since: float
+    epoch: str
+
+
 class Store:
     """The project's side of Redis, for one event loop.
 
@@ -107,6 +127,9 @@ class Store:
         requests: Sends them.
         names: The names of keys and of the channel.
         unseen: Remembers what was written here until the log shows it.
+
+    Attributes:
+        sessions: The records of the sessions that refresh.
     """
 
     def __init__(
@@ -123,16 +146,28 @@ class Store:
         self._requests = requests
         self._primary = requests.primary
         self._unseen_writes = unseen
+        self.sessions = Sessions(settings, requests, names)
         self._heartbeat_life = heartbeat_life(settings)
-        self._tick_deadline = min(
-            settings.redis_timeout, max(settings.tick_interval, _TICK_DEADLINE)
-        )
-        # Within that time everybody has noticed: the longest pause and a tick that hangs.
-        self._settling = math.ceil(
-            1000 * (LONGEST_PAUSE * settings.tick_interval + self._tick_deadline)
-        )
+        self._tick_deadline = tick_deadline(settings)
+        self._settling = settling_milliseconds(settings)
         # A little longer, so that there is an entry by which whoever starts can tell.
         self._retention = settings.log_retention or _KEPT * covered_by_log(settings)
+        self._writes: GroupCommit[_Write, Written] = GroupCommit(
+            self._write_together,
+            deadline=requests.deadline,
+            size=lambda write: sum(map(_longest, write.revocations)),
+            together=lambda one, other: one.alike == other.alike,
+            most_rows=_BATCH_ROWS,
+            most_bytes=_BATCH_BYTES,
+        )
+        self._questions: GroupCommit[_Asked, bool | StoreError] = GroupCommit(
+            self._refuse_together,
+            deadline=requests.deadline,
+            size=lambda asked: sum(_longest(target) for target in asked.targets),
+            together=lambda one, other: one.epoch == other.epoch,
+            most_rows=_ASKED_TOGETHER,
+            most_bytes=_BATCH_BYTES,
+        )
 
     async def write(
         self, revocations: Sequence[Revocation], epoch: str, *, min_replicas: int = 0
@@ -148,16 +183,20 @@ class Store:
             OtherDataSetError: Redis has another data set: it has lost this one, or another
                 server answers. Nothing was written.
         """
-        written = Written()
-        for batch in _batches(revocations):
-            keys, args, payload = self._write_arguments(batch, epoch)
-            answer, replicas = await self._run_write(keys, args, min_replicas)
+        return await self._writes.ask(_Write(revocations, epoch, min_replicas), len(revocations))
+
+    async def _write_together(self, writes: Sequence[_Write]) -> list[Written]:
+        first, written = writes[0], Written()
+        together = [each for write in writes for each in write.revocations]
+        for batch in _batches(together):
+            keys, args, payload = self._write_arguments(batch, first.epoch)
+            answer, replicas = await self._run_write(keys, args, first.min_replicas)
             entry, outcome, unheard, *data_set = answer
             self._remember(entry, outcome, batch, payload)
             if written.replicas is not None and replicas is not None:
                 replicas = min(written.replicas, replicas)
             written = Written(entry.decode(), data_set[0].decode(), unheard.decode(), replicas)
-        return written
+        return [written] * len(writes)
 
     def _remember(
         self, entry: bytes, outcome: bytes, revocations: Sequence[Revocation], payload: bytes
@@ -177,72 +216,6 @@ class Store:
         return await self._requests.run_and_wait(
             scripts.WRITE, keys, args, min_replicas, milliseconds
         )
-
-    async def exchange(
-        self, session: Target, exchange: Exchange, unless: Sequence[Target], epoch: str
-    ) -> Exchanged:
-        """Exchange a refresh token, in one step. Trying again after a lost answer repeats it.
-
-        Args:
-            session: Its session.
-            exchange: The token, and what its owner would be given.
-            unless: What the token could be refused by.
-            epoch: As for `write`.
-
-        Raises:
-            OtherDataSetError: Redis has another data set, or none.
-            UnsettledError: Others may be about to write back what would refuse it, or another
-                attempt is under way, and it is not known whether that was answered.
-        """
-        names, settings = self._names, self._settings
-        keys: list[bytes | str] = [names.meta, names.hold, names.repair, names.session(session)]
-        keys += [names.record(target) for target in unless]
-        whole = "1" if exchange.since == math.floor(exchange.since) else "0"
-        args: list[Argument] = [self._settling, _TURN_MILLISECONDS, epoch]
-        args += [exchange.generation, exchange.issued_at, exchange.since, whole]
-        spans = settings.rotation_grace, settings.redis_timeout, exchange.life
-        args += [math.ceil(1000 * seconds) for seconds in spans]
-        args += [exchange.note, MOST_TIMES, exchange.jti]
-        outcome, *rest = await self._requests.run(scripts.EXCHANGE, keys, args, again=True)
-        if outcome == b"other":
-            raise OtherDataSetError
-        if outcome == b"held" and (unsettled := _unsettled(*rest)):
-            raise unsettled
-        exchanged = Exchanged(Outcome(outcome.decode()), *rest)
-        if exchanged.outcome is Outcome.UNSETTLED:
-            raise UnsettledError("the token is being exchanged at this moment")
-        return exchanged
-
-    async def delivered(self, session: Target, generation: int) -> None:
-        """Note that the pair of this generation is here, so that a client can be answered."""
-        keys: list[bytes | str] = [self._names.session(session)]
-        await self._requests.run(scripts.DELIVERED, keys, [generation], again=True)
-
-    async def generation(self, session: Target) -> int | None:
-        """Return which generation of a session's tokens was issued last; None where none is known.
-
-        Raises:
-            StoreError: The record cannot be read.
-        """
-        held = await self._requests.call("GET", self._names.session(session))
-        if held is None:
-            return None
-        number = held.partition(b" ")[0]
-        if not number.isdigit():
-            raise StoreError("the session's record cannot be read")
-        return int(number)
-
-    async def restore(self, sessions: Mapping[Target, tuple[SessionRecord, float]]) -> None:
-        """Write back what was exchanged and delivered lately, where Redis knows less.
-
-        Args:
-            sessions: The record of each, and for how many seconds it must live.
-        """
-        args: list[Argument] = []
-        for record, life in sessions.values():
-            args += [record.generation, math.ceil(1000 * life), encode_session(record)]
-        keys = [self._names.session(session) for session in sessions]
-        await self._requests.run(scripts.RESTORE, keys, args, again=True)
 
     async def push(self, epoch: str, revocations: Sequence[Revocation]) -> None:
         """Publish `revocations` that Redis would not record; nothing is proven by it."""
@@ -302,7 +275,7 @@ class Store:
         names = self._names
         keys = [names.meta, names.log, names.hold, names.repair, names.instances]
         args: list[Argument] = [encode_entry_id(after.entry.id), PAGE_ENTRIES]
-        args += [self._settling, _TURN_MILLISECONDS]
+        args += [self._settling, TURN_MILLISECONDS]
         args += [names.instance, self._heartbeat_life, heartbeat]
         (epoch, version), entries, left, repairing = await self._requests.run(
             scripts.READ, keys, args, deadline=self._tick_deadline
@@ -311,7 +284,7 @@ class Store:
             raise StoreError(f"the data has format {version!r}, this is format {DATA_VERSION}")
         entries = [_entry(*entry) for entry in entries]
         name, more = epoch.decode() if epoch else "", len(entries) == PAGE_ENTRIES
-        return Page(name, entries, more, _unsettled(left, repairing))
+        return Page(name, entries, more, unsettled_error(left, repairing))
 
     async def refuses(self, targets: Sequence[Target], since: float, epoch: str) -> bool:
         """Return whether anything that is recorded for `targets` refuses a token.
@@ -327,21 +300,23 @@ class Store:
             OtherDataSetError: Nothing does, and Redis has another data set, or none.
             UnsettledError: Nothing does, and others may be about to write back what would.
         """
+        found = await self._questions.ask(_Asked(targets, since, epoch), len(targets))
+        if isinstance(found, StoreError):
+            raise found
+        return found
+
+    async def _refuse_together(self, asked: Sequence[_Asked]) -> list[bool | StoreError]:
         names = self._names
         keys: list[bytes | str] = [names.meta, names.hold, names.repair]
-        keys += [names.record(target) for target in targets]
-        args: list[Argument] = [self._settling, _TURN_MILLISECONDS, epoch]
+        keys += [names.record(target) for each in asked for target in each.targets]
+        args: list[Argument] = [self._settling, TURN_MILLISECONDS, asked[0].epoch]
         found, data_set, *rest = await self._requests.run(scripts.HAS, keys, args)
-        for payload, target in zip(found, targets, strict=True):
-            if payload is not None:
-                held = _read_record(payload, target)
-                if held is None or is_refused(since, held.cut_off):
-                    return True
+        error: StoreError | None = unsettled_error(*rest)
         if data_set == b"other":
-            raise OtherDataSetError
-        if unsettled := _unsettled(*rest):
-            raise unsettled
-        return False
+            error = OtherDataSetError()
+        payloads = iter(found)
+        refused = [_is_refused(list(islice(payloads, len(each.targets))), each) for each in asked]
+        return [True if is_refused else error or False for is_refused in refused]
 
     async def settled_epoch(self) -> str:
         """Return which data set there is, if it has all that live instances know.
@@ -378,7 +353,7 @@ class Store:
         """
         async with self._requests.deadline():
             server = await self._primary.server()
-            lock = server.redis.lock(self._names.repair, timeout=_TURN_MILLISECONDS / 1000)
+            lock = server.redis.lock(self._names.repair, timeout=TURN_MILLISECONDS / 1000)
             granted = await lock.acquire(blocking=False)
 
         async def is_ours() -> bool:
@@ -411,6 +386,11 @@ class Store:
         _, count = await self._requests.call("PUBSUB", "NUMSUB", self._names.channel)
         return int(count)
 
+    async def close(self) -> None:
+        """End what is on its way for several callers."""
+        await self._writes.close()
+        await self._questions.close()
+
     def doubt_primary(self) -> None:
         """Ask who is primary before the next request."""
         self._primary.doubt()
@@ -418,18 +398,6 @@ class Store:
 
 def _entry(row_id: bytes, fields: Sequence[bytes]) -> Entry:
     return Entry(decode_entry_id(row_id), payload_of(fields))
-
-
-def _unsettled(left: int, repairing: int) -> UnsettledError | None:
-    if left > 0:
-        return UnsettledError(
-            "Redis, or what it holds, is new; instances that know more get a moment to write it "
-            "back",
-            seconds=left / 1000,
-        )
-    if repairing:
-        return UnsettledError("another instance is writing back what Redis has lost")
-    return None
 
 
 def _read_record(payload: bytes, target: Target) -> Revocation | None:
@@ -440,6 +408,21 @@ def _read_record(payload: bytes, target: Target) -> Revocation | None:
     return held if held.target == target else None
 
 
+def _is_refused(payloads: Sequence[bytes | None], asked: _Asked) -> bool:
+    for payload, target in zip(payloads, asked.targets, strict=True):
+        if payload is not None:
+            held = _read_record(payload, target)
+            if held is None or is_refused(asked.since, held.cut_off):
+                return True
+    return False
+
+
+def _longest(about: Revocation | Target) -> int:
+    """Return how many bytes a row about these tokens takes at most."""
+    text = str(about.value) if isinstance(about, Revocation) else about.text
+    return _CHARACTER_BYTES * (len(about.issuer) + len(about.claim) + len(text)) + _ROW_BYTES
+
+
 def _batches(revocations: Sequence[Revocation]) -> Iterator[list[Revocation]]:
     """Cut `revocations` so that no payload is longer than a reader accepts."""
     if len(revocations) == 1:  # of which none is that long
@@ -448,8 +431,7 @@ def _batches(revocations: Sequence[Revocation]) -> Iterator[list[Revocation]]:
     batch: list[Revocation] = []
     size = 0
     for revocation in revocations:
-        characters = sum(len(str(each)) for each in revocation.target)
-        needed = _CHARACTER_BYTES * characters + _ROW_BYTES
+        needed = _longest(revocation)
         if batch and (len(batch) == _BATCH_ROWS or size + needed > _BATCH_BYTES):
             yield batch
             batch, size = [], 0

@@ -47,6 +47,7 @@ class Link:
         self._held: list[tuple[asyncio.StreamWriter, bytes]] = []
         self._mode: Mode = "open"
         self._port = 0
+        self._forgotten: set[asyncio.StreamWriter] = set()
         self.dropped = 0
 
     @property
@@ -97,6 +98,13 @@ class Link:
     def cut(self) -> None:
         """End every connection, and let new ones through."""
         self._do(self._cut())
+
+    def forget(self) -> None:
+        """Swallow whatever comes on the connections that there are, and let new ones through.
+
+        So does a balancer that has forgotten idle connections: neither side is told.
+        """
+        self._forgotten |= self._writers
 
     def heal(self) -> None:
         """Lose, hold and break nothing more; what is held is lost."""
@@ -164,6 +172,7 @@ class Link:
             await asyncio.gather(*pumps, return_exceptions=True)
             to_server.close()
             self._writers -= {writer, to_server}
+            self._forgotten -= {writer, to_server}
 
     async def _ask(
         self,
@@ -174,8 +183,9 @@ class Link:
         while data := await reader.read(_CHUNK):
             if b"SUBSCRIBE" in data:  # on a connection of its own, as this project does
                 subscribed.set()
-            writer.write(data)
-            await writer.drain()
+            if writer not in self._forgotten:
+                writer.write(data)
+                await writer.drain()
 
     async def _answer(
         self,
@@ -185,6 +195,8 @@ class Link:
     ) -> None:
         parser = hiredis.Reader()
         while data := await reader.read(_CHUNK):
+            if writer in self._forgotten:
+                continue
             if not subscribed.is_set():
                 writer.write(data)
             else:

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 import pytest
 from redis.asyncio.connection import parse_url
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
 
+from revokebus.clock import SystemClock
+from revokebus.connection.client import SafeParser, client
+from revokebus.connection.requests import Requests
 from revokebus.engine.engine import Engine
+from revokebus.errors import RefusedError
 from revokebus.settings.redis_url import parse_redis_url
-from revokebus.store.client import SafeParser, client
+from revokebus.testing import Link
 
 if TYPE_CHECKING:
     from revokebus.testing import RedisServer
@@ -60,20 +63,46 @@ async def test_the_short_way_leaves_no_answer_behind(redis_server: RedisServer) 
         assert together == [str(n).encode() for n in range(20)]
 
 
-async def test_the_short_way_survives_a_connection_that_was_closed(
-    redis_server: RedisServer, eventually: Eventually
+async def test_a_connection_that_was_closed_costs_no_request(
+    redis_server: RedisServer, make_settings: MakeSettings
 ) -> None:
     """After a quiet hour each instance would answer its first refresh with 503."""
+    requests = Requests(make_settings(redis_server.url), SystemClock())
+    try:
+        for _ in range(5):
+            number = await requests.call("CLIENT", "ID")
+            with redis_server.client() as other:
+                other.client_kill_filter(_id=number)
+            assert await requests.call("ECHO", "here") == b"here"
+        with pytest.raises(RefusedError):
+            await requests.call("NONSENSE")
+        assert await requests.call("ECHO", "here") == b"here"
+    finally:
+        await requests.close()
+
+
+async def test_a_half_open_connection_costs_no_request(
+    redis_server: RedisServer, make_settings: MakeSettings
+) -> None:
+    """A balancer that forgot an idle connection swallows what comes on it: a 503 for a user."""
+    with Link("127.0.0.1", redis_server.port) as link:
+        requests = Requests(make_settings(link.url), SystemClock())
+        try:
+            assert await requests.call("ECHO", "before") == b"before"
+            link.forget()
+            asking = [requests.call("ECHO", str(number)) for number in range(3)]
+            assert await asyncio.gather(*asking) == [b"0", b"1", b"2"]
+        finally:
+            await requests.close()
+
+
+async def test_a_thousand_questions_at_once_take_one_connection(redis_server: RedisServer) -> None:
+    """A burst of log-outs would open hundreds, and lock other programs out of Redis."""
     async with client(parse_url(redis_server.url), None, 5.0) as redis:
-        number = await redis.call(("CLIENT", "ID"))
+        asked = [redis.call(("ECHO", str(number))) for number in range(1000)]
+        assert await asyncio.gather(*asked) == [str(number).encode() for number in range(1000)]
         with redis_server.client() as other:
-            other.client_kill_filter(_id=number)
-        (idle,) = redis._idle
-        await eventually(lambda: idle._reader is None or idle._reader.at_eof())
-        assert await redis.call(("ECHO", "here")) == b"here"
-        with pytest.raises(ResponseError):
-            await redis.call(("NONSENSE",))
-        assert await redis.call(("ECHO", "here")) == b"here"
+            assert len(other.client_list(_type="normal")) == 2  # this one's own included
 
 
 async def test_nothing_stays_open_after_the_end(

@@ -7,11 +7,11 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from revokebus import AccessToken
 from revokebus.clock import SystemClock
+from revokebus.connection.client import client
+from revokebus.connection.discovery import make_discovery
+from revokebus.connection.primary import Primary
 from revokebus.engine.engine import Engine
 from revokebus.settings.redis_url import parse_redis_url
-from revokebus.store.client import client
-from revokebus.store.discovery import make_discovery
-from revokebus.store.primary import Primary
 from revokebus.testing import SentinelServers
 from revokebus.testing.process import wait_until
 from revokebus.testing.sentinel import SERVICE
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from revokebus import Settings
+    from revokebus.connection.discovery import Discovery
     from revokebus.settings.redis_url import Address
-    from revokebus.store.discovery import Discovery
     from revokebus.testing import ClusterServers
     from tests.support import Eventually, MakeSettings
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from revokebus.connection.script import Script
 from revokebus.protocol.names import Names
 from revokebus.protocol.wire import MAX_BYTES, decode_inquiry, decode_message, decode_payload
 from revokebus.store import scripts
@@ -62,7 +63,7 @@ def test_the_rights_that_are_named_are_those_of_the_scripts() -> None:
     (recipe,) = re.findall(r"ACL SETUSER app (.*)", text)
     used = set()
     for script in vars(scripts).values():
-        if isinstance(script, scripts.Script):
+        if isinstance(script, Script):
             used |= set(re.findall(r"redis\.p?call\('(\w+)'", script.text))
     rules = set(recipe.split())
     assert {f"+{command.lower()}" for command in used} <= rules

@@ -245,9 +245,9 @@ async def test_a_lost_report_of_a_delivery_is_sent_again(
     """The used token would be good until the session's next refresh."""
     async with Engine(make_settings(redis_server.url)) as engine:
         token = await refresh_of(engine, engine.issue("alice"))
-        store = engine._backend._started.redis.store  # type: ignore[attr-defined]  # a RedisBackend's
+        sessions = engine._backend._started.redis.store.sessions  # type: ignore[attr-defined]  # a RedisBackend's
         with monkeypatch.context() as patch:
-            patch.setattr(store, "delivered", never_arrives)
+            patch.setattr(sessions, "delivered", never_arrives)
             await engine.rotate(token)
         (key,) = client.keys("{revokebus}:s:*")
         await eventually(lambda: held(client, key)[1] == b"d")
@@ -264,7 +264,7 @@ async def test_a_cancelled_refresh_counts_as_not_delivered(
     """A client that hangs up in the midst would be signed out at its next attempt."""
     async with Engine(make_settings(redis_server.url)) as engine:
         token = await refresh_of(engine, engine.issue("alice"))
-        store = engine._backend._started.redis.store  # type: ignore[attr-defined]  # a RedisBackend's
+        sessions = engine._backend._started.redis.store.sessions  # type: ignore[attr-defined]  # a RedisBackend's
         reached = asyncio.Event()
 
         async def waits(*_: object) -> None:
@@ -272,7 +272,7 @@ async def test_a_cancelled_refresh_counts_as_not_delivered(
             await asyncio.Event().wait()
 
         with monkeypatch.context() as patch:
-            patch.setattr(store, "delivered", waits)
+            patch.setattr(sessions, "delivered", waits)
             refreshing = asyncio.create_task(engine.rotate(token))
             await reached.wait()
             refreshing.cancel()

@@ -332,7 +332,7 @@ async def test_a_claim_is_granted_once(store: Store) -> None:
     """A refresh token could be used twice at the same moment."""
     await store.position()
     many = [replace(EXCHANGE, note=b"%d" % number) for number in range(20)]
-    attempts = [store.exchange(SESSION, each, [], ANY) for each in many]
+    attempts = [store.sessions.exchange(SESSION, each, [], ANY) for each in many]
     ends = await asyncio.gather(*attempts, return_exceptions=True)
     granted = [end for end in ends if not isinstance(end, UnsettledError)]
     assert [each.outcome for each in granted if isinstance(each, Exchanged)] == [Outcome.GRANTED]
@@ -344,9 +344,9 @@ async def test_a_claim_is_refused_if_the_token_is_revoked(store: Store) -> None:
     by_jti, by_sid = revocation("a"), revocation("s", claim="sid")
     await store.write([by_sid], ANY)
     unless = [by_jti.target, by_sid.target]
-    exchanged = await store.exchange(SESSION, EXCHANGE, unless, ANY)
+    exchanged = await store.sessions.exchange(SESSION, EXCHANGE, unless, ANY)
     assert exchanged.outcome is Outcome.REVOKED
-    assert await store.generation(SESSION) is None
+    assert await store.sessions.generation(SESSION) is None
 
 
 async def test_an_exchange_leaves_one_small_record(store: Store, client: redis.Redis) -> None:
@@ -355,8 +355,8 @@ async def test_an_exchange_leaves_one_small_record(store: Store, client: redis.R
     for generation in range(50):
         note = b'["%d"]' % (generation + 1)
         each = replace(EXCHANGE, generation=generation, jti=str(generation), note=note)
-        assert (await store.exchange(SESSION, each, [], ANY)).outcome is Outcome.GRANTED
-        await store.delivered(SESSION, generation + 1)
+        assert (await store.sessions.exchange(SESSION, each, [], ANY)).outcome is Outcome.GRANTED
+        await store.sessions.delivered(SESSION, generation + 1)
     assert (await store.read(first, BEAT)).entries == [first.entry]
     assert await everything(store) == []
     (key,) = [name for name in client.keys("*:s*") if b":s:" in name]
@@ -371,10 +371,10 @@ async def test_a_session_that_cannot_be_read_is_over(
     """Foreign data under the key would let a used token through."""
     await store.position()
     client.set("{revokebus}:s:s", held)
-    assert (await store.exchange(SESSION, EXCHANGE, [], ANY)).outcome is Outcome.REVOKED
+    assert (await store.sessions.exchange(SESSION, EXCHANGE, [], ANY)).outcome is Outcome.REVOKED
     client.delete("{revokebus}:s:s")
     client.rpush("{revokebus}:s:s", held)
-    assert (await store.exchange(SESSION, EXCHANGE, [], ANY)).outcome is Outcome.REVOKED
+    assert (await store.sessions.exchange(SESSION, EXCHANGE, [], ANY)).outcome is Outcome.REVOKED
 
 
 async def test_many_are_written_in_batches(store: Store) -> None:
@@ -400,7 +400,7 @@ async def test_a_dead_server_is_a_store_error(store: Store, redis_server: RedisS
     redis_server.kill()
     for attempt in (
         store.write([revocation()], ANY),
-        store.exchange(SESSION, EXCHANGE, [], ANY),
+        store.sessions.exchange(SESSION, EXCHANGE, [], ANY),
         store.position(),
     ):
         with pytest.raises(StoreError):
@@ -530,7 +530,7 @@ async def test_another_data_set_is_not_written_to(store: Store, client: redis.Re
     client.flushall()
     for attempt in (
         store.write([revocation("b")], known),
-        store.exchange(SESSION, EXCHANGE, [], known),
+        store.sessions.exchange(SESSION, EXCHANGE, [], known),
     ):
         with pytest.raises(OtherDataSetError):
             await attempt

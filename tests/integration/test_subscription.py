@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from revokebus.connection.client import client
+from revokebus.connection.subscription import Subscription
 from revokebus.errors import StoreError
 from revokebus.settings.redis_url import parse_redis_url
-from revokebus.store.client import client
-from revokebus.store.subscription import Subscription
 
 if TYPE_CHECKING:
     from revokebus.testing import RedisServer

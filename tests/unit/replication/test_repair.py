@@ -131,6 +131,10 @@ async def test_of_two_losses_the_longer_one_is_written_back(
 class StoreWithoutSessions(FakeStore):
     """Takes revocations and no sessions."""
 
+    @property
+    def sessions(self) -> StoreWithoutSessions:
+        return self
+
     async def restore(self, _sessions: object) -> None:
         raise StoreError("refused")
 

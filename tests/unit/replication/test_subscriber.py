@@ -4,6 +4,7 @@ import asyncio
 from typing import TYPE_CHECKING, NoReturn, cast
 
 from revokebus.clock import ExpiryClock
+from revokebus.connection import subscription as subscription_module
 from revokebus.denylist.denylist import Denylist
 from revokebus.replication.applier import Applier
 from revokebus.replication.confirmation import ConfirmationResponder
@@ -11,7 +12,6 @@ from revokebus.replication.feed import Feed
 from revokebus.replication.repair import Repair
 from revokebus.replication.run import Run
 from revokebus.replication.subscriber import Subscriber
-from revokebus.store import subscription as subscription_module
 from revokebus.store.exchanges import Exchanges
 from revokebus.tasks import end
 from revokebus.telemetry.counters import Counters

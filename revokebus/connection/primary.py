@@ -20,9 +20,10 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import MovedError, ReadOnlyError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from revokebus.connection.client import client
+from revokebus.connection.discovery import make_discovery
+from revokebus.connection.pipeline import LostConnectionError
 from revokebus.settings.redis_url import parse_redis_url
-from revokebus.store.client import client
-from revokebus.store.discovery import make_discovery
 from revokebus.tasks import end
 from revokebus.telemetry.events import event
 
@@ -30,9 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from revokebus.clock import Clock
+    from revokebus.connection.client import Client
     from revokebus.settings.redis_url import Address
     from revokebus.settings.settings import Settings
-    from revokebus.store.client import Client
 
 logger = logging.getLogger("revokebus")
 
@@ -122,9 +123,9 @@ class Primary:
 
         Args:
             work: The request.
-            again: Whether it is tried again after a lost connection: right for what is
-                idempotent, wrong for what is to notice an outage. The primary is looked up anew
-                each time: a server that has come back may have been deposed.
+            again: Whether it is tried again and again after a lost connection, and not once: right
+                for what is idempotent, wrong for what is to notice an outage. The primary is
+                looked up anew each time: a server that has come back may have been deposed.
 
         Raises:
             redis.RedisError: The primary cannot be found, or the work has failed.
@@ -142,6 +143,9 @@ class Primary:
 
         try:
             return await attempt()
+        except LostConnectionError:
+            if not again:
+                return await attempt()
         except (RedisConnectionError, RedisTimeoutError):
             if not again:
                 raise
@@ -149,17 +153,21 @@ class Primary:
         return await Retry(backoff, _TRIED_AGAIN).call_with_retry(attempt, failed)
 
     async def _run_once(self, work: Callable[[Client], Awaitable[Answer]]) -> Answer:
+        server = await self.server()
         try:
-            return await self._answer(work)
+            return await self._answer(server, work)
         except MovedError as error:
             async with self._asking:
                 self._use(self._moved_to(error))
         except ReadOnlyError:
+            # For as long as the connections live. A new one has the name resolved again, behind
+            # which another server may be the primary by now.
+            if self._server is server:
+                self._replace(server.address, rest=0.0)
             self.doubt()
-        return await self._answer(work)
+        return await self._answer(await self.server(), work)
 
-    async def _answer(self, work: Callable[[Client], Awaitable[Answer]]) -> Answer:
-        server = await self.server()
+    async def _answer(self, server: Server, work: Callable[[Client], Awaitable[Answer]]) -> Answer:
         began = self._clock.elapsed()
         answer = await work(server.redis)
         if self._url.kind != "single" and self._clock.elapsed() - began > _SLOW_SECONDS:
@@ -221,14 +229,18 @@ class Primary:
                 "revokebus: another server of redis_url is the primary now",
                 extra=event("primary_changed"),
             )
+        # Requests that are under way end by their deadline.
+        self._replace(address, rest=2 * self._deadline)
+
+    def _replace(self, address: Address | None, *, rest: float) -> None:
+        if self._server is not None:
             self._retired[self._server] = asyncio.create_task(
-                self._retire(self._server), name="revokebus-retired-server"
+                self._retire(self._server, rest), name="revokebus-retired-server"
             )
         self._server = Server(address, client(self._url.options, address, self._deadline))
 
-    async def _retire(self, server: Server) -> None:
-        # Not at once: requests that are under way end by their deadline.
-        await asyncio.sleep(2 * self._deadline)
+    async def _retire(self, server: Server, rest: float) -> None:
+        await asyncio.sleep(rest)
         await server.close()
         self._retired.pop(server, None)
 

@@ -17,7 +17,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 from redis.utils import str_if_bytes
 
-from revokebus.store.client import ask
+from revokebus.connection.client import ask
 from revokebus.tasks import end
 
 if TYPE_CHECKING:

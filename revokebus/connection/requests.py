@@ -8,18 +8,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from redis.exceptions import RedisError, ResponseError
 
+from revokebus.connection.primary import Primary
+from revokebus.connection.subscription import Subscription
 from revokebus.errors import RefusedError, StoreError
-from revokebus.store.primary import Primary
-from revokebus.store.subscription import Subscription
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
     from types import TracebackType
 
     from revokebus.clock import Clock
+    from revokebus.connection.channels import Inbox
+    from revokebus.connection.client import Client
+    from revokebus.connection.script import Argument, Script
     from revokebus.settings.settings import Settings
-    from revokebus.store.client import Client
-    from revokebus.store.scripts import Argument, Script
 
 Answer = TypeVar("Answer")
 
@@ -91,16 +92,10 @@ class Requests:
         Raises:
             StoreError: As for `run`.
         """
-
-        async def write_and_wait(redis: Client) -> tuple[Any, int]:
-            # WAIT speaks of the connection that it comes on, so both go in one pipeline.
-            async with redis.pipeline(transaction=False) as pipe:
-                pipe.eval(script.text, len(keys), *keys, *args)
-                pipe.wait(replicas, milliseconds)
-                answer, acknowledged = await pipe.execute()
-                return answer, acknowledged
-
-        return await self.ask(write_and_wait, again=True)
+        words = ("EVAL", script.text, len(keys), *keys, *args)
+        return await self.ask(
+            lambda redis: redis.call_and_wait(words, replicas, milliseconds), again=True
+        )
 
     async def call(self, *words: bytes | str | float) -> Any:
         """Return the answer to one command, as Redis sends it.
@@ -146,6 +141,18 @@ class Requests:
             in_place=lambda: self.primary.is_current(server),
         ) as subscription:
             yield subscription
+
+    @contextlib.asynccontextmanager
+    async def answers(self, channel: str) -> AsyncIterator[Inbox]:
+        """Subscribe to a channel for a moment, on a connection that such subscriptions share.
+
+        Raises:
+            StoreError: It cannot be made, or the connection is lost.
+        """
+        async with self.deadline():
+            server = await self.primary.server()
+        async with server.redis.channels.subscribe(channel) as inbox:
+            yield inbox
 
 
 class Deadline:

@@ -15,12 +15,17 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from revokebus.connection.channels import Channels
+from revokebus.connection.pipeline import Pipeline
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from redis.asyncio.connection import AbstractConnection
-
     from revokebus.settings.redis_url import Address
+
+
+_PATIENCE = 0.4
+_BLOCKING_PATIENCE = 0.9
 
 
 class SafeParser(_AsyncHiredisParser):
@@ -43,16 +48,30 @@ class SafeParser(_AsyncHiredisParser):
 
 
 class Client(Redis):
-    """redis-py's client, with a shorter way for what is asked all the time.
+    """redis-py's client, with everything that it asks on one connection.
 
-    What redis-py does beside sending a command and reading its answer takes as long as that, and
-    longer for a command of many words. Like its own it is for one event loop.
+    So do as many at once as like: an instance has a handful of connections whatever happens. What
+    blocks a connection has another one, and short subscriptions share a third. Like its own it is
+    for one event loop.
+
+    Attributes:
+        channels: The short subscriptions.
     """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._idle: list[AbstractConnection] = []
-        self._is_closed = False
+        deadline = self.connection_pool.connection_kwargs["socket_connect_timeout"]
+        self._line = self._pipeline(deadline, _PATIENCE * deadline)
+        self._blocking_line = self._pipeline(deadline, _BLOCKING_PATIENCE * deadline)
+        self.channels = Channels(self.connection_pool.make_connection, deadline)
+
+    def _pipeline(self, deadline: float, patience: float) -> Pipeline:
+        return Pipeline(self.connection_pool.make_connection, deadline=deadline, patience=patience)
+
+    @property
+    def times_connected(self) -> int:
+        """How many connections were made for questions: another one is another session."""
+        return self._line.times_connected
 
     async def call(self, words: tuple[bytes | str | float, ...]) -> Any:
         """Return the answer to a command, as it comes.
@@ -63,43 +82,51 @@ class Client(Redis):
         Raises:
             redis.RedisError: The server refuses, or is away.
         """
-        packed = hiredis.pack_command(words)  # type: ignore[arg-type]  # of any length, not of one
-        connection = await self._take()
-        try:
-            await connection.send_packed_command(packed)
-            return await connection.read_response()
-        finally:
-            await self._give_back(connection)
+        (answer,) = await self._line.ask(_packed(words))
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
-    async def _take(self) -> AbstractConnection:
-        if not self._idle:
-            connection: AbstractConnection = self.connection_pool.make_connection()  # type: ignore[no-untyped-call]  # redis-py has no annotation here
-        else:
-            connection = self._idle.pop()
-            if connection.is_connected and await connection.can_read():
-                # The end, or an answer that nobody has waited for.
-                await connection.disconnect(nowait=True)
-        if not connection.is_connected:
-            try:
-                await connection.connect()  # type: ignore[no-untyped-call]  # likewise
-            except BaseException:
-                # redis-py leaves the socket open where a handshake is cancelled, by a deadline too.
-                await connection.disconnect(nowait=True)
-                raise
-        return connection
+    async def call_and_wait(
+        self, words: tuple[bytes | str | float, ...], replicas: int, milliseconds: int
+    ) -> tuple[Any, int]:
+        """Return the answer to a command, and how many replicas have what it wrote.
 
-    async def _give_back(self, connection: AbstractConnection) -> None:
-        if self._is_closed:
-            await connection.disconnect(nowait=True)
-        else:
-            self._idle.append(connection)
+        WAIT speaks of the connection that it comes on, and blocks it.
+
+        Args:
+            words: The command.
+            replicas: For how many replicas to wait.
+            milliseconds: For how long.
+
+        Raises:
+            redis.RedisError: The server refuses, or is away.
+        """
+        packed = _packed(words) + _packed(("WAIT", replicas, milliseconds))
+        answer, acknowledged = await self._blocking_line.ask(packed, 2)
+        for each in (answer, acknowledged):
+            if isinstance(each, Exception):
+                raise each
+        return answer, acknowledged
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        """Return the answer to a command, in redis-py's form of it."""
+        name, *rest = args
+        answer = await self.call((*name.split(), *rest))
+        callback = self.response_callbacks.get(name)
+        return callback(answer, **options) if callback else answer
 
     async def aclose(self, close_connection_pool: bool | None = None) -> None:  # noqa: FBT001 - redis-py's
         """End every connection."""
-        self._is_closed = True
-        while self._idle:
-            await self._idle.pop().disconnect(nowait=True)
+        await self.channels.close()
+        await self._line.close()
+        await self._blocking_line.close()
         await super().aclose(close_connection_pool)
+
+
+def _packed(words: tuple[bytes | str | float, ...]) -> bytes:
+    packed: bytes = hiredis.pack_command(words)  # type: ignore[arg-type]  # of any length, not of one
+    return packed
 
 
 def client(options: Mapping[str, Any], address: Address | None, deadline: float) -> Client:

@@ -7,7 +7,7 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from revokebus.store.discovery import Claim, _newest
+from revokebus.connection.discovery import Claim, _newest
 
 if TYPE_CHECKING:
     from revokebus.settings.redis_url import Address

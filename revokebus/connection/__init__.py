@@ -1,0 +1,1 @@
+"""Connections to one Redis: which server is the primary, and questions with a deadline."""

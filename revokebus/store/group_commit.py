@@ -1,0 +1,145 @@
+"""What is asked while an answer is awaited goes together, in one request."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from revokebus.tasks import end
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
+    from contextlib import AbstractAsyncContextManager
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+_LONGEST_WAIT = 0.01
+
+
+@dataclass(eq=False, slots=True)
+class _Waiting(Generic[Item, Answer]):
+    item: Item
+    rows: int
+    size: int
+    answer: asyncio.Future[Answer]
+
+
+class GroupCommit(Generic[Item, Answer]):
+    """Sends items, those that wait at the same moment in one request; each gets its own answer.
+
+    A lone item is sent at once, and one that fills a request by itself. One that comes while others
+    are on their way waits for their answers, until there is a full request, or for 10 ms, whichever
+    is first.
+
+    Args:
+        send: Sends some items that may go together and returns an answer for each.
+        deadline: Makes what ends a wait for the answers of a request that others are in.
+        size: Says how many bytes an item takes.
+        together: Says of two items whether they may.
+        most_rows: How many rows a request has at most, unless one item has more.
+        most_bytes: How many bytes, likewise.
+    """
+
+    def __init__(
+        self,
+        send: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]],
+        *,
+        deadline: Callable[[], AbstractAsyncContextManager[None]],
+        size: Callable[[Item], int],
+        together: Callable[[Item, Item], bool],
+        most_rows: int,
+        most_bytes: int,
+    ) -> None:
+        self._send = send
+        self._deadline = deadline
+        self._size = size
+        self._together = together
+        self._most_rows = most_rows
+        self._most_bytes = most_bytes
+        self._waiting: deque[_Waiting[Item, Answer]] = deque()
+        self._rows = self._bytes = 0
+        self._on_their_way = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def ask(self, item: Item, rows: int) -> Answer:
+        """Send an item and return its answer; raise what `send` raises.
+
+        Args:
+            item: The item.
+            rows: How many rows it is.
+        """
+        is_lone = not self._on_their_way or rows > self._most_rows
+        if is_lone or (size := self._size(item)) > self._most_bytes:
+            self._on_their_way += 1
+            try:
+                return (await self._send([item]))[0]
+            finally:
+                self._over()
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(item, rows, size, loop.create_future())
+        self._waiting.append(waiting)
+        self._rows += rows
+        self._bytes += size
+        if self._rows >= self._most_rows or self._bytes >= self._most_bytes:
+            self._flush()
+        elif self._timer is None:
+            self._timer = loop.call_later(_LONGEST_WAIT, self._flush)
+        async with self._deadline():
+            answer: Answer = await waiting.answer
+        return answer
+
+    def _over(self) -> None:
+        self._on_their_way -= 1
+        self._flush()
+
+    def _flush(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for group in self._groups():
+            self._on_their_way += 1
+            task = asyncio.create_task(self._send_group(group), name="revokebus-group")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def _groups(self) -> Iterator[list[_Waiting[Item, Answer]]]:
+        """Yield what waits, in requests."""
+        group: list[_Waiting[Item, Answer]] = []
+        rows = size = 0
+        waiting, self._waiting = self._waiting, deque()
+        self._rows = self._bytes = 0
+        for each in waiting:
+            if each.answer.done():
+                continue  # nobody waits for it any more
+            is_full = rows + each.rows > self._most_rows or size + each.size > self._most_bytes
+            if group and (is_full or not self._together(group[0].item, each.item)):
+                yield group
+                group, rows, size = [], 0, 0
+            group.append(each)
+            rows += each.rows
+            size += each.size
+        if group:
+            yield group
+
+    async def _send_group(self, group: list[_Waiting[Item, Answer]]) -> None:
+        try:
+            answers = await self._send([each.item for each in group])
+            for each, answer in zip(group, answers, strict=True):
+                if not each.answer.done():
+                    each.answer.set_result(answer)
+        except Exception as error:  # noqa: BLE001 - whatever it is, each of those who wait gets it
+            for each in group:
+                if not each.answer.done():
+                    each.answer.set_exception(error)
+        finally:
+            for each in group:
+                each.answer.cancel()  # where this task is cancelled
+            self._over()
+
+    async def close(self) -> None:
+        """End what is on its way; whoever waits is cancelled."""
+        await end(set(self._tasks))

@@ -1,0 +1,105 @@
+"""The record of each session that refreshes: which generation of its tokens was issued last."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from revokebus.errors import OtherDataSetError, StoreError, UnsettledError
+from revokebus.protocol.exchange import MOST_TIMES, Exchanged, Outcome, encode_session
+from revokebus.store import scripts
+from revokebus.store.settling import TURN_MILLISECONDS, settling_milliseconds, unsettled_error
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from revokebus.connection.requests import Requests
+    from revokebus.connection.script import Argument
+    from revokebus.protocol.exchange import Exchange, SessionRecord
+    from revokebus.protocol.names import Names
+    from revokebus.protocol.revocation import Target
+    from revokebus.settings.settings import Settings
+
+
+class Sessions:
+    """Reads and writes these records, for one event loop.
+
+    Every method raises `StoreError` when Redis refuses, or does not answer in time.
+
+    Args:
+        settings: The deadlines.
+        requests: Sends them.
+        names: The names of keys.
+    """
+
+    def __init__(self, settings: Settings, requests: Requests, names: Names) -> None:
+        self._settings = settings
+        self._requests = requests
+        self._names = names
+        self._settling = settling_milliseconds(settings)
+
+    async def exchange(
+        self, session: Target, exchange: Exchange, unless: Sequence[Target], epoch: str
+    ) -> Exchanged:
+        """Exchange a refresh token, in one step. Trying again after a lost answer repeats it.
+
+        Args:
+            session: Its session.
+            exchange: The token, and what its owner would be given.
+            unless: What the token could be refused by.
+            epoch: The data set that the copy belongs to; any where it is empty.
+
+        Raises:
+            OtherDataSetError: Redis has another data set, or none.
+            UnsettledError: Others may be about to write back what would refuse it, or another
+                attempt is under way, and it is not known whether that was answered.
+        """
+        names, settings = self._names, self._settings
+        keys: list[bytes | str] = [names.meta, names.hold, names.repair, names.session(session)]
+        keys += [names.record(target) for target in unless]
+        whole = "1" if exchange.since == math.floor(exchange.since) else "0"
+        args: list[Argument] = [self._settling, TURN_MILLISECONDS, epoch]
+        args += [exchange.generation, exchange.issued_at, exchange.since, whole]
+        spans = settings.rotation_grace, settings.redis_timeout, exchange.life
+        args += [math.ceil(1000 * seconds) for seconds in spans]
+        args += [exchange.note, MOST_TIMES, exchange.jti]
+        outcome, *rest = await self._requests.run(scripts.EXCHANGE, keys, args, again=True)
+        if outcome == b"other":
+            raise OtherDataSetError
+        if outcome == b"held" and (unsettled := unsettled_error(*rest)):
+            raise unsettled
+        exchanged = Exchanged(Outcome(outcome.decode()), *rest)
+        if exchanged.outcome is Outcome.UNSETTLED:
+            raise UnsettledError("the token is being exchanged at this moment")
+        return exchanged
+
+    async def delivered(self, session: Target, generation: int) -> None:
+        """Note that the pair of this generation is here, so that a client can be answered."""
+        keys: list[bytes | str] = [self._names.session(session)]
+        await self._requests.run(scripts.DELIVERED, keys, [generation], again=True)
+
+    async def generation(self, session: Target) -> int | None:
+        """Return which generation of a session's tokens was issued last; None where none is known.
+
+        Raises:
+            StoreError: The record cannot be read.
+        """
+        held = await self._requests.call("GET", self._names.session(session))
+        if held is None:
+            return None
+        number = held.partition(b" ")[0]
+        if not number.isdigit():
+            raise StoreError("the session's record cannot be read")
+        return int(number)
+
+    async def restore(self, sessions: Mapping[Target, tuple[SessionRecord, float]]) -> None:
+        """Write back what was exchanged and delivered lately, where Redis knows less.
+
+        Args:
+            sessions: The record of each, and for how many seconds it must live.
+        """
+        args: list[Argument] = []
+        for record, life in sessions.values():
+            args += [record.generation, math.ceil(1000 * life), encode_session(record)]
+        keys = [self._names.session(session) for session in sessions]
+        await self._requests.run(scripts.RESTORE, keys, args, again=True)

@@ -1,0 +1,48 @@
+"""For how long no copy counts as proven after Redis, or what it holds, was found to be new."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from revokebus.errors import UnsettledError
+
+if TYPE_CHECKING:
+    from revokebus.settings.settings import Settings
+
+LONGEST_PAUSE = 1.1
+"""The longest time between the starts of two ticks, in intervals."""
+
+TURN_MILLISECONDS = 10_000
+"""For how long an instance has the turn to write back, unless it asks for more."""
+
+_TICK_DEADLINE = 0.5
+
+
+def tick_deadline(settings: Settings) -> float:
+    """Return within how many seconds a tick must be answered."""
+    return min(settings.redis_timeout, max(settings.tick_interval, _TICK_DEADLINE))
+
+
+def settling_milliseconds(settings: Settings) -> int:
+    """Return after how long all have noticed: the longest pause, and a tick that hangs."""
+    pause = LONGEST_PAUSE * settings.tick_interval
+    return math.ceil(1000 * (pause + tick_deadline(settings)))
+
+
+def unsettled_error(left: int, repairing: int) -> UnsettledError | None:
+    """Return what the answer of a script means for whoever relies on the data; None for nothing.
+
+    Args:
+        left: For how many milliseconds it must not be relied upon.
+        repairing: Whether another instance is writing back, as 1 or 0.
+    """
+    if left > 0:
+        return UnsettledError(
+            "Redis, or what it holds, is new; instances that know more get a moment to write it "
+            "back",
+            seconds=left / 1000,
+        )
+    if repairing:
+        return UnsettledError("another instance is writing back what Redis has lost")
+    return None

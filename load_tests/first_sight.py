@@ -17,6 +17,7 @@ from revokebus import AccessToken, Settings
 from revokebus.clock import SystemClock
 from revokebus.engine.engine import Engine
 from revokebus.protocol.cut_offs import CutOffs
+from revokebus.protocol.fleet import Fleet
 from revokebus.telemetry.counters import Counters
 from revokebus.tokens.issuer import Issuer
 from revokebus.tokens.verifier import Verifier
@@ -32,7 +33,8 @@ def main() -> None:
     secret = secrets.token_urlsafe(64)
     settings = Settings(secret_key=secret, redis_url="memory://")
     clock = SystemClock()
-    issuer = Issuer(settings, clock, CutOffs(clock, settings.leeway))
+    fleet = Fleet(clock, leeway=0.0, longest_life=settings.longest_life, is_alone=True)
+    issuer = Issuer(settings, clock, CutOffs(clock, settings.leeway), fleet)
     without_cache = settings.model_copy(update={"verified_cache_size": 0})
     verifier = Verifier(without_cache, clock, Counters())
     engine = Engine(settings)

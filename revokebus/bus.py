@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from starlette.types import Lifespan
 
     from revokebus.clock import Clock
+    from revokebus.connection.credentials import CredentialProvider
     from revokebus.settings.settings import Settings
     from revokebus.tokens.issuer import TokenPair
 
@@ -38,7 +39,12 @@ class RevokeBus(Engine):
 
     @classmethod
     def attach(
-        cls, app: FastAPI, settings: Settings | None = None, *, clock: Clock | None = None
+        cls,
+        app: FastAPI,
+        settings: Settings | None = None,
+        *,
+        clock: Clock | None = None,
+        credentials: CredentialProvider | None = None,
     ) -> Self:
         """Make a bus that starts and stops with `app` and that its guards find.
 
@@ -50,12 +56,15 @@ class RevokeBus(Engine):
                 in another: its lifespan never runs; attach to the outer one and use `cover`.
             settings: By default read from ``REVOKEBUS_*`` environment variables.
             clock: The machine's clocks by default; tests bring their own.
+            credentials: Has the password of Redis for each connection, in redis-py's form of it
+                (``redis.CredentialProvider``), where it changes: IAM tokens, for example.
 
         Raises:
-            ConfigurationError: The application has a bus already, or has served a request.
+            ConfigurationError: The application has a bus already, or has served a request; or
+                there are `credentials`, and a password in the settings.
             pydantic.ValidationError: A setting is missing or wrong; the message names it.
         """
-        bus = cls(settings, clock=clock)
+        bus = cls(settings, clock=clock, credentials=credentials)
         bus.cover(app)
         inner = app.router.lifespan_context
 

@@ -105,6 +105,13 @@ def _copy(status: BusStatus) -> Iterator[Metric]:
     if status.staleness is not None:
         age.add_metric([], status.staleness)
     yield age
+    skew = GaugeMetricFamily(
+        "revokebus_clock_skew_seconds",
+        "By how much Redis's clock is ahead of this one; none where that is not known.",
+    )
+    if status.clock_skew is not None:
+        skew.add_metric([], status.clock_skew)
+    yield skew
     yield _gauge("entries", "Revocations in the copy.", status.entries)
     yield _gauge("unsaved", "Revocations applied here and not yet in Redis.", status.unsaved)
     yield _gauge("subscribed", "1 while revocations are pushed.", status.subscribed)

@@ -152,6 +152,8 @@ class BusStatus:
         left_out: How many revocations the copy had no room for, since it was made.
         instance: What this process is called in the fleet, since its last start; None on
             ``memory://``.
+        clock_skew: By how many seconds, at least, Redis's clock is ahead of this machine's; None
+            where that is not known. More than ``leeway`` either way is trouble.
     """
 
     state: State
@@ -165,3 +167,4 @@ class BusStatus:
     complete: bool = True
     left_out: int = 0
     instance: str | None = None
+    clock_skew: float | None = None

@@ -94,6 +94,7 @@ def make_settings() -> MakeSettings:
             "max_staleness": 5.0,
             "startup_timeout": 15.0,  # the machine may be busy
             "rotation_grace": 0.0,  # a replay is one at once
+            "leeway": 0.0,  # and a token that has expired has expired
         }
         return Settings(**{"redis_url": redis_url, "secret_key": SECRET, **quick, **changes})
 

@@ -7,6 +7,7 @@ import secrets
 from typing import TYPE_CHECKING, Any, Protocol
 
 from revokebus.protocol.cut_offs import CutOffs
+from revokebus.protocol.fleet import Fleet
 from revokebus.protocol.wire import DATA_VERSION
 from revokebus.tasks import end
 from revokebus.telemetry.counters import Counters
@@ -40,7 +41,12 @@ def settle(redis_server: RedisServer, namespace: str = "revokebus") -> None:
 
 def make_issuer(settings: Settings, clock: Clock) -> Issuer:
     """Return an issuer that knows of no cut-off."""
-    return Issuer(settings, clock, CutOffs(clock, settings.leeway))
+    return Issuer(settings, clock, CutOffs(clock, settings.leeway), make_fleet(clock))
+
+
+def make_fleet(clock: Clock) -> Fleet:
+    """Return a fleet of one instance."""
+    return Fleet(clock, leeway=0.0, longest_life=0.0, is_alone=True)
 
 
 def make_verifier(settings: Settings, clock: Clock) -> Verifier:

@@ -123,7 +123,7 @@ async def opened_engine(settings: Settings) -> AsyncIterator[Engine]:
 
     Raises:
         StoreError: It has no proven copy.
-        ValueError: Others accept tokens that live longer than it reckons with.
+        ValueError: Instances are set up otherwise than this command.
     """
     async with Engine(settings) as engine:
         status = engine.status()
@@ -134,13 +134,13 @@ async def opened_engine(settings: Settings) -> AsyncIterator[Engine]:
 
 
 def compare(findings: Iterable[Finding]) -> None:
-    """Say where instances are set up otherwise than this command.
+    """Refuse to revoke where instances would not take it as this command means it.
 
     Raises:
-        ValueError: They accept tokens that live longer than it reckons with.
+        ValueError: Their clocks, issuer or claims are others.
     """
     for finding in findings:
-        if finding.check == "lifetimes" and finding.level != "ok":
+        if finding.check in ("clock", "alike") and finding.level != "ok":
             raise ValueError(f"{finding.message}; {finding.remedy}")
-        if finding.check == "alike" and finding.level != "ok":
+        if finding.check == "lifetimes" and finding.level != "ok":
             say(f"{finding.message}; {finding.remedy}")

@@ -56,6 +56,7 @@ class Client(Redis):
 
     Attributes:
         channels: The short subscriptions.
+        scripts_sent: The digests of scripts whose text is on its way.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -63,6 +64,7 @@ class Client(Redis):
         deadline = self.connection_pool.connection_kwargs["socket_connect_timeout"]
         self._line = self._pipeline(deadline, _PATIENCE * deadline)
         self._blocking_line = self._pipeline(deadline, _BLOCKING_PATIENCE * deadline)
+        self.scripts_sent: set[str] = set()
         self.channels = Channels(self.connection_pool.make_connection, deadline)
 
     def _pipeline(self, deadline: float, patience: float) -> Pipeline:

@@ -21,9 +21,9 @@ from redis.exceptions import MovedError, ReadOnlyError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from revokebus.connection.client import client
+from revokebus.connection.credentials import url_with_credentials
 from revokebus.connection.discovery import make_discovery
 from revokebus.connection.pipeline import LostConnectionError
-from revokebus.settings.redis_url import parse_redis_url
 from revokebus.tasks import end
 from revokebus.telemetry.events import event
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from revokebus.clock import Clock
     from revokebus.connection.client import Client
+    from revokebus.connection.credentials import CredentialProvider
     from revokebus.settings.redis_url import Address
     from revokebus.settings.settings import Settings
 
@@ -70,14 +71,17 @@ class Primary:
     Args:
         settings: The URL and the deadlines.
         clock: Tells when to ask again.
+        credentials: Has the password of the moment, where the settings do not say it.
 
     Attributes:
         confirmed_at: The moment of the last question, in elapsed seconds, to which Sentinels or
             the cluster named the server in use; infinite where the URL does.
     """
 
-    def __init__(self, settings: Settings, clock: Clock) -> None:
-        self._url = parse_redis_url(settings.redis_url)
+    def __init__(
+        self, settings: Settings, clock: Clock, credentials: CredentialProvider | None = None
+    ) -> None:
+        self._url = url_with_credentials(settings, credentials)
         self._deadline = settings.redis_timeout
         self._ask_again_after = min(
             _ASKED_AGAIN_AFTER, settings.max_staleness / _ASKED_AGAIN_PER_BOUND

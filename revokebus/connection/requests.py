@@ -19,10 +19,13 @@ if TYPE_CHECKING:
     from revokebus.clock import Clock
     from revokebus.connection.channels import Inbox
     from revokebus.connection.client import Client
+    from revokebus.connection.credentials import CredentialProvider
     from revokebus.connection.script import Argument, Script
     from revokebus.settings.settings import Settings
 
 Answer = TypeVar("Answer")
+
+_SHORT, _MORE = 0.01, 0.25
 
 
 class Requests:
@@ -31,14 +34,17 @@ class Requests:
     Args:
         settings: Where Redis is, and the deadlines.
         clock: Tells the time.
+        credentials: Has the password of the moment, where the settings do not say it.
 
     Attributes:
         primary: Knows which server it is.
     """
 
-    def __init__(self, settings: Settings, clock: Clock) -> None:
+    def __init__(
+        self, settings: Settings, clock: Clock, credentials: CredentialProvider | None = None
+    ) -> None:
         self._seconds = settings.redis_timeout
-        self.primary = Primary(settings, clock)
+        self.primary = Primary(settings, clock, credentials)
 
     async def close(self) -> None:
         """End every connection, whatever state it is in."""
@@ -158,6 +164,9 @@ class Requests:
 class Deadline:
     """An async context manager for what is asked of Redis.
 
+    Where the event loop was held up itself, answers may be here that nobody has read yet: the body
+    then gets a little more time.
+
     It raises `RefusedError` for an error that Redis has answered with, and `StoreError` for any
     other of its errors, and when the time is up.
 
@@ -168,9 +177,18 @@ class Deadline:
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._timeout = asyncio.timeout(seconds)
+        self._last_look: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> None:
         await self._timeout.__aenter__()
+        loop = asyncio.get_running_loop()
+        self._last_look = loop.call_later(self._seconds - _SHORT, self._look_at_loop)
+
+    def _look_at_loop(self) -> None:
+        now = asyncio.get_running_loop().time()
+        due = self._timeout.when()
+        if due is not None and now > due + _SHORT and not self._timeout.expired():
+            self._timeout.reschedule(now + _MORE * self._seconds)
 
     async def __aexit__(
         self,
@@ -178,6 +196,8 @@ class Deadline:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if self._last_look is not None:
+            self._last_look.cancel()
         try:
             await self._timeout.__aexit__(kind, error, traceback)
         except TimeoutError as late:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
@@ -42,7 +43,16 @@ class Script:
         Raises:
             redis.RedisError: The server refuses, or is away.
         """
+        known, words = ("EVALSHA", self.sha), (len(keys), *keys, *args)
         try:
-            return await redis.call(("EVALSHA", self.sha, len(keys), *keys, *args))
+            return await redis.call((*known, *words))
         except NoScriptError:
-            return await redis.call(("EVAL", self.text, len(keys), *keys, *args))
+            pass
+        if self.sha in redis.scripts_sent:  # by another call, before this one on the connection
+            with contextlib.suppress(NoScriptError):
+                return await redis.call((*known, *words))
+        redis.scripts_sent.add(self.sha)
+        try:
+            return await redis.call(("EVAL", self.text, *words))
+        finally:
+            redis.scripts_sent.discard(self.sha)

@@ -21,6 +21,7 @@ from revokebus.engine.revoker import Assurance, Revoker
 from revokebus.engine.rotation import Rotation
 from revokebus.errors import ConfigurationError
 from revokebus.protocol.cut_offs import CutOffs
+from revokebus.protocol.fleet import Fleet
 from revokebus.replication.feed import Feed
 from revokebus.replication.memory_backend import MemoryBackend
 from revokebus.replication.redis_backend import RedisBackend
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from revokebus.clock import Clock
+    from revokebus.connection.credentials import CredentialProvider
     from revokebus.engine.predicates import Predicate
     from revokebus.protocol.revocation import Value
     from revokebus.replication.backend import Backend
@@ -57,6 +59,8 @@ class Engine:
     Args:
         settings: By default read from ``REVOKEBUS_*`` environment variables.
         clock: The machine's clocks by default; tests bring their own.
+        credentials: Has the password of Redis for each connection, in redis-py's form of it
+            (``redis.CredentialProvider``), where it changes: IAM tokens, for example.
 
     Attributes:
         settings: What was set.
@@ -65,16 +69,32 @@ class Engine:
 
     Raises:
         pydantic.ValidationError: A setting is missing or wrong; the message names it.
+        ConfigurationError: There are `credentials`, and a password in the settings.
     """
 
-    def __init__(self, settings: Settings | None = None, *, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        clock: Clock | None = None,
+        credentials: CredentialProvider | None = None,
+    ) -> None:
         self.settings = settings = settings or Settings()
+        if credentials is not None:
+            settings.check_no_password()
+        self._credentials = credentials
         self._clock = clock = clock or SystemClock()
         expiry_clock = ExpiryClock(clock)
         self._lifecycle = Lifecycle()
         # Without a Redis that could be asked instead, the copy has no limit.
         limit = settings.max_entries if settings.uses_redis else None
         cut_offs = CutOffs(clock, settings.leeway)
+        self._fleet = fleet = Fleet(
+            clock,
+            leeway=settings.leeway,
+            longest_life=settings.longest_life,
+            is_alone=not settings.uses_redis or not settings.denylist_enabled,
+        )
         self._denylist = Denylist(expiry_clock, limit, on_cut_off=cut_offs.note)
         self._freshness = freshness = Freshness(clock, settings.max_staleness)
         self._guards = OpenGuards(settings, clock, self._denylist, freshness)
@@ -87,6 +107,7 @@ class Engine:
             clock=clock,
             expiry_clock=expiry_clock,
             cut_offs=cut_offs,
+            fleet=fleet,
             lifecycle=self._lifecycle,
             verifier=self._verifier,
             denylist=self._denylist,
@@ -97,7 +118,7 @@ class Engine:
         self._checker = Checker(parts)
         self.cached_token = FastPath(parts, self._checker.is_clear).token
         self._revoker = Revoker(parts)
-        self._issuer = Issuer(settings, clock, cut_offs)
+        self._issuer = Issuer(settings, clock, cut_offs, fleet)
         self._rotation = Rotation(parts, self._issuer, self._checker, self._revoker)
 
     def _make_backend(self, clock: Clock, freshness: Freshness) -> Backend:
@@ -112,7 +133,16 @@ class Engine:
                 settings.rotation_grace,
             )
 
-        return RedisBackend(settings, denylist, clock, freshness, self.counts, self._feed)
+        return RedisBackend(
+            settings,
+            denylist,
+            clock,
+            freshness,
+            self._fleet,
+            self.counts,
+            self._feed,
+            self._credentials,
+        )
 
     # Life
 
@@ -222,6 +252,7 @@ class Engine:
             entries=len(self._denylist),
             complete=self._denylist.complete,
             left_out=self._denylist.left_out,
+            clock_skew=self._fleet.skew,
             **asdict(health),
         )
 
@@ -510,7 +541,8 @@ class Engine:
             claim: Its name, one of those in ``revocable_claims``, or ``sub``.
             value: Its value, compared as JSON compares: ``1`` is ``1.0``, and is neither
                 ``"1"`` nor ``true``. A claim that is a list is meant if this is in it.
-            issued_before: The moment; now by default. For the rest see `revoke_session`.
+            issued_before: The moment; now by default, and none for ``jti``, which is of one token.
+                For the rest see `revoke_session`.
             issuer: The ``iss`` of the tokens; the application's own by default.
             dry_run: Revoke nothing, and say in the receipt what would be touched.
             min_replicas: As for `revoke`, and so are the last two.

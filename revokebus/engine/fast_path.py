@@ -72,5 +72,6 @@ class FastPath:
         token = known.token
         if type(token) is not token_type:
             return None
+        known.is_used = True
         self._counters.recalled += 1
         return token

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from revokebus.denylist.freshness import Freshness
     from revokebus.engine.lifecycle import Lifecycle
     from revokebus.protocol.cut_offs import CutOffs
+    from revokebus.protocol.fleet import Fleet
     from revokebus.replication.backend import Backend
     from revokebus.settings.settings import Settings
     from revokebus.telemetry.counters import Counters
@@ -26,6 +27,7 @@ class Parts:
         clock: Tells the wall time, and how much time has passed.
         expiry_clock: The one that the copy goes by.
         cut_offs: The latest cut-off that is known.
+        fleet: What time it is in the fleet, and how long tokens live there.
         lifecycle: Whether the bus runs, and where.
         verifier: Says whether a token is genuine.
         denylist: The copy.
@@ -38,6 +40,7 @@ class Parts:
     clock: Clock
     expiry_clock: ExpiryClock
     cut_offs: CutOffs
+    fleet: Fleet
     lifecycle: Lifecycle
     verifier: Verifier
     denylist: Denylist

@@ -86,6 +86,7 @@ class Revoker:
         self._lifecycle = parts.lifecycle
         self._verifier = parts.verifier
         self._cut_offs = parts.cut_offs
+        self._fleet = parts.fleet
         self._denylist = parts.denylist
         self._backend = parts.backend
 
@@ -124,7 +125,10 @@ class Revoker:
         if claim in ALWAYS and not isinstance(value, str):
             raise ValueError(f"{claim} is a text in every token, so no token has this value")
         of = self._issuer(issuer)
-        cut_off = self._cut_off(issued_before, is_ours=self._settings.is_own(of))
+        if claim == "jti" and issued_before is None:  # one token, whenever it was issued
+            cut_off = None
+        else:
+            cut_off = self._cut_off(issued_before, is_ours=self._settings.is_own(of))
         return Revocation(claim, plain(value), self._last(), cut_off, of)
 
     def of_everything(self, issued_before: float | datetime | None) -> Revocation:
@@ -135,7 +139,8 @@ class Revoker:
 
     def _last(self) -> float:
         """Return until when a token can live that has been issued by now."""
-        return float(math.ceil(self._clock.wall() + self._settings.longest_life))
+        now = max(self._clock.wall(), self._fleet.latest())
+        return float(math.ceil(now + self._fleet.longest_life))
 
     def _issuer(self, issuer: str | None) -> str:
         if issuer is None:
@@ -150,11 +155,8 @@ class Revoker:
     def _cut_off(self, issued_before: float | datetime | None, *, is_ours: bool) -> float:
         if issued_before is not None:
             return self._moment(issued_before)
-        # An instance whose clock is ahead, by the leeway at most, has issued what is meant, too.
         # Outside issuers cannot put a new sign-in after our cut-off, so it must not be ahead.
-        now = self._clock.wall()
-        if is_ours:
-            now = self._cut_offs.after(now + self._settings.leeway)
+        now = self._cut_offs.after(self._fleet.latest()) if is_ours else self._fleet.middle()
         return just_after(just_after(now))  # the sign-in that was put after another one included
 
     def _moment(self, moment: float | datetime) -> float:
@@ -177,7 +179,7 @@ class Revoker:
         return len(
             {
                 (token.issuer, token.session_id or token.jti)
-                for token in self._verifier.verified.tokens()
+                for token in self._verifier.tokens()
                 if token.expires_at > now
                 and not self._denylist.matches(
                     token.verified_claims, issuer=token.issuer, since=token.since

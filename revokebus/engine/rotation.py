@@ -117,7 +117,8 @@ class Rotation:
         return Exchange(
             generation=Lineage.of(token.verified_claims).generation,
             jti=token.jti,
-            issued_at=token.issued_at,
+            # Redis compares it with its own clock, which may be ahead of this one.
+            issued_at=token.issued_at + self._settings.leeway,
             since=token.since,
             life=left + 2 * self._settings.leeway + 1.0,
             note=note,

@@ -60,6 +60,8 @@ class Break(Enum):
     ROW_MISSING = "the log no longer has the entry that was read last"
     ROOM_AGAIN = "the copy has room again for what it had to leave out"
     WRITES_FORGOTTEN = "more was written than could be remembered until the log is read"
+    SERVER_CHANGED = "another server answers, or the same one was started again"
+    SERVER_CLOCK_JUMPED = "Redis's clock has jumped, so records may have expired too early"
     CLOCK_SET_BACK = "the wall clock was set back, so records may have been taken for expired"
 
 

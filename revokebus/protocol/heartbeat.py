@@ -47,6 +47,7 @@ class Heartbeat:
         position: The last entry of the log that its copy includes; None likewise.
         entries: How many revocations its copy holds.
         complete: Whether it has had room for all of them.
+        leeway: What ``leeway`` is there, in seconds; None where an older version does not say.
     """
 
     version: str
@@ -65,6 +66,7 @@ class Heartbeat:
     position: str | None
     entries: int
     complete: bool
+    leeway: float | None = None
 
 
 UNREADABLE = Heartbeat(
@@ -120,6 +122,7 @@ def decode_heartbeat(text: bytes) -> Heartbeat:
                 heartbeat.bound,
                 heartbeat.interval,
                 heartbeat.longest_life,
+                heartbeat.leeway or 0.0,
             ),
         )
     ):

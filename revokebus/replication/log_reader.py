@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from revokebus.denylist.denylist import Denylist
     from revokebus.protocol.continuity import Entry, Position
+    from revokebus.protocol.fleet import Fleet
     from revokebus.protocol.unseen_writes import UnseenWrites
     from revokebus.replication.applier import Applier
     from revokebus.replication.repair import Repair
@@ -31,7 +32,15 @@ logger = logging.getLogger("revokebus")
 
 _RESYNCS_PER_READ = 3
 _LIST_AGAIN_SECONDS = 5.0
-_LOSSES = frozenset({Break.EPOCH_CHANGED, Break.ROW_MISSING})
+_JUMP_SECONDS = 1.0
+_LOSSES = frozenset(
+    {
+        Break.EPOCH_CHANGED,
+        Break.ROW_MISSING,
+        Break.SERVER_CHANGED,
+        Break.SERVER_CLOCK_JUMPED,
+    }
+)
 
 
 class Log(Protocol):
@@ -84,8 +93,12 @@ class LogReader:
         applier: Applies what was read.
         repair: Finds what Redis lacks.
         unseen_writes: What the log must show, because it was acknowledged.
+        fleet: Is told the time at Redis, and how long tokens live.
         heartbeat: Returns what this instance reports of itself at a position.
         hold: Keeps other instances from a proof for `HOLD_SECONDS`.
+
+    Attributes:
+        suspicion: Why Redis may lack what the copy holds, although the log goes on; None for not.
     """
 
     def __init__(  # noqa: PLR0913 - what it reads, what it applies to, what it compares
@@ -99,6 +112,7 @@ class LogReader:
         applier: Applier,
         repair: Repair,
         unseen_writes: UnseenWrites,
+        fleet: Fleet,
         heartbeat: Callable[[Position], bytes],
         hold: Callable[[], Awaitable[None]],
     ) -> None:
@@ -111,10 +125,13 @@ class LogReader:
         self._applier = applier
         self._repair = repair
         self._unseen_writes = unseen_writes
+        self._fleet = fleet
         self._heartbeat = heartbeat
         self._hold = hold
         self._times_set_back = denylist.clock.times_set_back
         self._list_not_before = -math.inf
+        self._server = ""
+        self.suspicion: Break | None = None
 
     async def prove(self) -> float:
         """Read the log to its end, and return the moment for which that proves the copy.
@@ -146,6 +163,8 @@ class LogReader:
                 continue
             self._unseen_writes.seen(entries)
             await self._apply(entries)
+            if page is not None:
+                self._note_server(page, sent)
             if page is not None and not page.more:
                 self._look_for_lost_writes(sent)
                 if page.unsettled:
@@ -154,6 +173,8 @@ class LogReader:
 
     def use_of_listing(self) -> Break | None:
         """Return why to list again although no proof depends on it; None for not now."""
+        if self.suspicion is not None:  # others wait for what is written back
+            return self.suspicion
         if self._run.clock.elapsed() < self._list_not_before:
             return None
         if not self._unseen_writes.complete:
@@ -170,6 +191,19 @@ class LogReader:
         """
         self._list_not_before = self._run.clock.elapsed() + _LIST_AGAIN_SECONDS
         await self._list(reason)
+        if reason is self.suspicion:
+            self.suspicion = None
+
+    def _note_server(self, page: Page, sent: float) -> None:
+        """Look for what may have let records expire, or be lost, that the log still shows."""
+        jump = self._fleet.note_time(sent, self._run.clock.elapsed(), page.time)
+        self._fleet.note_life(page.longest_life)
+        self._run.conditions.note_or_over("clock", self._fleet.disagreement)
+        if self._server and page.server != self._server:
+            self.suspicion = Break.SERVER_CHANGED
+        elif abs(jump) > _JUMP_SECONDS:
+            self.suspicion = Break.SERVER_CLOCK_JUMPED
+        self._server = page.server
 
     def _reason_to_list(self) -> Break | None:
         self._denylist.clock.now()  # notices a step

@@ -39,10 +39,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from revokebus.clock import Clock
+    from revokebus.connection.credentials import CredentialProvider
     from revokebus.denylist.denylist import Denylist
     from revokebus.denylist.freshness import Freshness
     from revokebus.protocol.continuity import Position
     from revokebus.protocol.exchange import Exchange, Exchanged
+    from revokebus.protocol.fleet import Fleet
     from revokebus.protocol.revocation import Revocation, Target
     from revokebus.replication.feed import Feed
     from revokebus.results import Finding, InstanceStatus
@@ -89,8 +91,10 @@ class RedisBackend:
         denylist: The copy to keep fresh.
         clock: Tells the age of the copy.
         freshness: Is told of each proof.
+        fleet: Is told the time at Redis.
         counters: Counts what happens.
         feed: Is told what was applied as it happened.
+        credentials: Has the password of the moment, where the settings do not say it.
     """
 
     def __init__(
@@ -99,15 +103,19 @@ class RedisBackend:
         denylist: Denylist,
         clock: Clock,
         freshness: Freshness,
+        fleet: Fleet,
         counters: Counters,
         feed: Feed,
+        credentials: CredentialProvider | None = None,
     ) -> None:
         self._settings = settings
         self._denylist = denylist
         self._clock = clock
         self._freshness = freshness
+        self._fleet = fleet
         self._counters = counters
         self._feed = feed
+        self._credentials = credentials
         self._exchanges = Exchanges(clock)
         self._repair = Repair(denylist, self._exchanges, counters)
         self._outbox = Outbox(self._repair, clock)
@@ -140,7 +148,8 @@ class RedisBackend:
     def _begin(self) -> _Started:
         self._outbox.restart()
         # Everything that belongs to an event loop is made anew for the one that runs now.
-        redis, run = StoreParts.of(self._settings, self._clock), Run(self._clock, self._counters)
+        redis = StoreParts.of(self._settings, self._clock, self._credentials)
+        run = Run(self._clock, self._counters)
         audit = StartAudit(redis, self._settings, self._clock)
         applier = Applier(self._denylist, self._repair, run.conditions, self._feed)
         responder = ConfirmationResponder(
@@ -158,6 +167,7 @@ class RedisBackend:
             applier=applier,
             repair=self._repair,
             unseen_writes=redis.unseen_writes,
+            fleet=self._fleet,
             heartbeat=self._heartbeat,
             hold=lambda: self._outbox.hold(redis.store),
         )
@@ -201,6 +211,7 @@ class RedisBackend:
                 position=encode_entry_id(position.entry.id),
                 entries=len(self._denylist),
                 complete=self._denylist.complete,
+                leeway=settings.leeway,
             )
         )
 

@@ -17,6 +17,7 @@ from revokebus.telemetry.events import event
 if TYPE_CHECKING:
     from revokebus.denylist.denylist import Denylist
     from revokebus.denylist.freshness import Freshness
+    from revokebus.protocol.continuity import Break
     from revokebus.replication.log_reader import LogReader
     from revokebus.replication.outbox import Outbox
     from revokebus.replication.run import Run
@@ -74,6 +75,7 @@ class Ticker:
             run.conditions.note("ticker", error)
             run.notify_readers()
             # What others must not do without is written while all of them wait for it.
+            await self._list_again(self.reader.suspicion)
             await self.outbox.write_back(self.store, run, is_unsettled=True)
             return error.seconds or math.inf
         except Exception as error:  # noqa: BLE001 - a silent end would be a silent gap
@@ -87,10 +89,13 @@ class Ticker:
         run.conditions.over("ticker")
         run.notify_readers()
         await self.outbox.write_back(self.store, run)
-        if (reason := self.reader.use_of_listing()) is not None:
-            with run.conditions.noting("listing"):
-                await self.reader.list_again(reason)
+        await self._list_again(self.reader.use_of_listing())
         return math.inf
+
+    async def _list_again(self, reason: Break | None) -> None:
+        if reason is not None:
+            with self.run.conditions.noting("listing"):
+                await self.reader.list_again(reason)
 
     def _sweep(self) -> None:
         swept = max(_SWEPT_PER_TICK, len(self.denylist) // _TICKS_PER_SWEEP)

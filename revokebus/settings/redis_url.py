@@ -35,6 +35,9 @@ _TLS_OPTIONS = frozenset(
 )
 _SENTINEL_OPTIONS = frozenset({"sentinel_username", "sentinel_password"})
 
+MOST_CONNECTIONS = 4
+"""How many connections an instance has to its Redis at most."""
+
 SCHEMES = tuple(_KINDS)
 """The schemes that are understood."""
 
@@ -56,6 +59,11 @@ class RedisUrl:
     nodes: Sequence[Address] = ()
     service: str = ""
     sentinel_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def has_password(self) -> bool:
+        """Whether it has the password of the server."""
+        return bool(self.options.get("password"))
 
 
 def parse_redis_url(url: str) -> RedisUrl:
@@ -82,6 +90,8 @@ def _parse(url: str) -> RedisUrl:
     kind = _KINDS.get(parts.scheme)
     if kind is None:
         raise _NotUnderstoodError("must begin with one of " + ", ".join(f"{s}://" for s in SCHEMES))
+    if parts.fragment or "#" in url:
+        raise _NotUnderstoodError("has a #; in a password it is written %23")
     if kind == "memory":
         return RedisUrl(kind, {})
     _check_options(parts, kind)
@@ -92,13 +102,21 @@ def _parse(url: str) -> RedisUrl:
 
 def _check_options(parts: SplitResult, kind: Kind) -> None:
     allowed = _OPTIONS | _SENTINEL_OPTIONS if kind == "sentinel" else _OPTIONS
-    for name in parse_qs(parts.query):
+    for name, values in parse_qs(parts.query).items():
         if name.startswith("ssl_") and not parts.scheme.startswith("rediss"):
             raise _NotUnderstoodError("has options for TLS, which only rediss:// and the like use")
+        if name == "max_connections" and not _is_enough(values):
+            raise _NotUnderstoodError(
+                f"allows fewer than {MOST_CONNECTIONS} connections, which an instance may need"
+            )
         if name not in allowed | _TLS_OPTIONS:
             raise _NotUnderstoodError(
                 f"has an option other than {', '.join(sorted(allowed | _TLS_OPTIONS))}"
             )
+
+
+def _is_enough(values: Sequence[str]) -> bool:
+    return all(value.isdecimal() and int(value) >= MOST_CONNECTIONS for value in values)
 
 
 def _parse_single(url: str, parts: SplitResult) -> RedisUrl:

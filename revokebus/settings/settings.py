@@ -7,11 +7,15 @@ import json
 # Wide types for the caller, who may write a list or a set; pydantic reads them at run time.
 from collections.abc import Mapping, Sequence, Set  # noqa: TC003
 from functools import cached_property
+
+# Likewise.
+from pathlib import Path  # noqa: TC003
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from revokebus.errors import ConfigurationError
 from revokebus.keys.algorithms import Algorithm, is_symmetric, require_cryptography
 from revokebus.keys.own_keys import GENERATE, OwnKeys, likely_algorithms, own_keys
 from revokebus.protocol.revocation import ALWAYS
@@ -41,6 +45,9 @@ def check_on_stale(on_stale: str | None) -> None:
 TokenSource = Literal["header", "cookie"]
 
 _KEYS = ("secret_key", "private_key", "public_key", "jwks_url")
+LEAST_BYTES = 65_536
+"""The smallest cache of verified tokens that is of any use."""
+
 MOST_REPLICAS = 100
 """The most replicas that can be waited for."""
 
@@ -63,6 +70,8 @@ class Settings(BaseSettings):
             primary (their own credentials as ``?sentinel_username=&sentinel_password=``);
             ``redis+cluster://host:port,host:port``; the latter two with ``rediss+`` for TLS; or
             ``memory://`` for one process without Redis.
+        redis_password_file: A file with the password of Redis, in place of one in `redis_url`. It
+            is read for each connection, so that a new password needs no restart.
         namespace: Prefix of every key and of the channel. Applications that share a Redis but
             not their revocations need different ones.
         secret_key: The HMAC key. At least as many bytes as the hash is long (RFC 7518 §3.2).
@@ -110,7 +119,8 @@ class Settings(BaseSettings):
         redis_timeout: Seconds within which Redis must answer a request.
         log_retention: Seconds that the change feed keeps. By default the longest token
             lifetime plus leeway, and a tenth more.
-        verified_cache_size: Verified tokens whose signature is not checked again; 0 for none.
+        verified_cache_size: Bytes for remembering tokens whose signature is not checked again, 500
+            or so for each; 0 for none, and at least 65,536 otherwise.
         min_replicas: For how many replicas of Redis a revocation waits, half of `redis_timeout`
             at most, before it counts as done. ``revoke`` can have its own.
         max_entries: The most revocations that the copy holds. At this limit nothing that is
@@ -137,6 +147,7 @@ class Settings(BaseSettings):
     )
 
     redis_url: str = Field(default="redis://localhost:6379/0", repr=False)
+    redis_password_file: Path | None = None
     namespace: str = Field(default="revokebus", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
     secret_key: SecretStr | str | None = None
     private_key: SecretStr | str | None = None
@@ -150,7 +161,7 @@ class Settings(BaseSettings):
     algorithms: Annotated[Sequence[Algorithm], NoDecode] = Field(default=("HS256",), min_length=1)
     issuer: str | None = Field(default=None, min_length=1, max_length=2048)
     audience: str | None = Field(default=None, min_length=1)
-    leeway: float = Field(default=0.0, ge=0, le=3600)
+    leeway: float = Field(default=30.0, ge=0, le=3600)
     access_ttl: float = Field(default=15 * 60.0, gt=0, le=_LONGEST_TTL)
     refresh_ttl: float = Field(default=30 * 86_400.0, gt=0, le=_LONGEST_TTL)
     max_token_life: float | None = Field(default=None, gt=0, le=_LONGEST_TTL)
@@ -167,7 +178,7 @@ class Settings(BaseSettings):
     tick_interval: float = Field(default=0.5, ge=0.01, le=3600)
     redis_timeout: float = Field(default=1.0, gt=0, le=60)
     log_retention: float | None = Field(default=None, gt=0, le=2 * _LONGEST_TTL)
-    verified_cache_size: int = Field(default=10_000, ge=0)
+    verified_cache_size: int = Field(default=16_777_216, ge=0)
     min_replicas: int = Field(default=0, ge=0, le=MOST_REPLICAS)
     max_entries: int = Field(default=1_000_000, ge=1)
     allow_allkeys_eviction: bool = False
@@ -193,6 +204,18 @@ class Settings(BaseSettings):
     def is_header_only(self) -> bool:
         """Whether a token may come in that header only."""
         return tuple(self.token_sources) == ("header",)
+
+    def check_no_password(self) -> None:
+        """Check that nothing here is a password of Redis, because somebody else has it.
+
+        Raises:
+            ConfigurationError: Something is.
+        """
+        if self.redis_password_file is not None or parse_redis_url(self.redis_url).has_password:
+            raise ConfigurationError(
+                "redis_url (REVOKEBUS_REDIS_URL) or redis_password_file has a password, and there "
+                "are credentials as well: leave one of them out"
+            )
 
     @property
     def longest_life(self) -> float:
@@ -282,6 +305,16 @@ class Settings(BaseSettings):
     @classmethod
     def _hide_secrets(cls, value: Mapping[str, SecretStr | str]) -> Mapping[str, SecretStr]:
         return {kid: SecretStr(_plain(text)) for kid, text in value.items()}
+
+    @field_validator("verified_cache_size")
+    @classmethod
+    def _check_bytes(cls, size: int) -> int:
+        if 0 < size < LEAST_BYTES:
+            raise ValueError(
+                "verified_cache_size (REVOKEBUS_VERIFIED_CACHE_SIZE) is in bytes, some 500 for "
+                f"each token: 0 for none, or at least {LEAST_BYTES}"
+            )
+        return size
 
     @field_validator("jwks_url")
     @classmethod
@@ -381,6 +414,16 @@ class Settings(BaseSettings):
         if self.min_replicas and not self.uses_redis:
             raise ValueError(
                 "min_replicas (REVOKEBUS_MIN_REPLICAS) needs a Redis; memory:// has no replicas"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_password(self) -> Self:
+        url = parse_redis_url(self.redis_url)
+        if self.redis_password_file is not None and url.has_password:
+            raise ValueError(
+                "redis_password_file (REVOKEBUS_REDIS_PASSWORD_FILE) stands in place of a password "
+                "in redis_url (REVOKEBUS_REDIS_URL), which has one"
             )
         return self
 

@@ -20,7 +20,7 @@ from revokebus.store import scripts
 from revokebus.telemetry.events import event
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
 
     from revokebus.clock import Clock
     from revokebus.connection.client import Client
@@ -35,7 +35,8 @@ logger = logging.getLogger("revokebus")
 
 Answer = TypeVar("Answer")
 
-_TOLERATED_SKEW = 1.0
+_TOLERATED_SKEW = 0.001
+_SAME = "give every process of this namespace the same"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,7 @@ async def audit(parts: StoreParts, settings: Settings, clock: Clock) -> list[Fin
         _retention(settings),
         _lifetimes(facts.heartbeats, settings),
         _alike(facts.heartbeats, settings),
+        _tuned_alike(facts.heartbeats, settings),
     ]
 
 
@@ -341,7 +343,8 @@ def _clock(skew: float | None, settings: Settings) -> Finding:
     if skew is None:
         return _unknown("clock", "+time", "what time it is at Redis")
     if abs(skew) <= settings.leeway + _TOLERATED_SKEW:
-        return Finding("clock", "ok", "Redis and this instance agree on the time")
+        message = f"Redis's clock and this one differ by {abs(skew):.3f} s, which leeway covers"
+        return Finding("clock", "ok", message)
     message = f"Redis's clock is {abs(skew):.1f} s {'ahead of' if skew > 0 else 'behind'} this one"
     remedy = "synchronise both (NTP), or raise leeway (REVOKEBUS_LEEWAY)"
     return Finding("clock", "warning", message, remedy)
@@ -374,12 +377,12 @@ def _retention(settings: Settings) -> Finding:
 def _lifetimes(heartbeats: Sequence[Heartbeat] | None, settings: Settings) -> Finding:
     if heartbeats is None:
         return _unknown("lifetimes", "+hgetall and +eval", "for how long others accept tokens")
-    longest = max((heartbeat.longest_life for heartbeat in heartbeats), default=0.0)
-    if longest <= settings.longest_life:
-        return Finding("lifetimes", "ok", "no instance accepts tokens that live longer than ours")
+    lives = {heartbeat.longest_life for heartbeat in heartbeats} | {settings.longest_life}
+    if len(lives) == 1:
+        return Finding("lifetimes", "ok", "all instances accept tokens for equally long")
     message = (
-        f"another instance accepts tokens for {longest:g} s, this one reckons with "
-        f"{settings.longest_life:g} s: what it revokes could expire before the token"
+        f"instances accept tokens for {min(lives):g} to {max(lives):g} s, this one for "
+        f"{settings.longest_life:g} s; revocations are kept for the longest that was lately seen"
     )
     remedy = (
         "give every process of this namespace the same access_ttl, refresh_ttl, max_token_life "
@@ -391,28 +394,51 @@ def _lifetimes(heartbeats: Sequence[Heartbeat] | None, settings: Settings) -> Fi
 def _alike(heartbeats: Sequence[Heartbeat] | None, settings: Settings) -> Finding:
     if heartbeats is None:
         return _unknown("alike", "+hgetall and +eval", "whether others are set up as this one is")
-    differing = [
-        name
-        for name, own, others in (
-            ("issuer", settings.own_issuer, {heartbeat.issuer for heartbeat in heartbeats}),
-            (
-                "checked_token_types",
-                tuple(sorted(settings.checked_token_types)),
-                {tuple(heartbeat.checked_types) for heartbeat in heartbeats},
-            ),
-            (
-                "revocable_claims",
-                tuple(sorted(settings.revocable_claims)),
-                {tuple(heartbeat.claims) for heartbeat in heartbeats},
-            ),
-        )
-        if others - {own}
-    ]
-    if not differing:
+    names = _differing(
+        ("issuer", settings.own_issuer, {each.issuer for each in heartbeats}),
+        (
+            "checked_token_types",
+            tuple(sorted(settings.checked_token_types)),
+            {tuple(each.checked_types) for each in heartbeats},
+        ),
+        (
+            "revocable_claims",
+            tuple(sorted(settings.revocable_claims)),
+            {tuple(each.claims) for each in heartbeats},
+        ),
+    )
+    if not names:
         return Finding("alike", "ok", "no instance looks tokens up otherwise than this one")
-    names = " and ".join(f"{name} (REVOKEBUS_{name.upper()})" for name in differing)
     message = f"another instance has another {names}: it may accept what this one revokes"
-    return Finding("alike", "warning", message, "give every process of this namespace the same")
+    return Finding("alike", "warning", message, _SAME)
+
+
+def _tuned_alike(heartbeats: Sequence[Heartbeat] | None, settings: Settings) -> Finding:
+    if heartbeats is None:
+        return _unknown("tuning", "+hgetall and +eval", "whether others are tuned as this one is")
+    names = _differing(
+        ("tick_interval", settings.tick_interval, {each.interval for each in heartbeats}),
+        ("max_staleness", settings.max_staleness, {each.bound for each in heartbeats}),
+        (
+            "leeway",
+            settings.leeway,
+            {each.leeway for each in heartbeats if each.leeway is not None},
+        ),
+        (
+            "on_stale",
+            settings.on_stale == "accept",
+            {each.accepts_stale for each in heartbeats},
+        ),
+    )
+    if not names:
+        return Finding("tuning", "ok", "all instances prove their copies alike")
+    message = f"another instance has another {names}: a promise is as good as the weakest of them"
+    return Finding("tuning", "warning", message, _SAME)
+
+
+def _differing(*settings: tuple[str, object, Set[object]]) -> str:
+    names = [name for name, own, all_of_them in settings if all_of_them - {own}]
+    return " and ".join(f"{name} (REVOKEBUS_{name.upper()})" for name in names)
 
 
 def _unknown(check: str, needed: str, what: str) -> Finding:

@@ -11,7 +11,6 @@ from revokebus.tasks import end
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
-    from contextlib import AbstractAsyncContextManager
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -35,8 +34,8 @@ class GroupCommit(Generic[Item, Answer]):
     is first.
 
     Args:
-        send: Sends some items that may go together and returns an answer for each.
-        deadline: Makes what ends a wait for the answers of a request that others are in.
+        send: Sends some items that may go together and returns an answer for each, by a deadline
+            of its own.
         size: Says how many bytes an item takes.
         together: Says of two items whether they may.
         most_rows: How many rows a request has at most, unless one item has more.
@@ -47,14 +46,12 @@ class GroupCommit(Generic[Item, Answer]):
         self,
         send: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]],
         *,
-        deadline: Callable[[], AbstractAsyncContextManager[None]],
         size: Callable[[Item], int],
         together: Callable[[Item, Item], bool],
         most_rows: int,
         most_bytes: int,
     ) -> None:
         self._send = send
-        self._deadline = deadline
         self._size = size
         self._together = together
         self._most_rows = most_rows
@@ -88,8 +85,7 @@ class GroupCommit(Generic[Item, Answer]):
             self._flush()
         elif self._timer is None:
             self._timer = loop.call_later(_LONGEST_WAIT, self._flush)
-        async with self._deadline():
-            answer: Answer = await waiting.answer
+        answer: Answer = await waiting.answer
         return answer
 
     def _over(self) -> None:

@@ -14,6 +14,7 @@ from revokebus.store.store import Store
 
 if TYPE_CHECKING:
     from revokebus.clock import Clock
+    from revokebus.connection.credentials import CredentialProvider
     from revokebus.settings.settings import Settings
 
 
@@ -36,10 +37,12 @@ class StoreParts:
     unseen_writes: UnseenWrites
 
     @classmethod
-    def of(cls, settings: Settings, clock: Clock) -> Self:
+    def of(
+        cls, settings: Settings, clock: Clock, credentials: CredentialProvider | None = None
+    ) -> Self:
         """Return the parts for the Redis of `settings`; no connection is made yet."""
         requests, names, unseen = (
-            Requests(settings, clock),
+            Requests(settings, clock, credentials),
             Names(settings.namespace),
             UnseenWrites(),
         )

@@ -56,8 +56,9 @@ HOLD = Script.of(_HOLD + "hold(KEYS[1], ARGV[1])")
 # For how many milliseconds the data must not be relied upon, and whether somebody writes back
 # what an older data set had. A server that was restored from a snapshot, or promoted, has another
 # run_id than the one noted in the data set; that it is new is then noted, and held. Where that
-# cannot be noted, its uptime has to do. What lasts longer than is ever asked for comes from a clock
-# that was set back.
+# cannot be noted, its uptime has to do. A clock that has jumped since the last tick of any instance
+# may have let records expire: that is noted and held, too. What lasts longer than is ever asked for
+# comes from a clock that was set back.
 _UNSETTLED = (
     _HOLD
     + """
@@ -65,11 +66,14 @@ local function at_most(key, milliseconds)
   if redis.call('PTTL', key) > milliseconds then redis.call('PEXPIRE', key, milliseconds) end
 end
 local function unsettled(meta, hold_key, repair, settling, turn)
-  local info, left = redis.pcall('INFO', 'server'), 0
+  local info, left, time = redis.pcall('INFO', 'server'), 0, redis.call('TIME')
+  local since = string.format('%.3f', time[1] + time[2] / 1000000)
   local id = type(info) == 'string' and string.match(info, 'run_id:(%x+)')
-  if id and redis.call('EXISTS', meta) == 1 and redis.call('HGET', meta, 'server') ~= id then
-    local time = redis.call('TIME')
-    local since = string.format('%.3f', time[1] + time[2] / 1000000)
+  local server, seen = unpack(redis.call('HMGET', meta, 'server', 'seen'))
+  if seen and math.abs(since - seen) > math.max(30, 3 * settling / 1000) then
+    if type(redis.pcall('HSET', meta, 'seen', since)) ~= 'table' then hold(hold_key, settling) end
+  end
+  if id and redis.call('EXISTS', meta) == 1 and server ~= id then
     local function note() return redis.pcall('HSET', meta, 'server', id, 'since', since) end
     if not hold(hold_key, settling) or type(note()) == 'table' then
       left = settling - 1000 * (tonumber(string.match(info, 'uptime_in_seconds:(%d+)')) or 0)
@@ -274,7 +278,8 @@ end
 
 # A script and not MULTI, which a Redis that is full refuses even for reading. PERSIST is a write,
 # so that a former primary that may no longer accept writes cannot answer; one that is full allows
-# it. A heartbeat is a help to operators, no condition.
+# it. A heartbeat is a help to operators, no condition. The longest life of a token at any instance
+# counts until its last token has expired. A long row that the reader knows is not sent again.
 READ = Script.of(
     _UNSETTLED
     + _HEARTBEAT
@@ -282,9 +287,28 @@ READ = Script.of(
 redis.call('PERSIST', KEYS[5])
 beat(KEYS[5], ARGV[5], ARGV[6], ARGV[7])
 local left, repairing = unsettled(KEYS[1], KEYS[3], KEYS[4], ARGV[3], ARGV[4])
-local named = redis.call('HMGET', KEYS[1], 'epoch', 'format')
+local named = redis.call('HMGET', KEYS[1], 'epoch', 'format', 'server', 'life', 'life_until')
+local epoch, format, server, life, till = unpack(named)
+local time = redis.call('TIME')
+local now = string.format('%.6f', time[1] + time[2] / 1000000)
+if epoch then
+  local own = tonumber(ARGV[8])
+  life, till = tonumber(life or '') or 0, tonumber(till or '') or 0
+  local seen = {'HSET', KEYS[1], 'seen', now}
+  if own > life or now + 0 > till or (own == life and till - now < own / 2) then
+    life = own
+    for _, each in ipairs({'life', ARGV[8], 'life_until', string.format('%.0f', now + own)}) do
+      seen[#seen + 1] = each
+    end
+  end
+  redis.pcall(unpack(seen))
+end
 local rows = redis.call('XRANGE', KEYS[2], ARGV[1], '+', 'COUNT', ARGV[2])
-return {named, rows, left, repairing}
+local first = rows[1]
+if ARGV[9] ~= '' and first and first[1] == ARGV[1] and redis.sha1hex(first[2][2]) == ARGV[9] then
+  first[2] = {}
+end
+return {{epoch, format, server or ''}, rows, left, repairing, now, tostring(life or 0)}
 """
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import math
 import secrets
 from dataclasses import dataclass
@@ -59,6 +60,7 @@ _ASKED_TOGETHER = 500
 # A character takes 12 bytes at most (two escaped surrogates), an entry's syntax less than 96.
 _BATCH_BYTES, _CHARACTER_BYTES, _ROW_BYTES = MAX_BYTES // 2, 12, 96
 _WAIT_SHARE = 0.5
+_LONG_ROW = 512
 _KEPT = 1.1
 _NOTHING = encode_payload([])
 
@@ -73,12 +75,18 @@ class Page:
         more: Whether there may be more of them.
         unsettled: Why the log proves nothing at this moment, although it may be continuous: Redis
             may have lost what others are about to write back.
+        time: What time it is at Redis, in seconds since the epoch.
+        server: Which process has answered; empty where that is not known.
+        longest_life: For how many seconds a token may live at any instance.
     """
 
     epoch: str
     entries: Sequence[Entry]
     more: bool
     unsettled: UnsettledError | None = None
+    time: float = 0.0
+    server: str = ""
+    longest_life: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +162,6 @@ class Store:
         self._retention = settings.log_retention or _KEPT * covered_by_log(settings)
         self._writes: GroupCommit[_Write, Written] = GroupCommit(
             self._write_together,
-            deadline=requests.deadline,
             size=lambda write: sum(map(_longest, write.revocations)),
             together=lambda one, other: one.alike == other.alike,
             most_rows=_BATCH_ROWS,
@@ -162,7 +169,6 @@ class Store:
         )
         self._questions: GroupCommit[_Asked, bool | StoreError] = GroupCommit(
             self._refuse_together,
-            deadline=requests.deadline,
             size=lambda asked: sum(_longest(target) for target in asked.targets),
             together=lambda one, other: one.epoch == other.epoch,
             most_rows=_ASKED_TOGETHER,
@@ -277,14 +283,25 @@ class Store:
         args: list[Argument] = [encode_entry_id(after.entry.id), PAGE_ENTRIES]
         args += [self._settling, TURN_MILLISECONDS]
         args += [names.instance, self._heartbeat_life, heartbeat]
-        (epoch, version), entries, left, repairing = await self._requests.run(
+        payload = after.entry.payload
+        is_long = len(payload) > _LONG_ROW
+        digest = hashlib.sha1(payload, usedforsecurity=False).hexdigest() if is_long else ""
+        args += [self._settings.longest_life, digest]
+        (epoch, version, server), rows, left, repairing, time, life = await self._requests.run(
             scripts.READ, keys, args, deadline=self._tick_deadline
         )
         if epoch and version != b"%d" % DATA_VERSION:
             raise StoreError(f"the data has format {version!r}, this is format {DATA_VERSION}")
-        entries = [_entry(*entry) for entry in entries]
-        name, more = epoch.decode() if epoch else "", len(entries) == PAGE_ENTRIES
-        return Page(name, entries, more, unsettled_error(left, repairing))
+        entries = [_entry(*row) if row[1] else after.entry for row in rows]
+        return Page(
+            epoch=epoch.decode() if epoch else "",
+            entries=entries,
+            more=len(entries) == PAGE_ENTRIES,
+            unsettled=unsettled_error(left, repairing),
+            time=float(time),
+            server=server.decode(),
+            longest_life=float(life or 0),
+        )
 
     async def refuses(self, targets: Sequence[Target], since: float, epoch: str) -> bool:
         """Return whether anything that is recorded for `targets` refuses a token.

@@ -106,6 +106,10 @@ class Link:
         """
         self._forgotten |= self._writers
 
+    def lead_to(self, host: str, port: int) -> None:
+        """Lead new connections to another server; those that there are stay where they are."""
+        self._server = host, port
+
     def heal(self) -> None:
         """Lose, hold and break nothing more; what is held is lost."""
         self._held.clear()

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from revokebus.clock import Clock
     from revokebus.keys.own_keys import SigningKey
     from revokebus.protocol.cut_offs import CutOffs
+    from revokebus.protocol.fleet import Fleet
     from revokebus.settings.settings import Settings
 
 RESERVED_CLAIMS = frozenset(
@@ -100,12 +101,14 @@ class Issuer:
         settings: Keys, algorithm, lifetimes, issuer and audience.
         clock: Tells the wall time.
         cut_offs: What new sign-ins are put after.
+        fleet: Tells the time that sign-ins are dated by.
     """
 
-    def __init__(self, settings: Settings, clock: Clock, cut_offs: CutOffs) -> None:
+    def __init__(self, settings: Settings, clock: Clock, cut_offs: CutOffs, fleet: Fleet) -> None:
         self._settings = settings
         self._clock = clock
         self._cut_offs = cut_offs
+        self._fleet = fleet
         home = settings.own_keys()
         self._key = home.signing if home else None
 
@@ -139,9 +142,9 @@ class Issuer:
         """
         shared = {**self._own_claims(claims), "sub": subject, "sid": secrets.token_urlsafe(16)}
         shared |= self._configured_claims(scopes)
-        # Who signs in after a cut-off is in, also where the cut-off's author had a faster clock.
+        # Who signs in after a cut-off is in, also where its author was less sure of the time.
+        auth_time = self._cut_offs.after(_with_fraction(self._fleet.earliest()))
         now = self.now()
-        auth_time = self._cut_offs.after(now)
         shared |= {"iat": now, "auth_time": auth_time}
         most = self._settings.session_ttl
         lineage = Lineage(
@@ -202,8 +205,7 @@ class Issuer:
 
     def now(self) -> float:
         """Return the time, for ``iat``: with a fraction, so that a cut-off fits into its second."""
-        now = self._clock.wall()
-        return just_after(now) if now == math.floor(now) else now
+        return _with_fraction(self._clock.wall())
 
     def _own_claims(self, claims: Mapping[str, object] | None) -> dict[str, object]:
         taken = RESERVED_CLAIMS.intersection(claims or ())
@@ -278,3 +280,7 @@ class Issuer:
                 "private_key (REVOKEBUS_PRIVATE_KEY)"
             )
         return self._key
+
+
+def _with_fraction(moment: float) -> float:
+    return just_after(moment) if moment == math.floor(moment) else moment

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import math
 import threading
+from collections import OrderedDict
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
-from cachetools import TLRUCache
-
 if TYPE_CHECKING:
-    from revokebus.clock import Clock
+    from collections.abc import Iterator
+
     from revokebus.tokens.claims import AccessToken, RefreshToken
+
+_SHARE_OF_READY = 8
+_KEY_BYTES = 24
+# Measured, see load_tests/memory.py: what Python takes for an entry beside the bytes themselves.
+_SEALED_BYTES, _READY_BYTES, _READY_PER_BYTE = 340, 1_700, 2
 
 
 class Verified:
@@ -21,6 +26,7 @@ class Verified:
         token: The token.
         digest: That of its encoded form.
         leeway: By how many seconds clocks may differ.
+        sealed: What it can be made of again.
 
     Attributes:
         token: The token.
@@ -29,11 +35,19 @@ class Verified:
         valid_until: The first one at which it may not any more.
         probe: What whoever checks it further asks again and again.
         clear_at: When he last found nothing against it, as a revision of what he asks.
+        sealed: What it can be made of again.
+        is_used: Whether it was in use since others had to make room.
     """
 
-    __slots__ = ("clear_at", "digest", "probe", "token", "valid_from", "valid_until")
+    __slots__ = (
+        *("clear_at", "digest", "is_used", "probe", "sealed", "token", "valid_from", "valid_until"),
+    )
 
-    def __init__(self, token: AccessToken | RefreshToken, digest: bytes, leeway: float) -> None:
+    def __init__(
+        self, token: AccessToken | RefreshToken, digest: bytes, leeway: float, sealed: bytes
+    ) -> None:
+        self.sealed = sealed
+        self.is_used = False
         self.token = token
         self.digest = digest
         self.probe: Any = None
@@ -57,34 +71,42 @@ def valid_between(token: AccessToken | RefreshToken, leeway: float) -> tuple[flo
 
 
 class VerifiedCache:
-    """Remembers tokens until they expire; where there are too many, the latest that were noted.
+    """Remembers which tokens were verified, in so many bytes.
 
-    That they are in use is noted when they come in any but the quickest way: in a cookie, or for
-    the first time after a revocation.
+    A token is remembered *sealed*: by a digest of what was verified, and the bytes of its claims,
+    of which it is made again when it comes again. Those that come often are kept *ready*, in an
+    eighth of the room, and any while there is room. Of the sealed ones the oldest makes room for a
+    new one; of the ready ones the oldest that was not in use meanwhile, which then counts as a new
+    sealed one. So a crowd of tokens that come once displaces none that are in use.
 
-    It is a saving only: an evicted token is verified again. It holds a digest of the token, not the
-    token. What has failed never enters it, so that bad tokens cannot displace good ones.
+    It is a saving only: a token that was displaced is verified again. It holds digests of tokens,
+    not tokens. What has failed never enters it, so that bad tokens cannot displace good ones.
 
     Args:
-        size: How many are remembered.
+        size: How many bytes it may take, by an estimate; 0 for nothing.
         beginning: What most clients send before the token.
-        clock: Tells the wall time.
 
     Attributes:
-        by_digest: What is remembered. A look-up there is a twentieth of one in the cache, which
-            notes the time and who was last; `touch` does that now and then.
+        by_digest: Those that are ready.
     """
 
-    def __init__(self, size: int, beginning: bytes, clock: Clock) -> None:
+    def __init__(self, size: int, beginning: bytes) -> None:
         self._size = size
         self._beginning = beginning
         self._lock = threading.Lock()  # a route in a thread may authenticate, too
-        self._cache = _Cache(size, ttu=_valid_until, timer=clock.wall)
-        self.by_digest = self._cache.by_digest
+        self._sealed: OrderedDict[bytes, bytes] = OrderedDict()
+        self._sealed_bytes = self._ready_bytes = 0
+        self.by_digest: dict[bytes, Verified] = {}
+        self._order: OrderedDict[bytes, Verified] = OrderedDict()
         self._times_cleared = 0
 
     def __len__(self) -> int:
-        return len(self.by_digest)
+        return len(self._sealed) + len(self.by_digest)
+
+    @property
+    def taken(self) -> int:
+        """How many bytes it takes, by an estimate."""
+        return self._sealed_bytes + self._ready_bytes
 
     def digest_of(self, encoded: bytes) -> bytes:
         """Return the digest of a token, together with what most clients send before it.
@@ -99,60 +121,81 @@ class VerifiedCache:
         """How often everything was forgotten."""
         return self._times_cleared
 
+    def sealed(self, digest: bytes) -> bytes | None:
+        """Return what a token that was verified can be made of again; None for any other."""
+        return self._sealed.get(digest[:_KEY_BYTES])
+
     def add(self, verified: Verified, times_cleared: int) -> None:
         """Remember a token that was verified after everything was forgotten so many times."""
-        if self._size:
-            with self._lock:
-                # In a thread, the keys may have changed since.
-                if times_cleared == self._times_cleared:
-                    self._cache[verified.digest] = verified
+        with self._lock:
+            # In a thread, the keys may have changed since.
+            if not self._size or times_cleared != self._times_cleared:
+                return
+            if self._ready_bytes + _size_of_ready(verified) <= self._size // _SHARE_OF_READY:
+                self._keep(verified)
+            else:
+                self._put(verified.digest[:_KEY_BYTES], verified.sealed)
+            self._make_room()
+
+    def keep_ready(self, verified: Verified, times_cleared: int) -> None:
+        """Keep a token that has come again as it is; for the rest as for `add`."""
+        with self._lock:
+            if times_cleared == self._times_cleared:
+                self._keep(verified)
+                self._make_room()
 
     def touch(self, verified: Verified) -> None:
-        """Note that a token is in use: others are evicted before it."""
-        with self._lock:
-            self._cache.get(verified.digest)
+        """Note that a token is in use: others are displaced before it."""
+        verified.is_used = True
 
     def clear(self) -> None:
         """Forget everything."""
         with self._lock:
             self._times_cleared += 1
-            self._cache.clear()
+            self._sealed.clear()
+            self._order.clear()
+            self.by_digest.clear()
+            self._sealed_bytes = self._ready_bytes = 0
 
-    def tokens(self) -> list[AccessToken | RefreshToken]:
-        """Return the tokens that are remembered."""
+    def all_sealed(self) -> Iterator[bytes]:
+        """Yield what each token that is remembered can be made of again."""
         with self._lock:
-            return [verified.token for verified in self.by_digest.values()]
+            every = [each.sealed for each in self.by_digest.values()]
+            every += self._sealed.values()
+        yield from every
+
+    def _keep(self, verified: Verified) -> None:
+        if verified.digest in self.by_digest:
+            return
+        if (sealed := self._sealed.pop(verified.digest[:_KEY_BYTES], None)) is not None:
+            self._sealed_bytes -= _size_of_sealed(sealed)
+        self.by_digest[verified.digest] = self._order[verified.digest] = verified
+        self._ready_bytes += _size_of_ready(verified)
+
+    def _put(self, key: bytes, sealed: bytes) -> None:
+        if (before := self._sealed.pop(key, None)) is not None:
+            self._sealed_bytes -= _size_of_sealed(before)
+        self._sealed[key] = sealed
+        self._sealed_bytes += _size_of_sealed(sealed)
+
+    def _make_room(self) -> None:
+        while self._ready_bytes > self._size // _SHARE_OF_READY:
+            digest, verified = self._order.popitem(last=False)
+            if verified.is_used:
+                verified.is_used = False
+                self._order[digest] = verified
+                continue
+            del self.by_digest[digest]
+            self._ready_bytes -= _size_of_ready(verified)
+            self._put(digest[:_KEY_BYTES], verified.sealed)
+        while self._sealed_bytes + self._ready_bytes > self._size:
+            _, sealed = self._sealed.popitem(last=False)
+            self._sealed_bytes -= _size_of_sealed(sealed)
 
 
-class _Cache(TLRUCache[bytes, Verified]):
-    """Knows when to drop what; what is left stands in a dict, too."""
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.by_digest: dict[bytes, Verified] = {}
-
-    def __setitem__(self, digest: bytes, verified: Verified) -> None:
-        super().__setitem__(digest, verified)
-        if digest in self:
-            self.by_digest[digest] = verified
-        else:  # it has expired, and so has replaced nothing
-            self.by_digest.pop(digest, None)
-
-    def popitem(self) -> tuple[bytes, Verified]:
-        digest, verified = super().popitem()
-        self.by_digest.pop(digest, None)
-        return digest, verified
-
-    def expire(self, time: float | None = None) -> list[tuple[bytes, Verified]]:
-        expired = super().expire(time)
-        for digest, _ in expired:
-            self.by_digest.pop(digest, None)
-        return expired
-
-    def clear(self) -> None:
-        super().clear()
-        self.by_digest.clear()
+def _size_of_sealed(sealed: bytes) -> int:
+    return _SEALED_BYTES + len(sealed)
 
 
-def _valid_until(_digest: bytes, verified: Verified, _now: float) -> float:
-    return verified.valid_until
+def _size_of_ready(verified: Verified) -> int:
+    return _READY_BYTES + _READY_PER_BYTE * len(verified.sealed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import logging
 import re
 import threading
@@ -21,7 +22,7 @@ from revokebus.tokens.trusted_issuer import trusted_issuers
 from revokebus.tokens.verified_cache import Verified, VerifiedCache, valid_between
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from revokebus.clock import Clock
     from revokebus.settings.settings import Settings
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("revokebus")
 
 _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")  # RFC 7515 §7.1
+_ORIGIN_BYTES = 2
 _HEADERS_KEPT = 64
 _LONGEST_KID = 1024
 _ALGORITHMS = frozenset(get_args(Algorithm))
@@ -75,9 +77,9 @@ class Verifier:
         self._clock = clock
         self._lock = threading.Lock()  # a route in a thread may authenticate, too
         self._headers: LRUCache[str, _Header] = LRUCache(_HEADERS_KEPT)
-        self.verified = VerifiedCache(
-            settings.verified_cache_size, settings.header_beginning, clock
-        )
+        self.verified = VerifiedCache(settings.verified_cache_size, settings.header_beginning)
+        # Few: there are as many as issuers, and types that a header may name.
+        self._origins: list[tuple[TrustedIssuer, str | None]] = []
         self._home, *others = trusted_issuers(settings, clock, self.verified.clear)
         self._others = {trusted_issuer.issuer: trusted_issuer for trusted_issuer in others}
         self.issuers = frozenset(
@@ -116,9 +118,35 @@ class Verifier:
             self._counters.cache_hits += 1
             return known.token
         times_cleared = self.verified.times_cleared
-        token = self._decode(encoded)
-        self.verified.add(Verified(token, digest, self._leeway), times_cleared)
+        if (sealed := self.verified.sealed(digest)) is not None:
+            token = self._unsealed(sealed, encoded)
+            self.verified.keep_ready(Verified(token, digest, self._leeway, sealed), times_cleared)
+            self._counters.cache_hits += 1
+            return token
+        token, sealed = self._decode(encoded)
+        self.verified.add(Verified(token, digest, self._leeway, sealed), times_cleared)
         return token
+
+    def _unsealed(self, sealed: bytes, encoded: str) -> AccessToken | RefreshToken:
+        """Return the token of which everything was verified before, at these settings."""
+        trusted_issuer, typ = self._origins[int.from_bytes(sealed[:_ORIGIN_BYTES])]
+        signed = b"" if trusted_issuer.is_home else encoded.rpartition(".")[0].encode("ascii")
+        return trusted_issuer.read(json.loads(sealed[_ORIGIN_BYTES:]), typ=typ, signed=signed)
+
+    def tokens(self) -> Iterator[AccessToken | RefreshToken]:
+        """Yield the tokens that are remembered, but for those that have no ``jti`` of their own."""
+        for sealed in self.verified.all_sealed():
+            trusted_issuer, typ = self._origins[int.from_bytes(sealed[:_ORIGIN_BYTES])]
+            claims = json.loads(sealed[_ORIGIN_BYTES:])
+            if trusted_issuer.is_home or trusted_issuer.has_id(claims):
+                yield trusted_issuer.read(claims, typ=typ, signed=b"")
+
+    def _sealed(self, trusted_issuer: TrustedIssuer, typ: str | None, payload: bytes) -> bytes:
+        """Return of what a token can be made again: where it comes from, and its claims."""
+        origin = trusted_issuer, typ
+        if origin not in self._origins:
+            self._origins.append(origin)
+        return self._origins.index(origin).to_bytes(_ORIGIN_BYTES) + payload
 
     def fault_of(self, encoded: str) -> str:
         """Return why `encoded` is no genuine token, for an operator; nothing where it is one.
@@ -131,7 +159,7 @@ class Verifier:
             return _reason(error)
         return ""
 
-    def _decode(self, encoded: str) -> AccessToken | RefreshToken:
+    def _decode(self, encoded: str) -> tuple[AccessToken | RefreshToken, bytes]:
         try:
             return self._read(encoded)
         except UnknownKeyError:
@@ -143,7 +171,7 @@ class Verifier:
             )
             raise InvalidTokenError from None
 
-    def _read(self, encoded: str) -> AccessToken | RefreshToken:
+    def _read(self, encoded: str) -> tuple[AccessToken | RefreshToken, bytes]:
         if not _COMPACT.fullmatch(encoded):
             raise InvalidTokenError("not three parts of base64url (RFC 7515 §7.1)")
         signed, _, last = encoded.rpartition(".")
@@ -151,7 +179,7 @@ class Verifier:
         header = self._header(head)
         signature = _decoded(last)
         # Read, and not believed, before the signature is checked: it says whose keys to take.
-        claims = strict_json.loads(_decoded(payload))
+        claims = strict_json.loads(decoded := _decoded(payload))
         trusted_issuer = self._trust_in(claims)
         if header.algorithm not in trusted_issuer.algorithms:
             raise InvalidTokenError("its algorithm is not accepted: see algorithms")
@@ -161,7 +189,7 @@ class Verifier:
         if token.expires_at - token.issued_at > self._longest + 1:
             # Its revocation might be forgotten before it expires.
             raise InvalidTokenError("it lives longer than max_token_life")
-        return token
+        return token, self._sealed(trusted_issuer, header.typ, decoded)
 
     def _trust_in(self, claims: dict[str, Any]) -> TrustedIssuer:
         issuer = claims.get("iss")

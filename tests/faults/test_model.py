@@ -34,6 +34,7 @@ from revokebus.store.exchanges import Exchanges
 from revokebus.store.store import Page
 from revokebus.telemetry.counters import Counters
 from revokebus.testing import ManualClock
+from tests.support import make_fleet
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Coroutine, Iterable, Sequence
@@ -104,10 +105,12 @@ class Model:
         breaks_after: After how many entries the connection breaks; None where it does not.
         page: How many entries a page has at most.
         may_evict: Whether it says that it evicts records.
+        now: What time it is there, in seconds since the epoch.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, now: float) -> None:
         self.data = Data()
+        self.now = now
         self.breaks_after: int | None = None
         self.page = 3
         self.may_evict = False
@@ -142,7 +145,7 @@ class Model:
             self.breaks_after -= size - 1
             if size == 1 and len(rest) > 1:
                 raise StoreError("the connection has broken")
-        return Page(self.epoch, rest[:size], more=len(rest) > size)
+        return Page(self.epoch, rest[:size], more=len(rest) > size, time=self.now)
 
     def confirmed(self, sent: float) -> float:
         return sent
@@ -181,7 +184,7 @@ class History(RuleBasedStateMachine):
         self.repair = repair = Repair(self.denylist, Exchanges(self.clock), run.counters)
         self.unseen_writes = UnseenWrites()
         self.applier = RecordingApplier(self.denylist, repair, run.conditions, Feed(self.clock))
-        self.redis = Model()
+        self.redis = Model(self.true_now)
         self.reader = self.make_reader(
             run,
             self.redis,
@@ -191,6 +194,7 @@ class History(RuleBasedStateMachine):
             applier=self.applier,
             repair=repair,
             unseen_writes=self.unseen_writes,
+            fleet=make_fleet(self.clock),
             heartbeat=lambda _: HEARTBEAT,
             hold=_hold_nobody,
         )
@@ -341,6 +345,7 @@ class History(RuleBasedStateMachine):
         """Some time, by every clock."""
         self.clock.advance(seconds)
         self.true_now += seconds
+        self.redis.now = self.true_now
         self.denylist.sweep(2)
 
     @rule(ahead=st.sampled_from([0.0, 0.0, 0.0, 3600.0, -3600.0]))

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tests.support import Eventually, MakeSettings
 
 CHECKS = {"eviction", "persistence", "replicas", "fencing", "clock", "rights", "retention"}
-CHECKS |= {"lifetimes", "alike"}
+CHECKS |= {"lifetimes", "alike", "tuning"}
 PROTOCOL = Path(__file__).parents[2] / "docs" / "protocol.md"
 
 

@@ -474,13 +474,41 @@ def test_settings_come_from_a_file(
 
 
 @pytest.mark.usefixtures("instance")
-def test_shorter_lives_than_the_fleet_has_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is revoked from a terminal would expire before the token, which then works again."""
+def test_what_is_revoked_from_a_terminal_lives_as_long_as_the_longest_token_of_the_fleet(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It would expire before the token, which then works again."""
     monkeypatch.setenv("REVOKEBUS_REFRESH_TTL", "3600")
     result = run("revoke-subject", "alice")
-    assert result.exit_code == connect.USAGE
+    assert result.exit_code == 0
     assert "refresh_ttl" in result.output
+    (line,) = [each for each in run("export").stdout.splitlines() if "alice" in each]
+    assert json.loads(line)["expires_at"] > time.time() + 29 * 86_400
+
+
+@pytest.mark.usefixtures("instance")
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("REVOKEBUS_ISSUER", "https://other.example"), ("REVOKEBUS_REVOCABLE_CLAIMS", "tenant")],
+)
+def test_a_command_that_is_set_up_otherwise_than_the_fleet_revokes_nothing(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    """It would report success, and no token of the fleet would be meant."""
+    monkeypatch.setenv(name, value)
+    result = run("revoke-subject", "alice")
+    assert result.exit_code == connect.USAGE
+    assert name in result.output
+    monkeypatch.delenv(name)
     assert run("export").stdout == ""
+
+
+@pytest.mark.usefixtures("instance")
+def test_a_jti_is_revoked_whenever_its_token_was_issued() -> None:
+    """A token of an instance whose clock is ahead would survive, with exit status 0."""
+    told("revoke", "--jti", "some-id")
+    (line,) = [each for each in run("export").stdout.splitlines() if "some-id" in each]
+    assert json.loads(line)["issued_before"] is None
 
 
 def test_an_instance_that_does_not_answer_is_an_error(instance: AppServer) -> None:

@@ -393,7 +393,7 @@ async def test_a_websocket_ends_when_its_token_expires(
     redis_for_all: RedisServer, http: httpx2.AsyncClient
 ) -> None:
     """A token of a quarter of an hour would be good for as long as one stays connected."""
-    with AppServer(APP, settings(redis_for_all, access_ttl="1")) as server:
+    with AppServer(APP, settings(redis_for_all, access_ttl="1", leeway="0")) as server:
         token = (await sign_in(http, server))["access_token"]
         async with chatting(server, token) as websocket, asyncio.timeout(10):
             with pytest.raises(ConnectionClosed) as caught:

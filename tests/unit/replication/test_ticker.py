@@ -34,6 +34,7 @@ class Reader:
         self.error: Exception | None = None
         self.listing: Exception | None = None
         self.wants: Break | None = None
+        self.suspicion: Break | None = None
         self.lists = 0
 
     async def prove(self) -> float:

@@ -24,7 +24,8 @@ def test_everything_but_the_secret_has_a_default() -> None:
     assert (settings.access_ttl, settings.refresh_ttl) == (900, 30 * 86400)
     assert settings.max_staleness == 30
     assert settings.checked_token_types == {"access", "refresh"}
-    assert settings.longest_life == 30 * 86400 + 2
+    assert settings.leeway == 30
+    assert settings.longest_life == 30 * 86400 + 2 + 2 * 30
 
 
 def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,71 @@
+"""Who this process says that it is, to Redis: from the URL, a file, or whoever issues passwords."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+from redis.credentials import CredentialProvider as RedisCredentialProvider
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from revokebus.settings.redis_url import parse_redis_url
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from revokebus.settings.redis_url import RedisUrl
+    from revokebus.settings.settings import Settings
+
+
+class CredentialProvider(Protocol):
+    """Has the password of the moment; redis-py's ``CredentialProvider`` is one."""
+
+    async def get_credentials_async(self) -> tuple[str] | tuple[str, str]:
+        """Return the password, or the user and the password; asked for each connection."""
+
+
+@dataclass(frozen=True, slots=True)
+class PasswordFile(RedisCredentialProvider):
+    """Reads the password from a file, for each connection anew.
+
+    Args:
+        path: The file; spaces and line ends around the password do not count.
+        username: The user, where it is not the default one.
+    """
+
+    path: Path
+    username: str | None = None
+
+    def get_credentials(self) -> tuple[str] | tuple[str, str]:
+        """Return them.
+
+        Raises:
+            redis.ConnectionError: The file cannot be read.
+        """
+        try:
+            password = self.path.read_text().strip()
+        except (OSError, UnicodeError):
+            message = "redis_password_file (REVOKEBUS_REDIS_PASSWORD_FILE) cannot be read"
+            raise RedisConnectionError(message) from None
+        return (self.username, password) if self.username else (password,)
+
+    async def get_credentials_async(self) -> tuple[str] | tuple[str, str]:
+        """Return them; a file of a few bytes is read at once."""
+        return self.get_credentials()
+
+
+def url_with_credentials(settings: Settings, credentials: CredentialProvider | None) -> RedisUrl:
+    """Return what ``redis_url`` says, with whom to ask for a password where it has none.
+
+    Args:
+        settings: The URL, and perhaps a file.
+        credentials: Whom to ask, in place of that.
+    """
+    url = parse_redis_url(settings.redis_url)
+    path = settings.redis_password_file
+    if credentials is None and path is None:
+        return url
+    options = {k: v for k, v in url.options.items() if k not in ("username", "password")}
+    if credentials is None and path is not None:
+        credentials = PasswordFile(path, url.options.get("username"))
+    return replace(url, options={**options, "credential_provider": credentials})

@@ -51,6 +51,7 @@ BENCHMARKS = {
     "busy": "latency while 5,000 tokens a second are revoked",
     "growth": "more entries, more instances",
     "outage": "a request while Redis is frozen",
+    "ordinary": "refreshing, clocks that differ, log-outs at once, many users",
 }
 HEADINGS = ("what", "against", "RevokeBus", "the other", "measured", "bar", "")
 ROOT = Path(__file__).parents[1]

@@ -54,6 +54,21 @@ class PasswordFile(RedisCredentialProvider):
         return self.get_credentials()
 
 
+@dataclass(frozen=True, slots=True)
+class _Guarded(RedisCredentialProvider):
+    """One of the application's, whose errors are those of a connection that cannot be made."""
+
+    provider: CredentialProvider
+
+    async def get_credentials_async(self) -> tuple[str] | tuple[str, str]:
+        try:
+            return await self.provider.get_credentials_async()
+        except Exception as error:
+            # Its type alone: the message may quote a secret.
+            message = f"credentials: {type(error).__name__}"
+            raise RedisConnectionError(message) from error
+
+
 def url_with_credentials(settings: Settings, credentials: CredentialProvider | None) -> RedisUrl:
     """Return what ``redis_url`` says, with whom to ask for a password where it has none.
 
@@ -63,9 +78,12 @@ def url_with_credentials(settings: Settings, credentials: CredentialProvider | N
     """
     url = parse_redis_url(settings.redis_url)
     path = settings.redis_password_file
-    if credentials is None and path is None:
-        return url
     options = {k: v for k, v in url.options.items() if k not in ("username", "password")}
-    if credentials is None and path is not None:
-        credentials = PasswordFile(path, url.options.get("username"))
-    return replace(url, options={**options, "credential_provider": credentials})
+    provider: RedisCredentialProvider
+    if credentials is not None:
+        provider = _Guarded(credentials)
+    elif path is not None:
+        provider = PasswordFile(path, url.options.get("username"))
+    else:
+        return url
+    return replace(url, options={**options, "credential_provider": provider})

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from redis.asyncio.connection import AbstractConnection
 
 _IDLE_SECONDS = 15.0
-_LOOKS_PER_PATIENCE = 2
+_LOOKS_PER_PATIENCE, _LATE = 2, 0.02
 
 
 class LostConnectionError(RedisConnectionError):
@@ -93,6 +93,7 @@ class Pipeline:
         self._timer: asyncio.TimerHandle | None = None
         self._heard_at = 0.0
         self._read_since = 0.0
+        self._look_at = 0.0
         self._is_proven = False
         self._is_closed = False
         self.times_connected = 0
@@ -114,8 +115,6 @@ class Pipeline:
         loop = asyncio.get_running_loop()
         question = _Question(count, loop.time())
         self._waiting.append(question)
-        if self._timer is None:
-            self._timer = loop.call_later(self._patience / _LOOKS_PER_PATIENCE, self._look)
         try:
             await self._send(connection, packed)
             if self._reads is not None and not question.is_over:
@@ -151,7 +150,7 @@ class Pipeline:
                 answer = await connection.read_response(disconnect_on_error=False)
             except ResponseError as error:
                 answer = error
-            except (RedisConnectionError, OSError) as error:
+            except Exception as error:  # noqa: BLE001 - what cannot be read, nobody can read on from
                 self._lose(connection, error)
                 return
             if self._connection is not connection:
@@ -186,7 +185,11 @@ class Pipeline:
             if self._opening is None:
                 self._opening = asyncio.create_task(self._open(), name="revokebus-connect")
                 self._opening.add_done_callback(_retrieve)
-            await asyncio.shield(self._opening)  # all who wait share the outcome
+            opening = self._opening
+            await asyncio.wait([opening])  # all who wait share the outcome
+            if opening.cancelled():
+                raise RedisConnectionError("the connections have been closed")
+            opening.result()
         return self._connection
 
     async def _open(self) -> None:
@@ -207,6 +210,8 @@ class Pipeline:
         self._is_proven = False
         self.times_connected += 1
         self._heard_at = asyncio.get_running_loop().time()
+        if self._timer is None:
+            self._look_after(self._patience / _LOOKS_PER_PATIENCE)
 
     def _look(self) -> None:
         """Give up a connection that does not answer, or that nobody needs."""
@@ -215,7 +220,9 @@ class Pipeline:
         if connection is None:
             return
         loop, pause = asyncio.get_running_loop(), self._patience / _LOOKS_PER_PATIENCE
-        if self._waiting:
+        if loop.time() > self._look_at + _LATE:
+            pass  # the loop was held up: answers may be here that nobody could read
+        elif self._waiting:
             # While nobody reads, answers lie about unread.
             since = max(self._waiting[0].sent_at, self._heard_at, self._read_since)
             silence = loop.time() - since if self._reads is not None else 0.0
@@ -227,7 +234,12 @@ class Pipeline:
         elif loop.time() - self._heard_at >= _IDLE_SECONDS:
             self._lose(connection, RedisConnectionError("not used for some time"))
             return
-        self._timer = loop.call_later(pause, self._look)
+        self._look_after(pause)
+
+    def _look_after(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        self._look_at = loop.time() + seconds
+        self._timer = loop.call_at(self._look_at, self._look)
 
     def _lose(self, connection: AbstractConnection, error: Exception) -> None:
         if self._connection is not connection:

@@ -93,6 +93,7 @@ class Primary:
         self._server: Server | None = None
         self._retired: dict[Server, asyncio.Task[None]] = {}
         self._asked_at = -math.inf
+        self._renewed_at = -math.inf
         self._doubts = 0
         self._asking = asyncio.Lock()
         self._unanswered = ""
@@ -166,10 +167,15 @@ class Primary:
         except ReadOnlyError:
             # For as long as the connections live. A new one has the name resolved again, behind
             # which another server may be the primary by now.
-            if self._server is server:
-                self._replace(server.address, rest=0.0)
+            self._renew(server)
             self.doubt()
         return await self._answer(await self.server(), work)
+
+    def _renew(self, server: Server) -> None:
+        now = self._clock.elapsed()
+        if self._server is server and now >= self._renewed_at + 2 * self._deadline:
+            self._renewed_at = now
+            self._replace(server.address)
 
     async def _answer(self, server: Server, work: Callable[[Client], Awaitable[Answer]]) -> Answer:
         began = self._clock.elapsed()
@@ -233,18 +239,18 @@ class Primary:
                 "revokebus: another server of redis_url is the primary now",
                 extra=event("primary_changed"),
             )
-        # Requests that are under way end by their deadline.
-        self._replace(address, rest=2 * self._deadline)
+        self._replace(address)
 
-    def _replace(self, address: Address | None, *, rest: float) -> None:
+    def _replace(self, address: Address | None) -> None:
         if self._server is not None:
             self._retired[self._server] = asyncio.create_task(
-                self._retire(self._server, rest), name="revokebus-retired-server"
+                self._retire(self._server), name="revokebus-retired-server"
             )
         self._server = Server(address, client(self._url.options, address, self._deadline))
 
-    async def _retire(self, server: Server, rest: float) -> None:
-        await asyncio.sleep(rest)
+    async def _retire(self, server: Server) -> None:
+        # Not at once: requests that are under way end by their deadline.
+        await asyncio.sleep(2 * self._deadline)
         await server.close()
         self._retired.pop(server, None)
 

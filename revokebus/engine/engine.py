@@ -50,6 +50,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("revokebus")
 
+_READ_AT_ONCE = 100
+
 AnyPredicate = TypeVar("AnyPredicate", bound="Predicate")
 
 
@@ -437,8 +439,11 @@ class Engine:
         """
         if isinstance(tokens, str):
             raise TypeError("revoke_many takes several tokens; revoke takes one")
-        verified = [await self._read(token) for token in list(tokens)]
-        revocations = [self._revoker.of_token(token) for token in verified]
+        revocations = []
+        for number, token in enumerate(list(tokens), start=1):
+            revocations.append(self._revoker.of_token(await self._read(token)))
+            if number % _READ_AT_ONCE == 0:
+                await asyncio.sleep(0)  # let requests through
         return await self._revoker.revoke(revocations, Assurance(min_replicas, confirm, timeout))
 
     async def _read(self, token: AccessToken | RefreshToken | str) -> AccessToken | RefreshToken:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 from dataclasses import dataclass, replace
@@ -41,6 +42,7 @@ logger = logging.getLogger("revokebus")
 
 _LONGEST_NUMBER = 400
 _LONGEST_WAIT = 60.0
+_ADDED_AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,8 +234,7 @@ class Revoker:
         needed, began = self._replicas_needed(assurance.min_replicas), self._clock.elapsed()
         now = self._expiry_clock.now()  # a step of the wall clock expires nothing
         live = [revocation for revocation in revocations if revocation.expires_at > now]
-        is_known = all(self._denylist.covers(revocation) for revocation in live)
-        self._denylist.add_all(live)
+        is_known = await self._apply(live) == 0
         try:
             written = (
                 await self._backend.write(live, needed, is_known=is_known) if live else Written()
@@ -255,6 +256,18 @@ class Revoker:
         return replace(
             receipt, confirmations=confirmed.confirmations, knows_all=confirmed.knows_all
         )
+
+    async def _apply(self, revocations: Sequence[Revocation]) -> int:
+        """Return how many have changed the copy."""
+        changed = self._denylist.add_all(revocations[:_ADDED_AT_ONCE])
+        try:
+            for at in range(_ADDED_AT_ONCE, len(revocations), _ADDED_AT_ONCE):
+                await asyncio.sleep(0)  # let requests through
+                changed += self._denylist.add_all(revocations[at : at + _ADDED_AT_ONCE])
+        except asyncio.CancelledError:
+            self._backend.keep(revocations)  # some are applied, so it was promised
+            raise
+        return changed
 
     def require_denylist(self) -> None:
         """Check that a revocation would have an effect.

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _DRIFT = 0.001
 _SHORTEST, _WIDEST = 0.001, 1.0
 _STEADY_SECONDS = 10.0
+_STEP = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +40,9 @@ class Fleet:
     """The time of the fleet, and the longest life of a token in it.
 
     Redis's clock is believed while it is steady and no further from this machine's than the
-    leeway. A clock that has jumped dates nothing until it has been steady for 10 s; for 10 s more
-    both reckonings count, because other instances may go by the former one.
+    leeway. Where it, or this machine's, has jumped, the interval is as wide as what other instances
+    may go by: both reckonings of Redis's clock, until 10 s after it has been steady for 10 s, and
+    this machine's, give or take the leeway, where Redis's is not believed.
 
     Args:
         clock: This machine's.
@@ -64,6 +66,7 @@ class Fleet:
         self._known: _Sample | None = None
         self._former: tuple[_Sample, float] | None = None
         self._other: tuple[_Sample, float] | None = None
+        self._wall_ahead = 0.0
         self.longest_life = longest_life
         self.skew: float | None = None
 
@@ -93,6 +96,7 @@ class Fleet:
         error = (received - sent) / 2 + _SHORTEST
         sample = _Sample(time - (sent + received) / 2, error, received)
         wall = self._clock.wall() - self._clock.elapsed()
+        self._wall_ahead = wall
         apart = sample.ahead - wall
         self.skew = math.copysign(max(0.0, abs(apart) - error), apart)
         is_near = abs(apart) <= self._leeway + error
@@ -143,8 +147,20 @@ class Fleet:
             wall, error = self._clock.wall(), 0.0 if self._is_alone else self._leeway
             return wall - error, wall + error
         samples = [self._known]
+        wall = self._clock.wall()
+        # While it is not known which reckoning others go by, all of them count.
+        in_doubt = abs(wall - now - self._wall_ahead) > _STEP
         if self._former is not None and now < self._former[1]:
             samples.append(self._former[0])
-        begins = min(now + each.ahead - each.error_at(now) for each in samples)
-        ends = max(now + each.ahead + each.error_at(now) for each in samples)
-        return begins, ends
+        if self._other is not None:
+            other = self._other[0]
+            if abs(now + other.ahead - wall) <= self._leeway + other.error_at(now):
+                samples.append(other)
+            else:
+                in_doubt = True
+        begins = [now + each.ahead - each.error_at(now) for each in samples]
+        ends = [now + each.ahead + each.error_at(now) for each in samples]
+        if in_doubt:
+            begins.append(wall - self._leeway)
+            ends.append(wall + self._leeway)
+        return min(begins), max(ends)

@@ -76,6 +76,9 @@ class Backend(Protocol):
             StoreError: They are not durable; they will be written later if this process lives.
         """
 
+    def keep(self, revocations: Sequence[Revocation]) -> None:
+        """Apply `revocations` here, and have them written later if this process lives."""
+
     async def exchange(
         self, session: Target, exchange: Exchange, unless: Sequence[Target]
     ) -> Exchanged:

@@ -96,9 +96,6 @@ class LogReader:
         fleet: Is told the time at Redis, and how long tokens live.
         heartbeat: Returns what this instance reports of itself at a position.
         hold: Keeps other instances from a proof for `HOLD_SECONDS`.
-
-    Attributes:
-        suspicion: Why Redis may lack what the copy holds, although the log goes on; None for not.
     """
 
     def __init__(  # noqa: PLR0913 - what it reads, what it applies to, what it compares
@@ -131,7 +128,8 @@ class LogReader:
         self._times_set_back = denylist.clock.times_set_back
         self._list_not_before = -math.inf
         self._server = ""
-        self.suspicion: Break | None = None
+        self._suspicion: Break | None = None
+        self._suspicion_not_before = -math.inf
 
     async def prove(self) -> float:
         """Read the log to its end, and return the moment for which that proves the copy.
@@ -171,10 +169,16 @@ class LogReader:
                     raise page.unsettled
                 return self._log.confirmed(sent)
 
+    @property
+    def suspicion(self) -> Break | None:
+        """Why Redis may lack what the copy holds, although the log goes on; None for not now."""
+        is_due = self._run.clock.elapsed() >= self._suspicion_not_before
+        return self._suspicion if is_due else None
+
     def use_of_listing(self) -> Break | None:
         """Return why to list again although no proof depends on it; None for not now."""
-        if self.suspicion is not None:  # others wait for what is written back
-            return self.suspicion
+        if (suspicion := self.suspicion) is not None:
+            return suspicion
         if self._run.clock.elapsed() < self._list_not_before:
             return None
         if not self._unseen_writes.complete:
@@ -190,9 +194,12 @@ class LogReader:
             StoreError: Redis could not be listed.
         """
         self._list_not_before = self._run.clock.elapsed() + _LIST_AGAIN_SECONDS
+        if reason is self._suspicion:
+            # Others are held meanwhile; not all the time, where it fails again and again.
+            self._suspicion_not_before = self._list_not_before
         await self._list(reason)
-        if reason is self.suspicion:
-            self.suspicion = None
+        if reason is self._suspicion:
+            self._suspicion = None
 
     def _note_server(self, page: Page, sent: float) -> None:
         """Look for what may have let records expire, or be lost, that the log still shows."""
@@ -200,10 +207,15 @@ class LogReader:
         self._fleet.note_life(page.longest_life)
         self._run.conditions.note_or_over("clock", self._fleet.disagreement)
         if self._server and page.server != self._server:
-            self.suspicion = Break.SERVER_CHANGED
+            self._suspect(Break.SERVER_CHANGED)
         elif abs(jump) > _JUMP_SECONDS:
-            self.suspicion = Break.SERVER_CLOCK_JUMPED
+            self._suspect(Break.SERVER_CLOCK_JUMPED)
         self._server = page.server
+
+    def _suspect(self, reason: Break) -> None:
+        if self._suspicion is None:
+            self._suspicion_not_before = -math.inf
+        self._suspicion = reason
 
     def _reason_to_list(self) -> Break | None:
         self._denylist.clock.now()  # notices a step

@@ -272,7 +272,7 @@ class RedisBackend:
         except BaseException as error:
             # Also when the request that waits here is cancelled: it was promised.
             self._counters.write_failures += 1
-            self._keep(revocations)
+            self.keep(revocations)
             started.run.wake.set()
             if isinstance(error, RefusedError):
                 await self._push_refused(started, revocations)
@@ -300,7 +300,8 @@ class RedisBackend:
             epoch = started.run.continuity.epoch
             return await started.redis.store.write(revocations, epoch, min_replicas=min_replicas)
 
-    def _keep(self, revocations: Sequence[Revocation]) -> None:
+    def keep(self, revocations: Sequence[Revocation]) -> None:
+        """Apply `revocations` here, and write them with the next tick."""
         self._outbox.add(revocations)
         for revocation in revocations:  # beyond max_entries, too: no other instance has it
             self._denylist.add(revocation, always=True)

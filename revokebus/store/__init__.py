@@ -1,1 +1,1 @@
-"""One Redis: its primary, requests with a deadline, scripts, listing, instances, audit."""
+"""What is asked of Redis: scripts, writes that go together, sessions, listing, audit."""

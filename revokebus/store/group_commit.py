@@ -7,6 +7,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from revokebus.errors import StoreError
 from revokebus.tasks import end
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ class GroupCommit(Generic[Item, Answer]):
             of its own.
         size: Says how many bytes an item takes.
         together: Says of two items whether they may.
+        is_single: Whether only one request is on its way at a time, because it blocks the
+            connection: the next one waits for its answer, however long.
         most_rows: How many rows a request has at most, unless one item has more.
         most_bytes: How many bytes, likewise.
     """
@@ -50,12 +53,14 @@ class GroupCommit(Generic[Item, Answer]):
         together: Callable[[Item, Item], bool],
         most_rows: int,
         most_bytes: int,
+        is_single: bool = False,
     ) -> None:
         self._send = send
         self._size = size
         self._together = together
         self._most_rows = most_rows
         self._most_bytes = most_bytes
+        self._is_single = is_single
         self._waiting: deque[_Waiting[Item, Answer]] = deque()
         self._rows = self._bytes = 0
         self._on_their_way = 0
@@ -78,15 +83,18 @@ class GroupCommit(Generic[Item, Answer]):
                 self._over()
         loop = asyncio.get_running_loop()
         waiting = _Waiting(item, rows, size, loop.create_future())
-        self._waiting.append(waiting)
-        self._rows += rows
-        self._bytes += size
+        self._wait(waiting)
         if self._rows >= self._most_rows or self._bytes >= self._most_bytes:
             self._flush()
-        elif self._timer is None:
+        elif self._timer is None and not self._is_single:
             self._timer = loop.call_later(_LONGEST_WAIT, self._flush)
         answer: Answer = await waiting.answer
         return answer
+
+    def _wait(self, *waiting: _Waiting[Item, Answer]) -> None:
+        self._waiting += waiting
+        self._rows += sum(each.rows for each in waiting)
+        self._bytes += sum(each.size for each in waiting)
 
     def _over(self) -> None:
         self._on_their_way -= 1
@@ -96,7 +104,12 @@ class GroupCommit(Generic[Item, Answer]):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._is_single and self._on_their_way:
+            return
         for group in self._groups():
+            if self._is_single and self._on_their_way:
+                self._wait(*group)
+                continue
             self._on_their_way += 1
             task = asyncio.create_task(self._send_group(group), name="revokebus-group")
             self._tasks.add(task)
@@ -132,10 +145,11 @@ class GroupCommit(Generic[Item, Answer]):
                 if not each.answer.done():
                     each.answer.set_exception(error)
         finally:
-            for each in group:
-                each.answer.cancel()  # where this task is cancelled
+            for each in group:  # where this task is cancelled
+                if not each.answer.done():
+                    each.answer.set_exception(StoreError("the connections have been closed"))
             self._over()
 
     async def close(self) -> None:
-        """End what is on its way; whoever waits is cancelled."""
+        """End what is on its way; whoever waits is told."""
         await end(set(self._tasks))

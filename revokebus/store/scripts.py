@@ -295,9 +295,9 @@ if epoch then
   local own = tonumber(ARGV[8])
   life, till = tonumber(life or '') or 0, tonumber(till or '') or 0
   local seen = {'HSET', KEYS[1], 'seen', now}
-  if own > life or now + 0 > till or (own == life and till - now < own / 2) then
-    life = own
-    for _, each in ipairs({'life', ARGV[8], 'life_until', string.format('%.0f', now + own)}) do
+  if own > life or now + 0 > till or (own == life and till - now < own) then
+    life, till = own, string.format('%.0f', now + 1.5 * own)
+    for _, each in ipairs({'life', ARGV[8], 'life_until', till}) do
       seen[#seen + 1] = each
     end
   end

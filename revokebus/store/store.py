@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import math
@@ -160,19 +161,25 @@ class Store:
         self._settling = settling_milliseconds(settings)
         # A little longer, so that there is an entry by which whoever starts can tell.
         self._retention = settings.log_retention or _KEPT * covered_by_log(settings)
-        self._writes: GroupCommit[_Write, Written] = GroupCommit(
-            self._write_together,
-            size=lambda write: sum(map(_longest, write.revocations)),
-            together=lambda one, other: one.alike == other.alike,
-            most_rows=_BATCH_ROWS,
-            most_bytes=_BATCH_BYTES,
-        )
+        self._writes = self._group_of_writes(is_single=False)
+        # WAIT blocks the connection that it comes on.
+        self._replicated_writes = self._group_of_writes(is_single=True)
         self._questions: GroupCommit[_Asked, bool | StoreError] = GroupCommit(
             self._refuse_together,
             size=lambda asked: sum(_longest(target) for target in asked.targets),
             together=lambda one, other: one.epoch == other.epoch,
             most_rows=_ASKED_TOGETHER,
             most_bytes=_BATCH_BYTES,
+        )
+
+    def _group_of_writes(self, *, is_single: bool) -> GroupCommit[_Write, Written]:
+        return GroupCommit(
+            self._write_together,
+            size=lambda write: sum(map(_longest, write.revocations)),
+            together=lambda one, other: one.alike == other.alike,
+            most_rows=_BATCH_ROWS,
+            most_bytes=_BATCH_BYTES,
+            is_single=is_single,
         )
 
     async def write(
@@ -189,7 +196,8 @@ class Store:
             OtherDataSetError: Redis has another data set: it has lost this one, or another
                 server answers. Nothing was written.
         """
-        return await self._writes.ask(_Write(revocations, epoch, min_replicas), len(revocations))
+        group = self._replicated_writes if min_replicas else self._writes
+        return await group.ask(_Write(revocations, epoch, min_replicas), len(revocations))
 
     async def _write_together(self, writes: Sequence[_Write]) -> list[Written]:
         first, written = writes[0], Written()
@@ -347,7 +355,13 @@ class Store:
             namespace = self._settings.namespace
             raise StoreError(f"nothing has the namespace {namespace} (REVOKEBUS_NAMESPACE)")
         epoch: str = named.decode()
-        await self.refuses([], 0.0, epoch)
+        try:
+            await self.refuses([], 0.0, epoch)
+        except UnsettledError as error:
+            if not error.seconds:
+                raise
+            await asyncio.sleep(error.seconds)  # nobody was there to see how the time passed
+            await self.refuses([], 0.0, epoch)
         return epoch
 
     async def missing(self, revocations: Sequence[Revocation]) -> list[Revocation]:
@@ -406,6 +420,7 @@ class Store:
     async def close(self) -> None:
         """End what is on its way for several callers."""
         await self._writes.close()
+        await self._replicated_writes.close()
         await self._questions.close()
 
     def doubt_primary(self) -> None:

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 
     from revokebus.tokens.claims import AccessToken, RefreshToken
 
-_SHARE_OF_READY = 8
+_SHARE_OF_READY = 5
 _KEY_BYTES = 24
+_ONCE, _AGAIN = b"\0", b"\1"
 # Measured, see load_tests/memory.py: what Python takes for an entry beside the bytes themselves.
 _SEALED_BYTES, _READY_BYTES, _READY_PER_BYTE = 340, 1_700, 2
 
@@ -74,8 +75,8 @@ class VerifiedCache:
     """Remembers which tokens were verified, in so many bytes.
 
     A token is remembered *sealed*: by a digest of what was verified, and the bytes of its claims,
-    of which it is made again when it comes again. Those that come often are kept *ready*, in an
-    eighth of the room, and any while there is room. Of the sealed ones the oldest makes room for a
+    of which it is made again when it comes again. Those that come often are kept *ready*, in a
+    fifth of the room, and any while there is room. Of the sealed ones the oldest makes room for a
     new one; of the ready ones the oldest that was not in use meanwhile, which then counts as a new
     sealed one. So a crowd of tokens that come once displaces none that are in use.
 
@@ -123,7 +124,8 @@ class VerifiedCache:
 
     def sealed(self, digest: bytes) -> bytes | None:
         """Return what a token that was verified can be made of again; None for any other."""
-        return self._sealed.get(digest[:_KEY_BYTES])
+        found = self._sealed.get(digest[:_KEY_BYTES])
+        return None if found is None else found[1:]
 
     def add(self, verified: Verified, times_cleared: int) -> None:
         """Remember a token that was verified after everything was forgotten so many times."""
@@ -134,15 +136,20 @@ class VerifiedCache:
             if self._ready_bytes + _size_of_ready(verified) <= self._size // _SHARE_OF_READY:
                 self._keep(verified)
             else:
-                self._put(verified.digest[:_KEY_BYTES], verified.sealed)
+                self._put(verified.digest[:_KEY_BYTES], _ONCE + verified.sealed)
             self._make_room()
 
     def keep_ready(self, verified: Verified, times_cleared: int) -> None:
-        """Keep a token that has come again as it is; for the rest as for `add`."""
+        """Keep a token that has come again twice as it is; for the rest as for `add`."""
         with self._lock:
-            if times_cleared == self._times_cleared:
+            if times_cleared != self._times_cleared:
+                return
+            key = verified.digest[:_KEY_BYTES]
+            if self._sealed.get(key, _AGAIN)[:1] == _AGAIN:
                 self._keep(verified)
                 self._make_room()
+            else:
+                self._put(key, _AGAIN + verified.sealed)
 
     def touch(self, verified: Verified) -> None:
         """Note that a token is in use: others are displaced before it."""
@@ -161,7 +168,7 @@ class VerifiedCache:
         """Yield what each token that is remembered can be made of again."""
         with self._lock:
             every = [each.sealed for each in self.by_digest.values()]
-            every += self._sealed.values()
+            every += [each[1:] for each in self._sealed.values()]
         yield from every
 
     def _keep(self, verified: Verified) -> None:
@@ -187,7 +194,7 @@ class VerifiedCache:
                 continue
             del self.by_digest[digest]
             self._ready_bytes -= _size_of_ready(verified)
-            self._put(digest[:_KEY_BYTES], verified.sealed)
+            self._put(digest[:_KEY_BYTES], _AGAIN + verified.sealed)
         while self._sealed_bytes + self._ready_bytes > self._size:
             _, sealed = self._sealed.popitem(last=False)
             self._sealed_bytes -= _size_of_sealed(sealed)

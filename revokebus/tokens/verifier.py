@@ -131,13 +131,15 @@ class Verifier:
         """Return the token of which everything was verified before, at these settings."""
         trusted_issuer, typ = self._origins[int.from_bytes(sealed[:_ORIGIN_BYTES])]
         signed = b"" if trusted_issuer.is_home else encoded.rpartition(".")[0].encode("ascii")
-        return trusted_issuer.read(json.loads(sealed[_ORIGIN_BYTES:]), typ=typ, signed=signed)
+        return trusted_issuer.read(
+            json.loads(sealed[_ORIGIN_BYTES:].decode()), typ=typ, signed=signed
+        )
 
     def tokens(self) -> Iterator[AccessToken | RefreshToken]:
         """Yield the tokens that are remembered, but for those that have no ``jti`` of their own."""
         for sealed in self.verified.all_sealed():
             trusted_issuer, typ = self._origins[int.from_bytes(sealed[:_ORIGIN_BYTES])]
-            claims = json.loads(sealed[_ORIGIN_BYTES:])
+            claims = json.loads(sealed[_ORIGIN_BYTES:].decode())
             if trusted_issuer.is_home or trusted_issuer.has_id(claims):
                 yield trusted_issuer.read(claims, typ=typ, signed=b"")
 

@@ -349,10 +349,25 @@ async def test_the_log_names_finding_and_remedy(
 async def test_longer_lives_elsewhere_are_warned_of(
     redis_server: RedisServer, make_settings: MakeSettings
 ) -> None:
-    """What this process revokes would expire before the tokens that another one accepts."""
+    """What one of them revokes might be kept for too short, and nobody would know."""
     url = redis_server.url
     async with Engine(make_settings(url, refresh_ttl=90 * 86_400)) as other:
-        assert (await audited(make_settings(url)))["lifetimes"].level == "warning"
-        found = {each.check: each for each in await other.audit()}
-        assert found["lifetimes"].level == "ok"  # it is the one that lives longest
+        async with Engine(make_settings(url)) as shorter:
+            for each in (shorter, other):  # whoever was there first
+                found = {finding.check: finding for finding in await each.audit()}
+                assert found["lifetimes"].level == "warning"
     assert (await audited(make_settings(url)))["lifetimes"].level == "ok"
+
+
+async def test_what_is_tuned_otherwise_is_warned_of(
+    redis_server: RedisServer, make_settings: MakeSettings
+) -> None:
+    """One pod that accepts by a stale copy, or ticks once a minute, weakens the promise for all."""
+    url = redis_server.url
+    changed = make_settings(url, leeway=5, on_stale="accept", tick_interval=0.2, max_staleness=9)
+    async with Engine(make_settings(url)) as here, Engine(changed) as there:
+        for each in (here, there):
+            (found,) = [finding for finding in await each.audit() if finding.check == "tuning"]
+            assert found.level == "warning"
+            for name in ("leeway", "on_stale", "tick_interval", "max_staleness"):
+                assert name in found.message

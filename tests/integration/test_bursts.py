@@ -52,6 +52,37 @@ async def test_a_thousand_log_outs_at_once(
             assert all(other.is_revoked(token.claims) for token in tokens)
 
 
+async def test_few_connections_are_left(redis_binary: str, make_settings: MakeSettings) -> None:
+    """A burst would take the last ones, lock other programs out, and leave the instance stale."""
+    with RedisServer(redis_binary, {"maxclients": "6"}) as server:
+        async with Engine(make_settings(server.url, **PATIENT)) as engine:
+            tokens = await signed_in(engine, 300)
+            await asyncio.gather(*(engine.revoke(token) for token in tokens))
+            assert connections(server) <= MOST
+            assert engine.status().state == "fresh"
+
+
+async def test_many_that_are_revoked_in_one_call_let_requests_through(
+    redis_server: RedisServer, make_settings: MakeSettings
+) -> None:
+    """Everybody's requests would wait for seconds while an operator revokes 30,000 tokens."""
+    async with Engine(make_settings(redis_server.url, **PATIENT)) as engine:
+        encoded = [engine.issue(f"user {number}").access_token for number in range(2_000)]
+        turns = 0
+
+        async def others() -> None:
+            nonlocal turns
+            while True:
+                await asyncio.sleep(0)
+                turns += 1
+
+        task = asyncio.create_task(others())
+        receipt = await engine.revoke_many(encoded)
+        task.cancel()
+        assert receipt.revocations == 2_000
+        assert turns >= 20
+
+
 async def test_of_many_at_once_each_gets_its_own_error(
     redis_server: RedisServer, make_settings: MakeSettings, eventually: Eventually
 ) -> None:

@@ -414,11 +414,11 @@ def test_an_export_is_whole_or_is_not(
     """A part of the revocations would be taken for a backup of all of them."""
     file = tmp_path / "revocations.jsonl"
     told("revoke-subject", "alice", "--no-confirm")
-    client.set("{revokebus}:hold", "1", px=5000)  # others write back what Redis has lost
+    client.set("{revokebus}:repair", "1", px=5000)  # another one writes back what Redis has lost
     result = run("export", "--output", str(file))
     assert result.exit_code == connect.UNAVAILABLE
-    assert "write it back" in result.stderr
-    client.delete("{revokebus}:hold")
+    assert "writing back" in result.stderr
+    client.delete("{revokebus}:repair")
 
     def lose_all(revocation: Revocation) -> dict[str, Any]:
         client.hset("{revokebus}:meta", "epoch", "another")

@@ -76,7 +76,7 @@ def test_a_clock_that_jumps_dates_nothing() -> None:
     for _ in range(100):
         assert machine.tick(forty_days) == 0.0  # it is told once
         machine.pass_time(0.5)
-    assert machine.fleet.latest() == pytest.approx(machine.true, abs=0.2)
+    assert machine.fleet.latest() == pytest.approx(machine.true + LEEWAY, abs=0.2)
     assert machine.fleet.disagreement.startswith("Redis's clock is ahead")
     assert machine.tick() == 0.0
     assert machine.fleet.disagreement == ""
@@ -96,6 +96,43 @@ def test_another_server_is_believed_once_it_is_steady_and_both_reckonings_count_
         machine.pass_time(0.5)
         machine.tick(-3.0)
     assert machine.fleet.latest() == pytest.approx(machine.true - 3, abs=0.1)
+
+
+@given(st.floats(-20, 20), st.floats(0, 25), st.floats(0, 5))
+def test_after_a_failover_old_and_new_instances_agree(
+    off: float, signs_in_after: float, then: float
+) -> None:
+    """A sign-in by the new server's clock would survive a sign-out by the former one's."""
+    old, new = Machine(0.0), None
+    for _ in range(4):
+        old.tick()
+        old.pass_time(0.5)
+    passed, sign_in = 0.0, None
+    while passed < signs_in_after + then:
+        old.tick(off)
+        if new is None:
+            new = Machine(0.0)
+            new.true, new.clock = old.true, old.clock
+            new.fleet = Fleet(old.clock, leeway=LEEWAY, longest_life=1.0)
+            new.tick(off)
+            old.true = new.true
+        if sign_in is None and passed >= signs_in_after:
+            sign_in = max(new.fleet.earliest(), old.fleet.earliest())
+        old.pass_time(0.5)
+        passed += 0.5
+    if sign_in is not None:
+        assert sign_in <= old.fleet.latest()
+
+
+def test_a_machine_that_was_paused_is_in_doubt_until_it_has_asked() -> None:
+    """What is revoked as it wakes would be dated by the time before the pause."""
+    machine = Machine(0.0)
+    machine.tick()
+    machine.true += 600  # the hypervisor has stopped both clocks, and sets one right
+    machine.clock.step(600)
+    assert machine.fleet.latest() >= machine.true
+    machine.tick()
+    assert machine.fleet.latest() >= machine.true
 
 
 def test_where_the_clock_of_redis_is_out_of_bounds_the_leeway_counts() -> None:

@@ -9,7 +9,7 @@ left out, and the copy says that it is incomplete for as long as that may matter
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import Counter, deque
 from typing import TYPE_CHECKING, NamedTuple
 
 from revokebus.denylist.packing import Shape, pack, pack_base64, unpack
@@ -90,6 +90,8 @@ class Denylist:
         self._on_cut_off = on_cut_off
         self.on_add = on_add
         self._tables: dict[_About, _Tables] = {}
+        # For how many tables there is something about a claim: values have lengths, and types.
+        self._claims: Counter[tuple[str, str]] = Counter()
         self._rota: deque[tuple[_About, Table]] = deque()
         self._size = 0
         self._adds = 0
@@ -225,7 +227,10 @@ class Denylist:
         return (tables.plain, tables.cut_offs) if is_plain else (tables.cut_offs, tables.plain)
 
     def _make_table(self, about: _About, *, is_plain: bool) -> Table:
-        tables = self._tables.setdefault(about, _Tables())
+        tables = self._tables.get(about)
+        if tables is None:
+            tables = self._tables[about] = _Tables()
+            self._claims[about.issuer, about.claim] += 1
         if is_plain:
             made = tables.plain = Table(about.key_size)
         else:
@@ -262,8 +267,7 @@ class Denylist:
         self, claims: Mapping[str, object], issuer: str
     ) -> Iterator[tuple[Table, bytes]]:
         """Yield where to look, and for what, to know whether a token is refused."""
-        abouts = list(self._tables)  # a thread may ask, too
-        for of, claim in {(about.issuer, about.claim) for about in abouts}:
+        for of, claim in list(self._claims):  # a thread may ask, too
             if of == issuer or claim == EVERYTHING:
                 for kind, text in values_of(claims, claim):
                     shape, key = pack(text)
@@ -341,6 +345,9 @@ class Denylist:
             tables.cut_offs = None
         if tables.plain is tables.cut_offs:
             del self._tables[about]
+            self._claims[about.issuer, about.claim] -= 1
+            if not self._claims[about.issuer, about.claim]:
+                del self._claims[about.issuer, about.claim]
 
 
 def _covers(found: tuple[float, float] | None, expires_at: float, cut_off: float) -> bool:

@@ -181,7 +181,7 @@ class Revoker:
         return len(
             {
                 (token.issuer, token.session_id or token.jti)
-                for token in self._verifier.tokens()
+                for token in self._verifier.verified.tokens()
                 if token.expires_at > now
                 and not self._denylist.matches(
                     token.verified_claims, issuer=token.issuer, since=token.since

@@ -72,10 +72,6 @@ class TrustedIssuer:
             self._check_rfc9068(named if not self.is_home else claims, typ, claims)
         return token
 
-    def has_id(self, claims: Mapping[str, object]) -> bool:
-        """Return whether a token with these claims says its ``jti``."""
-        return claims.get(self.claim_names.get("jti", "jti")) is not None
-
     def _check_issuer(self, claims: Mapping[str, object]) -> None:
         if self.issuer is not None and claims.get("iss") != self.issuer:
             raise InvalidTokenError("its iss is not exactly the issuer of the settings")

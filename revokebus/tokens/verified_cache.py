@@ -9,15 +9,13 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from revokebus.tokens.claims import AccessToken, RefreshToken
 
-_SHARE_OF_READY = 5
+_SHARE_OF_READY = 3
 _KEY_BYTES = 24
 _ONCE, _AGAIN = b"\0", b"\1"
 # Measured, see load_tests/memory.py: what Python takes for an entry beside the bytes themselves.
-_SEALED_BYTES, _READY_BYTES, _READY_PER_BYTE = 340, 1_700, 2
+_SEALED_BYTES, _READY_BYTES, _READY_PER_BYTE = 340, 2_000, 2
 
 
 class Verified:
@@ -27,7 +25,7 @@ class Verified:
         token: The token.
         digest: That of its encoded form.
         leeway: By how many seconds clocks may differ.
-        sealed: What it can be made of again.
+        sealed: Where it comes from.
 
     Attributes:
         token: The token.
@@ -36,7 +34,7 @@ class Verified:
         valid_until: The first one at which it may not any more.
         probe: What whoever checks it further asks again and again.
         clear_at: When he last found nothing against it, as a revision of what he asks.
-        sealed: What it can be made of again.
+        sealed: Where it comes from.
         is_used: Whether it was in use since others had to make room.
     """
 
@@ -74,11 +72,12 @@ def valid_between(token: AccessToken | RefreshToken, leeway: float) -> tuple[flo
 class VerifiedCache:
     """Remembers which tokens were verified, in so many bytes.
 
-    A token is remembered *sealed*: by a digest of what was verified, and the bytes of its claims,
-    of which it is made again when it comes again. Those that come often are kept *ready*, in a
-    fifth of the room, and any while there is room. Of the sealed ones the oldest makes room for a
-    new one; of the ready ones the oldest that was not in use meanwhile, which then counts as a new
-    sealed one. So a crowd of tokens that come once displaces none that are in use.
+    A token is remembered *sealed*: by a digest of what was verified, and where it comes from. When
+    it comes again it brings its claims with it, and is made again of those. Those that come often
+    are kept *ready*, in a third of the room, and any while there is room. Of the sealed ones the
+    oldest makes room for a new one; of the ready ones the oldest that was not in use meanwhile,
+    which then counts as a new sealed one. So a crowd of tokens that come once displaces none that
+    are in use.
 
     It is a saving only: a token that was displaced is verified again. It holds digests of tokens,
     not tokens. What has failed never enters it, so that bad tokens cannot displace good ones.
@@ -96,7 +95,9 @@ class VerifiedCache:
         self._beginning = beginning
         self._lock = threading.Lock()  # a route in a thread may authenticate, too
         self._sealed: OrderedDict[bytes, bytes] = OrderedDict()
-        self._sealed_bytes = self._ready_bytes = 0
+        # Few: what is remembered of a token is shared with all that come from the same place.
+        self._values: dict[bytes, bytes] = {}
+        self._ready_bytes = 0
         self.by_digest: dict[bytes, Verified] = {}
         self._order: OrderedDict[bytes, Verified] = OrderedDict()
         self._times_cleared = 0
@@ -107,7 +108,7 @@ class VerifiedCache:
     @property
     def taken(self) -> int:
         """How many bytes it takes, by an estimate."""
-        return self._sealed_bytes + self._ready_bytes
+        return _SEALED_BYTES * len(self._sealed) + self._ready_bytes
 
     def digest_of(self, encoded: bytes) -> bytes:
         """Return the digest of a token, together with what most clients send before it.
@@ -123,7 +124,7 @@ class VerifiedCache:
         return self._times_cleared
 
     def sealed(self, digest: bytes) -> bytes | None:
-        """Return what a token that was verified can be made of again; None for any other."""
+        """Return where a token comes from that was verified; None for any other."""
         found = self._sealed.get(digest[:_KEY_BYTES])
         return None if found is None else found[1:]
 
@@ -162,28 +163,23 @@ class VerifiedCache:
             self._sealed.clear()
             self._order.clear()
             self.by_digest.clear()
-            self._sealed_bytes = self._ready_bytes = 0
+            self._ready_bytes = 0
 
-    def all_sealed(self) -> Iterator[bytes]:
-        """Yield what each token that is remembered can be made of again."""
+    def tokens(self) -> list[AccessToken | RefreshToken]:
+        """Return those that are ready."""
         with self._lock:
-            every = [each.sealed for each in self.by_digest.values()]
-            every += [each[1:] for each in self._sealed.values()]
-        yield from every
+            return [each.token for each in self.by_digest.values()]
 
     def _keep(self, verified: Verified) -> None:
         if verified.digest in self.by_digest:
             return
-        if (sealed := self._sealed.pop(verified.digest[:_KEY_BYTES], None)) is not None:
-            self._sealed_bytes -= _size_of_sealed(sealed)
+        self._sealed.pop(verified.digest[:_KEY_BYTES], None)
         self.by_digest[verified.digest] = self._order[verified.digest] = verified
         self._ready_bytes += _size_of_ready(verified)
 
     def _put(self, key: bytes, sealed: bytes) -> None:
-        if (before := self._sealed.pop(key, None)) is not None:
-            self._sealed_bytes -= _size_of_sealed(before)
-        self._sealed[key] = sealed
-        self._sealed_bytes += _size_of_sealed(sealed)
+        self._sealed.pop(key, None)
+        self._sealed[key] = self._values.setdefault(sealed, sealed)
 
     def _make_room(self) -> None:
         while self._ready_bytes > self._size // _SHARE_OF_READY:
@@ -195,14 +191,10 @@ class VerifiedCache:
             del self.by_digest[digest]
             self._ready_bytes -= _size_of_ready(verified)
             self._put(digest[:_KEY_BYTES], _AGAIN + verified.sealed)
-        while self._sealed_bytes + self._ready_bytes > self._size:
-            _, sealed = self._sealed.popitem(last=False)
-            self._sealed_bytes -= _size_of_sealed(sealed)
-
-
-def _size_of_sealed(sealed: bytes) -> int:
-    return _SEALED_BYTES + len(sealed)
+        while self.taken > self._size:
+            self._sealed.popitem(last=False)
 
 
 def _size_of_ready(verified: Verified) -> int:
-    return _READY_BYTES + _READY_PER_BYTE * len(verified.sealed)
+    claims = verified.token.verified_claims.values()
+    return _READY_BYTES + _READY_PER_BYTE * sum(len(each) for each in claims if type(each) is str)

@@ -22,7 +22,7 @@ from revokebus.tokens.trusted_issuer import trusted_issuers
 from revokebus.tokens.verified_cache import Verified, VerifiedCache, valid_between
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from revokebus.clock import Clock
     from revokebus.settings.settings import Settings
@@ -129,26 +129,17 @@ class Verifier:
 
     def _unsealed(self, sealed: bytes, encoded: str) -> AccessToken | RefreshToken:
         """Return the token of which everything was verified before, at these settings."""
-        trusted_issuer, typ = self._origins[int.from_bytes(sealed[:_ORIGIN_BYTES])]
-        signed = b"" if trusted_issuer.is_home else encoded.rpartition(".")[0].encode("ascii")
-        return trusted_issuer.read(
-            json.loads(sealed[_ORIGIN_BYTES:].decode()), typ=typ, signed=signed
-        )
+        trusted_issuer, typ = self._origins[int.from_bytes(sealed)]
+        signed, _, _ = encoded.rpartition(".")
+        claims = json.loads(_decoded(signed.partition(".")[2]).decode())
+        return trusted_issuer.read(claims, typ=typ, signed=signed.encode("ascii"))
 
-    def tokens(self) -> Iterator[AccessToken | RefreshToken]:
-        """Yield the tokens that are remembered, but for those that have no ``jti`` of their own."""
-        for sealed in self.verified.all_sealed():
-            trusted_issuer, typ = self._origins[int.from_bytes(sealed[:_ORIGIN_BYTES])]
-            claims = json.loads(sealed[_ORIGIN_BYTES:].decode())
-            if trusted_issuer.is_home or trusted_issuer.has_id(claims):
-                yield trusted_issuer.read(claims, typ=typ, signed=b"")
-
-    def _sealed(self, trusted_issuer: TrustedIssuer, typ: str | None, payload: bytes) -> bytes:
-        """Return of what a token can be made again: where it comes from, and its claims."""
+    def _sealed(self, trusted_issuer: TrustedIssuer, typ: str | None) -> bytes:
+        """Return what says where a token comes from."""
         origin = trusted_issuer, typ
         if origin not in self._origins:
             self._origins.append(origin)
-        return self._origins.index(origin).to_bytes(_ORIGIN_BYTES) + payload
+        return self._origins.index(origin).to_bytes(_ORIGIN_BYTES)
 
     def fault_of(self, encoded: str) -> str:
         """Return why `encoded` is no genuine token, for an operator; nothing where it is one.
@@ -181,7 +172,7 @@ class Verifier:
         header = self._header(head)
         signature = _decoded(last)
         # Read, and not believed, before the signature is checked: it says whose keys to take.
-        claims = strict_json.loads(decoded := _decoded(payload))
+        claims = strict_json.loads(_decoded(payload))
         trusted_issuer = self._trust_in(claims)
         if header.algorithm not in trusted_issuer.algorithms:
             raise InvalidTokenError("its algorithm is not accepted: see algorithms")
@@ -191,7 +182,7 @@ class Verifier:
         if token.expires_at - token.issued_at > self._longest + 1:
             # Its revocation might be forgotten before it expires.
             raise InvalidTokenError("it lives longer than max_token_life")
-        return token, self._sealed(trusted_issuer, header.typ, decoded)
+        return token, self._sealed(trusted_issuer, header.typ)
 
     def _trust_in(self, claims: dict[str, Any]) -> TrustedIssuer:
         issuer = claims.get("iss")

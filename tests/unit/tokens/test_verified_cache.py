@@ -32,7 +32,7 @@ def verified(cache: VerifiedCache, name: str, sealed: bytes) -> Verified:
     return Verified(a_token(ManualClock()), cache.digest_of(name.encode()), 0.0, sealed)
 
 
-def use(cache: VerifiedCache, name: str, size: int = 200) -> None:
+def use(cache: VerifiedCache, name: str) -> None:
     """Do what the verifier and the fast path do when a token comes."""
     digest = cache.digest_of(name.encode())
     if (ready := cache.by_digest.get(digest)) is not None:
@@ -40,7 +40,7 @@ def use(cache: VerifiedCache, name: str, size: int = 200) -> None:
     elif (sealed := cache.sealed(digest)) is not None:
         cache.keep_ready(verified(cache, name, sealed), cache.times_cleared)
     else:
-        cache.add(verified(cache, name, b"x" * size), cache.times_cleared)
+        cache.add(verified(cache, name, b"\0" * 2), cache.times_cleared)
 
 
 def is_known(cache: VerifiedCache, name: str) -> bool:
@@ -49,22 +49,22 @@ def is_known(cache: VerifiedCache, name: str) -> bool:
 
 
 steps = st.one_of(
-    st.tuples(st.just("use"), st.sampled_from("abcdefgh"), st.integers(0, 9000)),
-    st.tuples(st.just("clear"), st.just(""), st.just(0)),
+    st.tuples(st.just("use"), st.sampled_from("abcdefgh")),
+    st.tuples(st.just("clear"), st.just("")),
 )
 
 
-@given(st.lists(steps, max_size=60), st.sampled_from([0, 10_000, 40_000]))
-def test_it_never_grows_beyond_its_size(history: list[tuple[str, str, int]], size: int) -> None:
+@given(st.lists(steps, max_size=60), st.sampled_from([0, 1_000, 7_000, 20_000]))
+def test_it_never_grows_beyond_its_size(history: list[tuple[str, str]], size: int) -> None:
     """A process that runs for months would fill its memory with tokens."""
     cache = VerifiedCache(size, b"Bearer ")
-    for step, name, amount in history:
+    for step, name in history:
         if step == "use":
-            use(cache, name, amount)
+            use(cache, name)
         else:
             cache.clear()
         assert cache.taken <= size
-        assert len(list(cache.all_sealed())) == len(cache)
+        assert len(cache.tokens()) == len(cache.by_digest)
         assert (cache.taken == 0) == (len(cache) == 0)
 
 
@@ -106,5 +106,5 @@ def test_the_token_is_not_kept() -> None:
     cache = VerifiedCache(100_000, b"Bearer ")
     for _ in range(2):
         use(cache, "eyJ.the-token.itself")
-    assert b"the-token" not in b"".join([*cache.by_digest, *cache.all_sealed()])
+    assert b"the-token" not in b"".join([*cache.by_digest, *cache._sealed])
     assert all(len(digest) == 64 for digest in cache.by_digest)

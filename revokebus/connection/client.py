@@ -50,9 +50,8 @@ class SafeParser(_AsyncHiredisParser):
 class Client(Redis):
     """redis-py's client, with everything that it asks on one connection.
 
-    So do as many at once as like: an instance has a handful of connections whatever happens. What
-    blocks a connection has another one, and short subscriptions share a third. Like its own it is
-    for one event loop.
+    However many questions come at once, they share it. Commands that block have a second
+    one, and short subscriptions share a third. Like redis-py's, a client is for one event loop.
 
     Attributes:
         channels: The short subscriptions.

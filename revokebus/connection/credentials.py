@@ -1,4 +1,4 @@
-"""Who this process says that it is, to Redis: from the URL, a file, or whoever issues passwords."""
+"""The user and the password for Redis: from the URL, from a file, or from a provider."""
 
 from __future__ import annotations
 
@@ -70,11 +70,11 @@ class _Guarded(RedisCredentialProvider):
 
 
 def url_with_credentials(settings: Settings, credentials: CredentialProvider | None) -> RedisUrl:
-    """Return what ``redis_url`` says, with whom to ask for a password where it has none.
+    """Return what ``redis_url`` says, with a provider where the password is not in it.
 
     Args:
         settings: The URL, and perhaps a file.
-        credentials: Whom to ask, in place of that.
+        credentials: The application's provider, in place of both.
     """
     url = parse_redis_url(settings.redis_url)
     path = settings.redis_password_file

@@ -27,8 +27,8 @@ _LOOKS_PER_PATIENCE, _LATE = 2, 0.02
 class LostConnectionError(RedisConnectionError):
     """A connection that had answered before is gone, and with it the answers to some questions.
 
-    Whoever keeps connections (a balancer, a firewall) may have forgotten it. On a new one the
-    question may be asked again at once, if it does no harm to ask it twice.
+    A balancer or a firewall may have forgotten it. On a new one the question may be asked again at
+    once, if it does no harm to ask it twice.
     """
 
 
@@ -150,7 +150,7 @@ class Pipeline:
                 answer = await connection.read_response(disconnect_on_error=False)
             except ResponseError as error:
                 answer = error
-            except Exception as error:  # noqa: BLE001 - what cannot be read, nobody can read on from
+            except Exception as error:  # noqa: BLE001 - the stream cannot be read any further
                 self._lose(connection, error)
                 return
             if self._connection is not connection:
@@ -226,7 +226,7 @@ class Pipeline:
             # While nobody reads, answers lie about unread.
             since = max(self._waiting[0].sent_at, self._heard_at, self._read_since)
             silence = loop.time() - since if self._reads is not None else 0.0
-            # One that has never answered is not the fault of whoever keeps connections.
+            # Of one that has never answered, no balancer can have forgotten anything.
             if silence >= (self._patience if self._is_proven else self._deadline):
                 self._lose(connection, RedisConnectionError(f"no answer for {silence:.1f} s"))
                 return

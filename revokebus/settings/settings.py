@@ -206,7 +206,7 @@ class Settings(BaseSettings):
         return tuple(self.token_sources) == ("header",)
 
     def check_no_password(self) -> None:
-        """Check that nothing here is a password of Redis, because somebody else has it.
+        """Check that no password of Redis is set here, because a provider has it.
 
         Raises:
             ConfigurationError: Something is.

@@ -31,7 +31,7 @@ def settling_milliseconds(settings: Settings) -> int:
 
 
 def unsettled_error(left: int, repairing: int) -> UnsettledError | None:
-    """Return what the answer of a script means for whoever relies on the data; None for nothing.
+    """Return why the data must not be relied upon, by the answer of a script; None if they may.
 
     Args:
         left: For how many milliseconds it must not be relied upon.

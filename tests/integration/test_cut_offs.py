@@ -154,8 +154,7 @@ async def test_a_sign_in_is_not_put_off_by_a_sign_out(
     """Who signs in where the sign-out is not yet known would be refused for half a minute."""
     async with Engine(make_settings(redis_server.url, leeway=30)) as engine:
         await engine.revoke_subject("alice")
-        cut_off = (await engine.revoke_subject("alice")).position
-        assert cut_off is not None
+        await engine.revoke_subject("alice")
         began = time.time()
         token = await verified(engine, engine.issue("alice").access_token)
         assert token.auth_time is not None

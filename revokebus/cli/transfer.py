@@ -147,7 +147,7 @@ async def write_all(
     """
     live, epoch = [each for each in revocations if each.expires_at > clock.wall()], ""
     for start in range(0, len(live), _AT_ONCE):
-        written = await store.write(live[start : start + _AT_ONCE], epoch)
+        written = await store.writes.write(live[start : start + _AT_ONCE], epoch)
         epoch = written.epoch  # if Redis loses its data meanwhile, the next part is refused
         progress(min(start + _AT_ONCE, len(live)))
     return len(live)

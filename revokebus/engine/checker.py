@@ -23,7 +23,7 @@ from revokebus.errors import (
     WrongTypeError,
 )
 from revokebus.keys.remote_key_set import UnknownKeyError
-from revokebus.protocol.revocation import targets_of
+from revokebus.protocol.revocation import MOST_TARGETS, targets_of
 from revokebus.settings.settings import check_on_stale
 from revokebus.telemetry.events import event
 from revokebus.tokens.claims import AccessToken, AnyToken, RefreshToken, began
@@ -53,7 +53,6 @@ _OUTCOMES: Final[Mapping[type[RevokeBusError], str]] = MappingProxyType(
 """How a check that ends with an error is counted; ``invalid`` otherwise."""
 
 _LOG_AGAIN_SECONDS = 10.0
-_MOST_TARGETS = 1000
 
 
 class Checker:
@@ -221,7 +220,7 @@ class Checker:
         if not self._lifecycle.is_own_loop:
             raise StaleError(f"{why}, and Redis can only be asked on the event loop of the bus")
         targets, since = self._targets(token) if token else ([], 0.0)
-        if len(targets) > _MOST_TARGETS:
+        if len(targets) > MOST_TARGETS:
             raise StaleError(f"{why}, and the token's lists are too long to ask Redis about")
         try:
             refused = await self._backend.refuses(targets, since)

@@ -415,7 +415,9 @@ class Engine:
             ValueError: `min_replicas` is not a number from 0 to 100, or `timeout` out of range.
             ConfigurationError: `min_replicas` on ``memory://``, which has none.
         """
-        revocation = self._revoker.of_token(await self._read(token))
+        if not isinstance(token, AccessToken | RefreshToken):
+            token = await self._read(token)
+        revocation = self._revoker.of_token(token)
         return await self._revoker.revoke([revocation], Assurance(min_replicas, confirm, timeout))
 
     async def revoke_many(

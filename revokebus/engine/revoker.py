@@ -26,7 +26,7 @@ from revokebus.protocol.revocation import (
 from revokebus.protocol.wire import MAX_EXPIRES_AT
 from revokebus.results import Receipt
 from revokebus.settings.settings import MOST_REPLICAS
-from revokebus.store.store import Written
+from revokebus.store.writes import Written
 from revokebus.telemetry.events import event
 from revokebus.telemetry.tracing import span
 from revokebus.tokens.claims import is_identifier
@@ -216,41 +216,49 @@ class Revoker:
         """Refuse what `revocations` refuse, here at once, and have them written."""
         self.require_denylist()
         assurance.check()
+        needed, began = self._replicas_needed(assurance.min_replicas), self._clock.elapsed()
         with span("revokebus.revoke") as current:
-            receipt = await self._revoke(revocations, assurance)
-            current.set_attribute("revokebus.revocations", receipt.revocations)
+            live = self._live(revocations)
+            current.set_attribute("revokebus.revocations", len(live))
+            if len(live) <= _ADDED_AT_ONCE:
+                is_known = not self._denylist.add_all(live)
+            else:
+                is_known = not await self._apply(live)
+            try:
+                if live:
+                    written = await self._backend.write(live, needed, is_known=is_known)
+                else:
+                    written = Written()
+            except StoreError as error:
+                raise NotDurableError(
+                    f"applied here, not durable: {error}; it is written as soon as Redis takes "
+                    "it, if this process lives until then"
+                ) from error
+            receipt = Receipt(len(live), written.position, written.replicas)
             if receipt.position is not None:
                 current.set_attribute("revokebus.position", receipt.position)
-            if receipt.confirmations is not None:
+            if written.replicas is not None and written.replicas < needed:
+                raise NotReplicatedError(receipt, needed)
+            if assurance.confirm is not None:
+                receipt = await self._confirmed(receipt, written, began, assurance.timeout)
                 current.set_attribute("revokebus.confirmed", receipt.is_confirmed)
-        logger.info(
-            "revokebus has revoked %d tokens or groups of tokens",
-            receipt.revocations,
-            extra=event("revoked", revocations=receipt.revocations),
-        )
+        if logger.isEnabledFor(logging.INFO):
+            logger.info(
+                "revokebus has revoked %d tokens or groups of tokens",
+                receipt.revocations,
+                extra=event("revoked", revocations=receipt.revocations),
+            )
         return receipt
 
-    async def _revoke(self, revocations: Sequence[Revocation], assurance: Assurance) -> Receipt:
-        needed, began = self._replicas_needed(assurance.min_replicas), self._clock.elapsed()
+    def _live(self, revocations: Sequence[Revocation]) -> list[Revocation]:
         now = self._expiry_clock.now()  # a step of the wall clock expires nothing
-        live = [revocation for revocation in revocations if revocation.expires_at > now]
-        is_known = await self._apply(live) == 0
+        return [revocation for revocation in revocations if revocation.expires_at > now]
+
+    async def _confirmed(
+        self, receipt: Receipt, written: Written, began: float, timeout: float
+    ) -> Receipt:
         try:
-            written = (
-                await self._backend.write(live, needed, is_known=is_known) if live else Written()
-            )
-        except StoreError as error:
-            raise NotDurableError(
-                f"applied here, not durable: {error}; it is written as soon as Redis takes it, if "
-                "this process lives until then"
-            ) from error
-        receipt = Receipt(len(live), written.position, written.replicas)
-        if written.replicas is not None and written.replicas < needed:
-            raise NotReplicatedError(receipt, needed)
-        if assurance.confirm is None:
-            return receipt
-        try:
-            confirmed = await self._backend.confirm(written, began, assurance.timeout)
+            confirmed = await self._backend.confirm(written, began, timeout)
         except StoreError as error:
             raise NotConfirmedError(receipt, error) from error
         return replace(
@@ -258,12 +266,12 @@ class Revoker:
         )
 
     async def _apply(self, revocations: Sequence[Revocation]) -> int:
-        """Return how many have changed the copy."""
-        changed = self._denylist.add_all(revocations[:_ADDED_AT_ONCE])
+        """Add many to the copy, and return how many have changed it."""
+        changed = 0
         try:
-            for at in range(_ADDED_AT_ONCE, len(revocations), _ADDED_AT_ONCE):
-                await asyncio.sleep(0)  # let requests through
+            for at in range(0, len(revocations), _ADDED_AT_ONCE):
                 changed += self._denylist.add_all(revocations[at : at + _ADDED_AT_ONCE])
+                await asyncio.sleep(0)  # let requests through
         except asyncio.CancelledError:
             self._backend.keep(revocations)  # some are applied, so it was promised
             raise

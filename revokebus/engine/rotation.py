@@ -19,7 +19,7 @@ from revokebus.errors import (
     StoreError,
 )
 from revokebus.protocol.exchange import Exchange, Outcome
-from revokebus.protocol.revocation import Target, targets_of
+from revokebus.protocol.revocation import MOST_TARGETS, Target, targets_of
 from revokebus.telemetry.events import event
 from revokebus.tokens.claims import RefreshToken
 from revokebus.tokens.issuer import Continued
@@ -78,11 +78,12 @@ class Rotation:
             scopes = [scopes] if isinstance(scopes, str) else list(scopes)
         next_ = self._next(token, scopes, claims)
         pair = self._pair(token, next_)  # before anything is written
-        exchanged = await self._backend.exchange(
-            _session(token),
-            self._exchange(token, pair, _note(token, client, next_)),
-            targets_of(token.verified_claims, token.issuer, self._settings.revocable_names),
-        )
+        names = self._settings.revocable_names
+        unless = targets_of(token.verified_claims, token.issuer, names)
+        if len(unless) > MOST_TARGETS:  # issued before it could be revoked by so many
+            raise InvalidTokenError("The token's lists are too long; sign in again")
+        exchange = self._exchange(token, pair, _note(token, client, next_))
+        exchanged = await self._backend.exchange(_session(token), exchange, unless)
         if exchanged.outcome is Outcome.REVOKED:
             raise RevokedTokenError
         if exchanged.outcome is Outcome.GRANTED:

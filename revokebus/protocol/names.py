@@ -6,6 +6,7 @@ All share the hash tag ``{namespace}``, so that one script may touch them on a c
 from __future__ import annotations
 
 import secrets
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -51,11 +52,7 @@ class Names:
         The issuer and the claim's name are quoted, because they may contain what ends them:
         ``r:jti:value``, ``r:tenant=number:42``, ``r:sub@https%3A%2F%2Fidp.example:value``.
         """
-        about = quote(target.claim, safe="", errors="surrogatepass")
-        if target.kind != "string":
-            about += f"={target.kind}"
-        if target.issuer:
-            about += f"@{quote(target.issuer, safe='', errors='surrogatepass')}"
+        about = _about(target.claim, target.kind, target.issuer)
         return f"{self._tag}:r:{about}:{target.text}".encode("utf-8", "surrogatepass")
 
     def answers(self, inquiry: str) -> str:
@@ -66,3 +63,13 @@ class Names:
         """Return the key of what is kept of a session that refreshes."""
         at = f"@{quote(session.issuer, safe='', errors='surrogatepass')}" if session.issuer else ""
         return f"{self._tag}:s{at}:{session.text}".encode("utf-8", "surrogatepass")
+
+
+@lru_cache(maxsize=256)
+def _about(claim: str, kind: str, issuer: str) -> str:
+    about = quote(claim, safe="", errors="surrogatepass")
+    if kind != "string":
+        about += f"={kind}"
+    if issuer:
+        about += f"@{quote(issuer, safe='', errors='surrogatepass')}"
+    return about

@@ -18,6 +18,9 @@ EVERYTHING = "revokebus:everything"
 ALWAYS = ("jti", "sid", "sub")
 """What any token can be revoked by, whatever the settings say."""
 
+MOST_TARGETS = 1000
+"""By how many values one token can be refused at most, as far as Redis is asked about it."""
+
 _EVERYTHING_TEXT = "*"
 _TICK = 2.0**-20
 

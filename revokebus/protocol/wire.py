@@ -56,7 +56,7 @@ _PLAIN_ROW = re.compile(
     rb"([1-9]\d{0,10}+)\.0,null\]" % (_MAX_ISSUER, _MAX_CLAIM, _MAX_VALUE)
 )
 _PLAIN_LINE = re.compile(rb"^%s\[%s\]$" % (_PREFIX, _PLAIN_ROW.pattern), re.MULTILINE)
-_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
+_ENCODER = json.JSONEncoder(separators=("\n", ":"), allow_nan=False)
 _ENTRY_ID = re.compile(rb"(\d{1,20})-(\d{1,20})", re.ASCII)
 _HEAD = re.compile(rb"RB ([0-9a-f]{32}) (\d{1,20})-(\d{1,20}) (\d{1,20})-(\d{1,20}) ", re.ASCII)
 _INQUIRY = re.compile(rb"RQ ([0-9a-f]{32}) (\d{1,20})-(\d{1,20}) ([0-9a-f]{16})", re.ASCII)
@@ -98,10 +98,25 @@ class Inquiry:
     name: str
 
 
+def encode_rows(revocations: Iterable[Revocation]) -> list[str]:
+    """Return each of `revocations` as a row of a payload, in ASCII."""
+    rows = [[r.issuer, r.claim, r.value, r.expires_at, r.issued_before] for r in revocations]
+    if not rows:
+        return []
+    # All in one call, which takes a quarter of the time. A line break parts items and rows, and
+    # JSON has none within either.
+    text = _ENCODER.encode(rows)
+    return [f"[{row}]".replace("\n", ",") for row in text[2:-2].split("]\n[")]
+
+
+def payload_of_rows(rows: Iterable[str]) -> bytes:
+    """Return the payload that has these rows."""
+    return _PREFIX + f"[{','.join(rows)}]".encode("ascii")
+
+
 def encode_payload(revocations: Iterable[Revocation]) -> bytes:
     """Return the payload that carries `revocations`."""
-    rows = [[r.issuer, r.claim, r.value, r.expires_at, r.issued_before] for r in revocations]
-    return _PREFIX + _ENCODER.encode(rows).encode("ascii")
+    return payload_of_rows(encode_rows(revocations))
 
 
 def decode_payload(payload: bytes) -> list[Revocation]:

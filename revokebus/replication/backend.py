@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from revokebus.protocol.exchange import Exchange, Exchanged
     from revokebus.protocol.revocation import Revocation, Target
     from revokebus.results import Confirmation, Finding, InstanceStatus
-    from revokebus.store.store import Written
+    from revokebus.store.writes import Written
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from revokebus.protocol.exchange import decide
 from revokebus.protocol.heartbeat import VERSION
 from revokebus.replication.backend import Confirmed, Health
 from revokebus.results import Confirmation, InstanceStatus
-from revokebus.store.store import Written
+from revokebus.store.writes import Written
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from revokebus.protocol.revocation import Revocation, Target
     from revokebus.replication.repair import Repair
     from revokebus.replication.run import Run
-    from revokebus.store.store import Store, Written
+    from revokebus.store.store import Store
+    from revokebus.store.writes import Written
 
 logger = logging.getLogger("revokebus")
 
@@ -112,7 +113,7 @@ class Outbox:
         some = dict(itertools.islice(self._revocations.items(), _SAVED_AT_ONCE))
         if not some:
             return None
-        written = await store.write(list(some.values()), epoch)
+        written = await store.writes.write(list(some.values()), epoch)
         for key, revocation in some.items():
             if self._revocations.get(key) == revocation:  # not lengthened meanwhile
                 del self._revocations[key]

@@ -31,7 +31,7 @@ from revokebus.replication.ticker import Ticker
 from revokebus.store.audit import StartAudit, audit
 from revokebus.store.exchanges import Exchanges
 from revokebus.store.parts import StoreParts
-from revokebus.store.store import Written
+from revokebus.store.writes import Written
 from revokebus.tasks import end, finish
 from revokebus.telemetry.events import event
 
@@ -120,7 +120,8 @@ class RedisBackend:
         self._repair = Repair(denylist, self._exchanges, counters)
         self._outbox = Outbox(self._repair, clock)
         self._started: _Started | None = None
-        self._writing: set[asyncio.Future[None]] = set()
+        self._writing = 0
+        self._written: asyncio.Event | None = None
         self._last = Health(staleness=None)
 
     async def start(self) -> None:
@@ -231,8 +232,7 @@ class RedisBackend:
         try:
             await started.end_tasks()
             self._freshness.forget()  # a last tick may have ended meanwhile
-            if self._writing:
-                await asyncio.wait(self._writing, timeout=self._settings.redis_timeout)
+            await self._end_of_writes()
             store, epoch = started.redis.store, started.run.continuity.epoch
             while self._outbox:
                 await self._outbox.save(store, epoch)
@@ -260,45 +260,51 @@ class RedisBackend:
     ) -> Written:
         """Make `revocations` durable and push them."""
         started = self._running()
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._writing.add(done)
+        run, writes = started.run, started.redis.store.writes
+        self._writing += 1
         try:
             self._check_usable(started)
             written = None
             if is_known and not min_replicas:
                 written = await _found(started.redis.store, revocations)
             if written is None:
-                written = await self._write(started, revocations, min_replicas)
+                try:
+                    written = await writes.write(revocations, run.continuity.epoch, min_replicas)
+                except OtherDataSetError:
+                    await self._next_read(run)
+                    written = await writes.write(revocations, run.continuity.epoch, min_replicas)
         except BaseException as error:
             # Also when the request that waits here is cancelled: it was promised.
             self._counters.write_failures += 1
             self.keep(revocations)
-            started.run.wake.set()
+            run.wake.set()
             if isinstance(error, RefusedError):
                 await self._push_refused(started, revocations)
             raise
         finally:
-            self._writing.discard(done)
-            done.set_result(None)
+            self._writing -= 1
+            if self._written is not None and not self._writing:
+                self._written.set()
         # A push that was refused is no loss, but others hear of it at their next tick only.
-        started.run.conditions.note_or_over("publisher", written.unheard)
+        run.conditions.note_or_over("publisher", written.unheard)
         return written
 
-    async def _write(
-        self, started: _Started, revocations: Sequence[Revocation], min_replicas: int
-    ) -> Written:
-        try:
-            epoch = started.run.continuity.epoch
-            return await started.redis.store.write(revocations, epoch, min_replicas=min_replicas)
-        except OtherDataSetError:
-            # Once the ticker has found out what happened, it can be written after all.
-            read = started.run.read
-            started.run.wake.set()
+    async def _next_read(self, run: Run) -> None:
+        """Wait until the ticker has found out which data set there is."""
+        read = run.read
+        run.wake.set()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.redis_timeout):
+                await read.wait()
+
+    async def _end_of_writes(self) -> None:
+        """Wait until what is being written has its answer, for a deadline of Redis at most."""
+        if self._writing:
+            self._written = asyncio.Event()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._settings.redis_timeout):
-                    await read.wait()
-            epoch = started.run.continuity.epoch
-            return await started.redis.store.write(revocations, epoch, min_replicas=min_replicas)
+                    await self._written.wait()
+            self._written = None
 
     def keep(self, revocations: Sequence[Revocation]) -> None:
         """Apply `revocations` here, and write them with the next tick."""
@@ -314,7 +320,7 @@ class RedisBackend:
         """Publish what Redis will not record: it accepts a PUBLISH while it is full."""
         if started.run.continuity.epoch:
             with contextlib.suppress(StoreError):  # the error that led here is raised
-                await started.redis.store.push(started.run.continuity.epoch, revocations)
+                await started.redis.store.writes.push(started.run.continuity.epoch, revocations)
 
     async def exchange(
         self, session: Target, exchange: Exchange, unless: Sequence[Target]

@@ -120,7 +120,7 @@ class Repair:
                 some = list(islice(self._lacking.values(), _WRITTEN_AT_ONCE))
                 missing = await store.missing(some)
                 if missing:
-                    await store.write(missing, epoch)
+                    await store.writes.write(missing, epoch)
                     self._counters.repaired += len(missing)
                     logger.warning(
                         "revokebus has written back %d revocations that Redis had lost",

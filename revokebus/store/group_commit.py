@@ -27,12 +27,16 @@ class _Waiting(Generic[Item, Answer]):
     answer: asyncio.Future[Answer]
 
 
+_Group = list[_Waiting[Item, Answer]]
+
+
 class GroupCommit(Generic[Item, Answer]):
     """Sends items, those that wait at the same moment in one request; each gets its own answer.
 
     A lone item is sent at once, and one that fills a request by itself. One that comes while others
     are on their way waits for their answers, until there is a full request, or for 10 ms, whichever
-    is first.
+    is first. The caller whose item makes a request full sends it, without waiting for the event
+    loop to come round: of thousands at once Redis has the first while the last are being made.
 
     Args:
         send: Sends some items that may go together and returns an answer for each, by a deadline
@@ -85,39 +89,63 @@ class GroupCommit(Generic[Item, Answer]):
         waiting = _Waiting(item, rows, size, loop.create_future())
         self._wait(waiting)
         if self._rows >= self._most_rows or self._bytes >= self._most_bytes:
-            self._flush()
+            if (own := self._flush(leads=True)) is not None:
+                await self._lead(own, waiting)
         elif self._timer is None and not self._is_single:
             self._timer = loop.call_later(_LONGEST_WAIT, self._flush)
         answer: Answer = await waiting.answer
         return answer
 
-    def _wait(self, *waiting: _Waiting[Item, Answer]) -> None:
-        self._waiting += waiting
-        self._rows += sum(each.rows for each in waiting)
-        self._bytes += sum(each.size for each in waiting)
+    def _wait(self, waiting: _Waiting[Item, Answer]) -> None:
+        self._waiting.append(waiting)
+        self._rows += waiting.rows
+        self._bytes += waiting.size
 
     def _over(self) -> None:
         self._on_their_way -= 1
         self._flush()
 
-    def _flush(self) -> None:
+    def _flush(self, *, leads: bool = False) -> _Group[Item, Answer] | None:
+        """Send what waits; return a part of it that the caller has to send, if it `leads`."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if self._is_single and self._on_their_way:
-            return
+            return None
+        led = None
         for group in self._groups():
             if self._is_single and self._on_their_way:
-                self._wait(*group)
+                for each in group:
+                    self._wait(each)
                 continue
             self._on_their_way += 1
-            task = asyncio.create_task(self._send_group(group), name="revokebus-group")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            if leads and led is None:
+                led = group
+            else:
+                self._send_apart(group)
+        return led
 
-    def _groups(self) -> Iterator[list[_Waiting[Item, Answer]]]:
+    def _send_apart(self, group: _Group[Item, Answer]) -> None:
+        task = asyncio.create_task(self._send_group(group), name="revokebus-group")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _lead(self, group: _Group[Item, Answer], leader: _Waiting[Item, Answer]) -> None:
+        try:
+            await self._answer(group)
+        except asyncio.CancelledError:
+            # The caller has gone, the others have not: theirs are sent again.
+            leader.answer.cancel()
+            if others := [each for each in group if not each.answer.done()]:
+                self._send_apart(others)
+            else:
+                self._over()
+            raise
+        self._over()
+
+    def _groups(self) -> Iterator[_Group[Item, Answer]]:
         """Yield what waits, in requests."""
-        group: list[_Waiting[Item, Answer]] = []
+        group: _Group[Item, Answer] = []
         rows = size = 0
         waiting, self._waiting = self._waiting, deque()
         self._rows = self._bytes = 0
@@ -134,7 +162,16 @@ class GroupCommit(Generic[Item, Answer]):
         if group:
             yield group
 
-    async def _send_group(self, group: list[_Waiting[Item, Answer]]) -> None:
+    async def _send_group(self, group: _Group[Item, Answer]) -> None:
+        try:
+            await self._answer(group)
+        finally:
+            for each in group:  # where this task is cancelled
+                if not each.answer.done():
+                    each.answer.set_exception(StoreError("the connections have been closed"))
+            self._over()
+
+    async def _answer(self, group: _Group[Item, Answer]) -> None:
         try:
             answers = await self._send([each.item for each in group])
             for each, answer in zip(group, answers, strict=True):
@@ -144,11 +181,6 @@ class GroupCommit(Generic[Item, Answer]):
             for each in group:
                 if not each.answer.done():
                     each.answer.set_exception(error)
-        finally:
-            for each in group:  # where this task is cancelled
-                if not each.answer.done():
-                    each.answer.set_exception(StoreError("the connections have been closed"))
-            self._over()
 
     async def close(self) -> None:
         """End what is on its way; whoever waits is told."""

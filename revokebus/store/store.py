@@ -1,4 +1,4 @@
-"""Redis: the write script, the records, the log and the channel."""
+"""Redis: the records, the log and the channel."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import asyncio
 import contextlib
 import hashlib
 import math
-import secrets
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from redis.exceptions import LockError
 
@@ -18,13 +17,9 @@ from revokebus.protocol.continuity import Entry, Position
 from revokebus.protocol.revocation import Revocation, is_refused
 from revokebus.protocol.wire import (
     DATA_VERSION,
-    MAX_BYTES,
-    Message,
     decode_entry_id,
     decode_payload,
     encode_entry_id,
-    encode_message,
-    encode_payload,
 )
 from revokebus.store import scripts
 from revokebus.store.group_commit import GroupCommit
@@ -37,13 +32,13 @@ from revokebus.store.settling import (
     tick_deadline,
     unsettled_error,
 )
+from revokebus.store.writes import Writes, data_set_arguments, longest
 
 if TYPE_CHECKING:
     from collections.abc import (
         AsyncIterator,
         Awaitable,
         Callable,
-        Iterator,
         Sequence,
     )
 
@@ -56,14 +51,9 @@ if TYPE_CHECKING:
     from revokebus.protocol.unseen_writes import UnseenWrites
     from revokebus.settings.settings import Settings
 
-_BATCH_ROWS = 500
-_ASKED_TOGETHER = 500
-# A character takes 12 bytes at most (two escaped surrogates), an entry's syntax less than 96.
-_BATCH_BYTES, _CHARACTER_BYTES, _ROW_BYTES = MAX_BYTES // 2, 12, 96
-_WAIT_SHARE = 0.5
+_ASKED_TOGETHER, _ASKED_BYTES = 500, 512 * 1024
 _LONG_ROW = 512
 _KEPT = 1.1
-_NOTHING = encode_payload([])
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,34 +81,6 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
-    """What became of a write.
-
-    Attributes:
-        position: The last entry of the log that was written; None where there is no log.
-        epoch: The data set that it is in; empty where there is none.
-        unheard: Why it could not be published, or nothing.
-        replicas: How many replicas have acknowledged it; None where nobody asked.
-    """
-
-    position: str | None = None
-    epoch: str = ""
-    unheard: str = ""
-    replicas: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Write:
-    revocations: Sequence[Revocation]
-    epoch: str
-    min_replicas: int
-
-    @property
-    def alike(self) -> tuple[str, int]:
-        return self.epoch, self.min_replicas
-
-
-@dataclass(frozen=True, slots=True)
 class _Asked:
     targets: Sequence[Target]
     since: float
@@ -139,6 +101,7 @@ class Store:
 
     Attributes:
         sessions: The records of the sessions that refresh.
+        writes: Writes revocations.
     """
 
     def __init__(
@@ -154,115 +117,24 @@ class Store:
         self._names = names
         self._requests = requests
         self._primary = requests.primary
-        self._unseen_writes = unseen
         self.sessions = Sessions(settings, requests, names)
         self._heartbeat_life = heartbeat_life(settings)
         self._tick_deadline = tick_deadline(settings)
         self._settling = settling_milliseconds(settings)
         # A little longer, so that there is an entry by which whoever starts can tell.
-        self._retention = settings.log_retention or _KEPT * covered_by_log(settings)
-        self._writes = self._group_of_writes(is_single=False)
-        # WAIT blocks the connection that it comes on.
-        self._replicated_writes = self._group_of_writes(is_single=True)
+        retention = settings.log_retention or _KEPT * covered_by_log(settings)
+        self.writes = Writes(settings, clock, requests, names, unseen, retention)
         self._questions: GroupCommit[_Asked, bool | StoreError] = GroupCommit(
             self._refuse_together,
-            size=lambda asked: sum(_longest(target) for target in asked.targets),
+            size=lambda asked: sum(map(longest, asked.targets)),
             together=lambda one, other: one.epoch == other.epoch,
             most_rows=_ASKED_TOGETHER,
-            most_bytes=_BATCH_BYTES,
+            most_bytes=_ASKED_BYTES,
         )
-
-    def _group_of_writes(self, *, is_single: bool) -> GroupCommit[_Write, Written]:
-        return GroupCommit(
-            self._write_together,
-            size=lambda write: sum(map(_longest, write.revocations)),
-            together=lambda one, other: one.alike == other.alike,
-            most_rows=_BATCH_ROWS,
-            most_bytes=_BATCH_BYTES,
-            is_single=is_single,
-        )
-
-    async def write(
-        self, revocations: Sequence[Revocation], epoch: str, *, min_replicas: int = 0
-    ) -> Written:
-        """Record, log and publish `revocations`. Doing it again changes nothing but the log.
-
-        Args:
-            revocations: What to write.
-            epoch: The data set that they are meant for; any where it is empty.
-            min_replicas: For how many replicas to wait, half of ``redis_timeout`` at most.
-
-        Raises:
-            OtherDataSetError: Redis has another data set: it has lost this one, or another
-                server answers. Nothing was written.
-        """
-        group = self._replicated_writes if min_replicas else self._writes
-        return await group.ask(_Write(revocations, epoch, min_replicas), len(revocations))
-
-    async def _write_together(self, writes: Sequence[_Write]) -> list[Written]:
-        first, written = writes[0], Written()
-        together = [each for write in writes for each in write.revocations]
-        for batch in _batches(together):
-            keys, args, payload = self._write_arguments(batch, first.epoch)
-            answer, replicas = await self._run_write(keys, args, first.min_replicas)
-            entry, outcome, unheard, *data_set = answer
-            self._remember(entry, outcome, batch, payload)
-            if written.replicas is not None and replicas is not None:
-                replicas = min(written.replicas, replicas)
-            written = Written(entry.decode(), data_set[0].decode(), unheard.decode(), replicas)
-        return [written] * len(writes)
-
-    def _remember(
-        self, entry: bytes, outcome: bytes, revocations: Sequence[Revocation], payload: bytes
-    ) -> None:
-        if outcome == b"other":
-            raise OtherDataSetError
-        if outcome == b"granted":
-            written = Entry(decode_entry_id(entry), payload)
-            self._unseen_writes.remember(written, self._clock.elapsed(), revocations)
-
-    async def _run_write(
-        self, keys: list[bytes | str], args: list[Argument], min_replicas: int
-    ) -> tuple[Any, int | None]:
-        if not min_replicas:
-            return await self._requests.run(scripts.WRITE, keys, args, again=True), None
-        milliseconds = math.ceil(_WAIT_SHARE * self._settings.redis_timeout * 1000)
-        return await self._requests.run_and_wait(
-            scripts.WRITE, keys, args, min_replicas, milliseconds
-        )
-
-    async def push(self, epoch: str, revocations: Sequence[Revocation]) -> None:
-        """Publish `revocations` that Redis would not record; nothing is proven by it."""
-        for batch in _batches(revocations):
-            # Before every entry of the log: who hears it applies it and expects nothing after it.
-            message = encode_message(Message(epoch, (0, 0), (0, 0), encode_payload(batch)))
-            await self._requests.call("PUBLISH", self._names.channel, message)
-
-    def _write_arguments(
-        self, revocations: Sequence[Revocation], epoch: str
-    ) -> tuple[list[bytes | str], list[Argument], bytes]:
-        now, payload = self._clock.wall(), encode_payload(revocations)
-        keys: list[bytes | str] = [*self._names.data_set]
-        args: list[Argument] = [
-            *self._data_set_arguments(),
-            epoch,
-            self._names.channel,
-            self._retention,
-            payload,
-        ]
-        for revocation in revocations:
-            keys.append(self._names.record(revocation.target))
-            # Where there is one, its record is what the log has.
-            args.append(encode_payload([revocation]) if len(revocations) > 1 else b"")
-            args += [revocation.expires_at, revocation.expires_at - now]
-        return keys, args, payload
-
-    def _data_set_arguments(self) -> list[Argument]:
-        return [secrets.token_hex(16), str(DATA_VERSION), _NOTHING, self._settling]
 
     async def position(self) -> Position:
         """Return the end of the log; make a data set where there is none."""
-        keys, args = self._names.data_set, [*self._data_set_arguments(), ""]
+        keys, args = self._names.data_set, [*data_set_arguments(self._settings), ""]
         epoch, last = await self._requests.run(scripts.OPEN, keys, args)
         return Position(epoch.decode(), _entry(*last))
 
@@ -419,8 +291,7 @@ class Store:
 
     async def close(self) -> None:
         """End what is on its way for several callers."""
-        await self._writes.close()
-        await self._replicated_writes.close()
+        await self.writes.close()
         await self._questions.close()
 
     def doubt_primary(self) -> None:
@@ -447,27 +318,3 @@ def _is_refused(payloads: Sequence[bytes | None], asked: _Asked) -> bool:
             if held is None or is_refused(asked.since, held.cut_off):
                 return True
     return False
-
-
-def _longest(about: Revocation | Target) -> int:
-    """Return how many bytes a row about these tokens takes at most."""
-    text = str(about.value) if isinstance(about, Revocation) else about.text
-    return _CHARACTER_BYTES * (len(about.issuer) + len(about.claim) + len(text)) + _ROW_BYTES
-
-
-def _batches(revocations: Sequence[Revocation]) -> Iterator[list[Revocation]]:
-    """Cut `revocations` so that no payload is longer than a reader accepts."""
-    if len(revocations) == 1:  # of which none is that long
-        yield list(revocations)
-        return
-    batch: list[Revocation] = []
-    size = 0
-    for revocation in revocations:
-        needed = _longest(revocation)
-        if batch and (len(batch) == _BATCH_ROWS or size + needed > _BATCH_BYTES):
-            yield batch
-            batch, size = [], 0
-        batch.append(revocation)
-        size += needed
-    if batch:
-        yield batch

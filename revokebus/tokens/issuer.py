@@ -13,7 +13,7 @@ import jwt
 from pydantic import BaseModel, ConfigDict
 
 from revokebus.errors import ConfigurationError, InvalidTokenError
-from revokebus.protocol.revocation import EVERYTHING, just_after
+from revokebus.protocol.revocation import EVERYTHING, MOST_TARGETS, just_after
 from revokebus.tokens import strict_json
 from revokebus.tokens.claims import (
     MAX_TOKEN_LENGTH,
@@ -41,6 +41,8 @@ RESERVED_CLAIMS = frozenset(
 )
 """Names of claims that RevokeBus writes or reads itself."""
 
+# With those that any token has, no more than MOST_TARGETS.
+_MOST_VALUES = MOST_TARGETS - 10
 _RENEWED_CLAIMS = RESERVED_CLAIMS - {"csrf"}
 
 
@@ -134,9 +136,9 @@ class Issuer:
 
         Raises:
             ValueError: `subject` is not a text of 1 to 4096 characters, a scope is not a single
-                word (RFC 6749 §3.3), `claims` has a name that RevokeBus writes itself, the
-                token would be longer than is ever accepted, or a lifetime is not more than 0, or
-                more than a token may have.
+                word (RFC 6749 §3.3), `claims` has a name that RevokeBus writes itself, or more
+                than 990 values of ``revocable_claims``, the token would be longer than is ever
+                accepted, or a lifetime is not more than 0, or more than a token may have.
             TypeError: A claim cannot be written as JSON.
             ConfigurationError: There is no key to sign with.
         """
@@ -267,11 +269,20 @@ class Issuer:
             strict_json.loads(json.dumps(complete).encode())
         except (ValueError, RecursionError) as error:
             raise ValueError(f"claims make a token that would be refused: {error}") from None
+        if self._values_to_revoke_by(complete) > _MOST_VALUES:
+            raise ValueError(
+                f"claims has more than {_MOST_VALUES} values of revocable_claims "
+                "(REVOKEBUS_REVOCABLE_CLAIMS), each of which Redis is asked about at a refresh"
+            )
         headers = {"typ": typ} | ({"kid": key.kid} if key.kid else {})
         encoded = jwt.encode(complete, key.key, algorithm=key.algorithm, headers=headers)
         if len(encoded) > MAX_TOKEN_LENGTH:
             raise ValueError(f"claims make a token of more than {MAX_TOKEN_LENGTH} characters")
         return encoded
+
+    def _values_to_revoke_by(self, claims: Mapping[str, object]) -> int:
+        values = (claims.get(name) for name in self._settings.revocable_claims)
+        return sum(len(value) if isinstance(value, list) else 1 for value in values)
 
     def _signing_key(self) -> SigningKey:
         if self._key is None:

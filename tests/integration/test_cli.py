@@ -24,7 +24,7 @@ from revokebus.cli.commands import app
 from revokebus.clock import SystemClock
 from revokebus.protocol.wire import encode_payload
 from revokebus.results import Confirmation, Receipt
-from revokebus.store.store import Store
+from revokebus.store.writes import Writes
 from revokebus.testing import AppServer, ClusterServers, RedisServer
 from revokebus.testing.redis_server import embedded_valkey, follows
 from tests.support import SECRET, make_issuer
@@ -586,14 +586,14 @@ def test_an_import_is_not_divided_by_a_loss(
     client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It would report what Redis has lost meanwhile."""
-    write = Store.write
+    write = Writes.write
 
-    async def lose_it(store: Store, *arguments: Any) -> Any:
-        written = await write(store, *arguments)
+    async def lose_it(writes: Writes, *arguments: Any) -> Any:
+        written = await write(writes, *arguments)
         client.flushall()
         return written
 
-    monkeypatch.setattr(Store, "write", lose_it)
+    monkeypatch.setattr(Writes, "write", lose_it)
     lines = "\n".join(json.dumps(line_of(f"{number:04}")) for number in range(1200))
     result = run("import", given=lines)
     assert result.exit_code == connect.UNAVAILABLE

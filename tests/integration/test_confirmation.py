@@ -13,7 +13,7 @@ from revokebus import AccessToken, Receipt
 from revokebus.engine.engine import Engine
 from revokebus.errors import NotConfirmedError, StoreError
 from revokebus.protocol.wire import Inquiry, encode_inquiry
-from revokebus.store.store import Written
+from revokebus.store.writes import Written
 from revokebus.tasks import end
 from revokebus.testing import AppServer
 from revokebus.testing.redis_server import embedded_valkey

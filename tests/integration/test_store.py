@@ -24,7 +24,7 @@ from revokebus.protocol.wire import (
 )
 from revokebus.store.listing import PAGE_ENTRIES, Listing
 from revokebus.store.parts import StoreParts
-from revokebus.store.store import Store, _batches
+from revokebus.store.writes import batches
 from revokebus.testing import ManualClock, RedisServer
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from revokebus.clock import Clock
     from revokebus.settings.settings import Settings
+    from revokebus.store.store import Store
     from tests.support import Eventually, MakeSettings
 
 CLOCK = SystemClock()
@@ -100,7 +101,7 @@ async def rest_of(walk: AsyncIterator[list[bytes | None]]) -> list[bytes | None]
 
 async def test_a_record_lives_as_long_as_the_token(store: Store, client: redis.Redis) -> None:
     """A cold start would miss a revocation whose token still works."""
-    await store.write([revocation(life=59.3)], ANY)
+    await store.writes.write([revocation(life=59.3)], ANY)
     ttl = client.ttl("{revokebus}:r:jti:a")
     assert ttl in (59, 60)
     assert client.pttl("{revokebus}:r:jti:a") > 59_300 - 1000
@@ -108,7 +109,7 @@ async def test_a_record_lives_as_long_as_the_token(store: Store, client: redis.R
 
 async def test_a_life_is_rounded_up(store: Store, client: redis.Redis) -> None:
     """A token would outlive its record by a part of a second."""
-    await store.write([revocation(life=0.2)], ANY)
+    await store.writes.write([revocation(life=0.2)], ANY)
     assert client.pttl("{revokebus}:r:jti:a") > 200
 
 
@@ -120,7 +121,7 @@ async def test_a_writer_with_a_fast_clock_does_not_shorten_a_record(
     clock.step(+50)
     async with opened(make_settings(redis_server.url), clock) as parts:
         store = parts.store
-        await store.write([revocation(life=60)], ANY)
+        await store.writes.write([revocation(life=60)], ANY)
     assert client.ttl("{revokebus}:r:jti:a") >= 59
 
 
@@ -132,16 +133,16 @@ async def test_a_writer_with_a_slow_clock_is_believed(
     clock.step(-50)
     async with opened(make_settings(redis_server.url), clock) as parts:
         store = parts.store
-        await store.write([revocation(life=60)], ANY)
+        await store.writes.write([revocation(life=60)], ANY)
     assert client.ttl("{revokebus}:r:jti:a") >= 109
 
 
 async def test_a_life_is_never_shortened(store: Store, client: redis.Redis) -> None:
     """A second revocation would bring the token back before its expiry."""
-    await store.write([revocation(life=500)], ANY)
-    await store.write([revocation(life=5)], ANY)
+    await store.writes.write([revocation(life=500)], ANY)
+    await store.writes.write([revocation(life=5)], ANY)
     assert client.ttl("{revokebus}:r:jti:a") >= 499
-    await store.write([revocation(life=900)], ANY)
+    await store.writes.write([revocation(life=900)], ANY)
     assert client.ttl("{revokebus}:r:jti:a") >= 899
 
 
@@ -150,8 +151,8 @@ async def test_a_late_write_of_an_older_revocation_does_not_shorten_it(
 ) -> None:
     """An instance that was cut off and now catches up would end a later revocation early."""
     later = revocation("a,]]", life=900)
-    await store.write([later], ANY)
-    await store.write([revocation("a,]]", life=60)], ANY)
+    await store.writes.write([later], ANY)
+    await store.writes.write([revocation("a,]]", life=60)], ANY)
     assert [decode_payload(payload or b"") for payload in await everything(store)] == [[later]]
     assert client.ttl("{revokebus}:r:jti:a,]]") >= 899
 
@@ -159,7 +160,7 @@ async def test_a_late_write_of_an_older_revocation_does_not_shorten_it(
 async def test_a_log_that_was_emptied_is_noticed(store: Store, client: redis.Redis) -> None:
     """An instance that began on an empty log would miss what was written and lost again."""
     before = await store.position()
-    await store.write([revocation()], ANY)
+    await store.writes.write([revocation()], ANY)
     client.delete("{revokebus}:log")
     page = await store.read(before, BEAT)
     assert page.entries == []
@@ -168,11 +169,11 @@ async def test_a_log_that_was_emptied_is_noticed(store: Store, client: redis.Red
 
 async def test_a_full_redis_can_still_prove(store: Store, client: redis.Redis) -> None:
     """The fleet would answer 503 because Redis, which refuses writes, cannot note who lives."""
-    await store.write([revocation()], ANY)
+    await store.writes.write([revocation()], ANY)
     position = await store.position()
     client.config_set("maxmemory", 1)
     with pytest.raises(StoreError, match=r"(?i)memory"):
-        await store.write([revocation("b")], ANY)
+        await store.writes.write([revocation("b")], ANY)
     assert (await store.read(position, BEAT)).entries == [position.entry]
     client.config_set("maxmemory", 0)
 
@@ -190,7 +191,7 @@ async def test_a_writer_that_may_not_publish_has_written(store: Store, client: r
     """A durable revocation would be reported as lost, and written again for ever."""
     await store.position()
     client.acl_setuser("default", enabled=True, reset_channels=True)
-    written = await store.write([revocation()], ANY)
+    written = await store.writes.write([revocation()], ANY)
     assert written.unheard  # in the words of this server
     assert len(await everything(store)) == 1
 
@@ -203,7 +204,7 @@ async def test_a_strangers_value_under_our_key_is_replaced(
         key = f"{{revokebus}}:r:jti:{stray}"
         client.set(key, "x", ex=9999) if stray == "string" else client.hset(key, "x", "y")
         mine = revocation(stray)
-        await store.write([mine], ANY)
+        await store.writes.write([mine], ANY)
         assert client.get(key) == encode_payload([mine])
         assert client.ttl(key) >= 59
 
@@ -215,7 +216,7 @@ async def test_log_message_and_record_say_the_same(store: Store, client: redis.R
     pubsub = client.pubsub()  # type: ignore[no-untyped-call]  # redis-py has no annotation
     pubsub.subscribe("{revokebus}:ch")
     assert pubsub.get_message(timeout=5)["type"] == "subscribe"
-    writes = [await store.write([first], ANY), await store.write([second], ANY)]
+    writes = [await store.writes.write([first], ANY), await store.writes.write([second], ANY)]
     messages = [decode_message(pubsub.get_message(timeout=5)["data"]) for _ in range(2)]
     pubsub.close()
     page = await store.read(before, BEAT)
@@ -233,9 +234,9 @@ async def test_log_message_and_record_say_the_same(store: Store, client: redis.R
 
 async def test_a_page_begins_with_the_position(store: Store) -> None:
     """A promoted replica with a shorter log could not be told from the old primary."""
-    await store.write([revocation("one")], ANY)
+    await store.writes.write([revocation("one")], ANY)
     position = await store.position()
-    await store.write([revocation("two")], ANY)
+    await store.writes.write([revocation("two")], ANY)
     page = await store.read(position, BEAT)
     assert page.entries[0] == position.entry
     assert len(page.entries) == 2
@@ -261,7 +262,7 @@ async def test_the_log_is_trimmed_to_its_retention(
         client.xadd("{revokebus}:log", {"r": b"1 []"}, id=b"1-*")
     async with opened(make_settings(redis_server.url, log_retention=1)) as parts:
         store = parts.store
-        await store.write([revocation()], ANY)
+        await store.writes.write([revocation()], ANY)
     assert client.xlen("{revokebus}:log") < 200
 
 
@@ -279,7 +280,7 @@ async def test_another_format_is_refused(store: Store, client: redis.Redis) -> N
     await store.position()
     client.hset("{revokebus}:meta", "format", "99")
     with pytest.raises(StoreError, match="format 99"):
-        await store.write([revocation()], ANY)
+        await store.writes.write([revocation()], ANY)
     with pytest.raises(StoreError, match="format 99"):
         await store.position()
 
@@ -300,14 +301,14 @@ async def test_a_format_that_changes_later_is_refused_too(
 async def test_any_value_is_recorded(store: Store, value: str) -> None:
     """An unusual identifier could not be revoked."""
     mine = revocation(value)
-    await store.write([mine], ANY)
+    await store.writes.write([mine], ANY)
     assert [decode_payload(p or b"") for p in await everything(store)] == [[mine]]
 
 
 async def test_claims_and_values_with_colons_do_not_meet(store: Store) -> None:
     """One revocation would overwrite another's record."""
     both = [revocation("b:c", claim="a"), revocation("c", claim="a:b")]
-    await store.write(both, ANY)
+    await store.writes.write(both, ANY)
     assert len(await everything(store)) == 2
 
 
@@ -315,7 +316,7 @@ async def test_namespaces_do_not_meet(
     redis_server: RedisServer, make_settings: MakeSettings, store: Store
 ) -> None:
     """Two applications on one Redis would revoke each other's tokens."""
-    await store.write([revocation()], ANY)
+    await store.writes.write([revocation()], ANY)
     async with opened(make_settings(redis_server.url, namespace="revokebus.2")) as other:
         assert await everything(other.store) == []
         assert decode_payload((await other.store.position()).entry.payload) == []
@@ -324,7 +325,7 @@ async def test_namespaces_do_not_meet(
 async def test_what_is_not_a_string_is_listed_as_none(store: Store, client: redis.Redis) -> None:
     """A list under our prefix would end every cold start with an error."""
     client.rpush("{revokebus}:r:jti:list", "x")
-    await store.write([revocation()], ANY)
+    await store.writes.write([revocation()], ANY)
     assert min(await everything(store), key=str) is None
 
 
@@ -342,7 +343,7 @@ async def test_a_claim_is_granted_once(store: Store) -> None:
 async def test_a_claim_is_refused_if_the_token_is_revoked(store: Store) -> None:
     """A refresh token revoked a moment ago elsewhere would still buy a new pair."""
     by_jti, by_sid = revocation("a"), revocation("s", claim="sid")
-    await store.write([by_sid], ANY)
+    await store.writes.write([by_sid], ANY)
     unless = [by_jti.target, by_sid.target]
     exchanged = await store.sessions.exchange(SESSION, EXCHANGE, unless, ANY)
     assert exchanged.outcome is Outcome.REVOKED
@@ -381,7 +382,7 @@ async def test_many_are_written_in_batches(store: Store) -> None:
     """A large revocation would hold Redis up, or be too long for any reader."""
     many = [revocation(str(number)) for number in range(1234)]
     start = await store.position()
-    await store.write(many, ANY)
+    await store.writes.write(many, ANY)
     page = await store.read(start, BEAT)
     assert [len(decode_payload(entry.payload)) for entry in page.entries] == [0, 500, 500, 234]
     assert len(await everything(store)) == 1234
@@ -390,16 +391,16 @@ async def test_many_are_written_in_batches(store: Store) -> None:
 def test_no_batch_is_longer_than_a_reader_accepts() -> None:
     """Revocations of very long identifiers would be written, and ignored by everybody."""
     many = [revocation("😀" * 8000 + str(number)) for number in range(50)]
-    batches = list(_batches(many))
-    assert all(len(encode_payload(batch)) <= MAX_BYTES for batch in batches)
-    assert [r for batch in batches for r in batch] == many
+    parts = [list(revocations) for revocations, _ in batches(many)]
+    assert all(len(encode_payload(part)) <= MAX_BYTES for part in parts)
+    assert [each for part in parts for each in part] == many
 
 
 async def test_a_dead_server_is_a_store_error(store: Store, redis_server: RedisServer) -> None:
     """A revocation without Redis would end in an error of another library."""
     redis_server.kill()
     for attempt in (
-        store.write([revocation()], ANY),
+        store.writes.write([revocation()], ANY),
         store.sessions.exchange(SESSION, EXCHANGE, [], ANY),
         store.position(),
     ):
@@ -411,10 +412,10 @@ async def test_a_frozen_server_is_a_store_error_in_time(
     store: Store, redis_server: RedisServer
 ) -> None:
     """A log-out would hang as long as Redis does."""
-    await store.write([revocation()], ANY)
+    await store.writes.write([revocation()], ANY)
     redis_server.freeze()
     async with asyncio.timeout(5):
-        for attempt in (store.write([revocation()], ANY), store.position()):
+        for attempt in (store.writes.write([revocation()], ANY), store.position()):
             with pytest.raises(StoreError, match="within 1 s"):
                 await attempt
 
@@ -423,10 +424,10 @@ async def test_a_restarted_server_costs_no_revocation(
     store: Store, redis_server: RedisServer
 ) -> None:
     """The first log-out after a restart of Redis would fail on an old connection."""
-    await store.write([revocation()], ANY)
+    await store.writes.write([revocation()], ANY)
     redis_server.stop()
     redis_server.start()
-    await store.write([revocation("b")], ANY)
+    await store.writes.write([revocation("b")], ANY)
     assert len(await everything(store)) == 1
 
 
@@ -518,7 +519,7 @@ async def test_a_strangers_record_hinders_no_revocation(
     record = f'2 [["","jti","a",99999999999.0,{text}]]'
     client.set("{revokebus}:r:jti:a", record)
     before: Any = client.xlen("{revokebus}:log")
-    await store.write([revocation("a")], ANY)
+    await store.writes.write([revocation("a")], ANY)
     assert client.xlen("{revokebus}:log") == before + 1
     assert client.get("{revokebus}:r:jti:a") != record.encode()
 
@@ -526,10 +527,10 @@ async def test_a_strangers_record_hinders_no_revocation(
 async def test_another_data_set_is_not_written_to(store: Store, client: redis.Redis) -> None:
     """A former primary that has come back empty would acknowledge what is lost with it."""
     known = (await store.position()).epoch
-    await store.write([revocation("a")], known)
+    await store.writes.write([revocation("a")], known)
     client.flushall()
     for attempt in (
-        store.write([revocation("b")], known),
+        store.writes.write([revocation("b")], known),
         store.sessions.exchange(SESSION, EXCHANGE, [], known),
     ):
         with pytest.raises(OtherDataSetError):
@@ -544,7 +545,7 @@ async def test_a_walk_ends_with_the_server_that_it_began_on(
     with RedisServer(redis_binary, {"appendonly": "yes", "appendfsync": "always"}) as server:
         async with opened(make_settings(server.url)) as parts:
             store = parts.store
-            await store.write([revocation(str(number)) for number in range(5000)], ANY)
+            await store.writes.write([revocation(str(number)) for number in range(5000)], ANY)
             walk = parts.listing.records()
             await anext(walk)
             server.kill()
@@ -560,11 +561,11 @@ async def test_every_kind_of_write_is_remembered_until_the_log_shows_it(
     """What a failover loses within a tick would be missed by nobody."""
     many = [revocation(str(number)) for number in range(1200)]  # three rows
     position = await store.position()
-    await store.write(many, ANY)
+    await store.writes.write(many, ANY)
     page = await store.read(position, BEAT)
     parts.unseen_writes.seen(page.entries[1:])
     assert parts.unseen_writes.missed(float("inf")) == []
-    await store.write(many, ANY)
+    await store.writes.write(many, ANY)
     assert len(parts.unseen_writes.missed(float("inf"))) == 1200
 
 
@@ -595,7 +596,7 @@ async def test_no_answer_is_taken_from_a_data_set_that_may_have_lost_it(
     client.flushall()
     with pytest.raises(OtherDataSetError):
         await store.refuses([mine.target], 1.5, ANY)  # there is no data set
-    await store.write([mine], ANY)
+    await store.writes.write([mine], ANY)
     epoch = (await store.position()).epoch
     assert await store.refuses([mine.target], 1.5, epoch)  # what is there needs no proof
     with pytest.raises(OtherDataSetError):
@@ -668,9 +669,9 @@ async def test_the_history_is_the_whole_log(parts: StoreParts, store: Store) -> 
     """Records that were evicted would be missing after a cold start."""
     many = [revocation(str(number), claim="sid") for number in range(3)]
     for _ in range(400):
-        await store.write(many, ANY)
+        await store.writes.write(many, ANY)
     position = await store.position()
-    await store.write(many, ANY)
+    await store.writes.write(many, ANY)
     pages = [page async for page in parts.listing.history(position)]
     assert sum(map(len, pages)) == 401  # and the first row, which says nothing
     assert pages[-1][-1] == position.entry.payload
@@ -703,7 +704,7 @@ async def test_only_a_log_that_is_old_enough_has_everything(
     if first is not None:
         then = int(time.time()) - first
         client.xadd("{revokebus}:log", {"r": encode_payload([])}, id=f"{then * 1000}-0")
-        await store.write([revocation()], ANY)
+        await store.writes.write([revocation()], ANY)
     assert await parts.listing.log_is_better() is is_better
 
 

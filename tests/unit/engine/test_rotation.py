@@ -259,3 +259,21 @@ def largest_pair(engine: Engine) -> TokenPair:
         with contextlib.suppress(ValueError):
             return engine.issue("alice", claims={"long": "x" * length})
     raise AssertionError
+
+
+async def test_a_list_that_redis_would_search_for_long_is_refused_at_once(
+    make_settings: MakeSettings,
+) -> None:
+    """One client that refreshes would hold Redis up for the whole fleet."""
+    groups = [str(number) for number in range(991)]
+    settings = make_settings(revocable_claims=["groups"])
+    async with Engine(make_settings()) as before, Engine(settings) as engine:
+        pair = engine.issue("alice", claims={"groups": groups[1:]})
+        await engine.rotate(await refresh_of(engine, pair))
+        with pytest.raises(ValueError, match="more than 990 values of revocable_claims"):
+            engine.issue("alice", claims={"groups": groups})
+        old = before.issue("alice", claims={"groups": [*groups, *"abcdefgh"]})
+        shorter: dict[str, object] = {"groups": []}
+        for new in (None, shorter):
+            with pytest.raises(InvalidTokenError, match="sign in again"):
+                await engine.rotate(await refresh_of(engine, old), claims=new)

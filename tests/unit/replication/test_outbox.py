@@ -15,12 +15,13 @@ from revokebus.replication.outbox import Outbox
 from revokebus.replication.repair import Repair
 from revokebus.replication.run import Run
 from revokebus.store.exchanges import Exchanges
-from revokebus.store.store import Store, Written
+from revokebus.store.writes import Written
 from revokebus.telemetry.counters import Counters
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
+    from revokebus.store.store import Store
     from revokebus.testing import ManualClock
 
 
@@ -29,6 +30,7 @@ class Redis:
 
     def __init__(self) -> None:
         self.holds = 0
+        self.writes = self  # a store's part that writes
         self.written: list[Revocation] = []
         self.fails = ""
 

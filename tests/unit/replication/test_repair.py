@@ -27,6 +27,7 @@ class FakeStore:
 
     def __init__(self, *, granted: bool = True) -> None:
         self.granted = granted
+        self.writes = self  # a store's part that writes
         self.held: set[Revocation] = set()
         self.written: list[Revocation] = []
 

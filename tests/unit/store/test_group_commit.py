@@ -122,3 +122,45 @@ async def test_a_slow_answer_holds_the_next_up_for_a_moment_only(
         await server.was_asked_twice.wait()
     server.may_answer.set()
     assert await asyncio.gather(*tasks) == [2, 6]
+
+
+async def test_a_full_request_does_not_wait_for_the_others(
+    server: Server, group: GroupCommit[int, int]
+) -> None:
+    """Of thousands of log-outs at once, Redis would get the first when the last has come."""
+    tasks = asked(group, *[1] * 25)
+    await asyncio.sleep(0)  # each task once: no other has run
+    assert [len(request) for request in server.requests] == [1, 10, 10]
+    server.may_answer.set()
+    assert await asyncio.gather(*tasks) == [2] * 25
+
+
+async def test_who_sends_for_others_and_gives_up_takes_nobody_along(
+    server: Server, group: GroupCommit[int, int]
+) -> None:
+    """A client that hangs up would have hundreds of log-outs wait for ever."""
+    tasks = asked(group, 1, *[3] * 10)
+    await asyncio.sleep(0)
+    tasks[-1].cancel()  # whose item has made the request full
+    await asyncio.sleep(0)
+    server.may_answer.set()
+    async with asyncio.timeout(5):
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert results[:-1] == [2] + [6] * 9
+    assert isinstance(results[-1], asyncio.CancelledError)
+    assert await group.ask(5, 1) == 10
+    assert server.requests == [[1], [3] * 10, [3] * 9, [5]]
+
+
+async def test_all_who_gave_up_leave_nothing_behind(
+    server: Server, group: GroupCommit[int, int]
+) -> None:
+    """The next log-out would wait for an answer that nobody asks for any more."""
+    tasks = asked(group, 1, *[3] * 10)
+    await asyncio.sleep(0)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    server.may_answer.set()
+    assert await group.ask(5, 1) == 10
+    assert server.requests == [[1], [3] * 10, [5]]

@@ -242,12 +242,11 @@ class Revoker:
             if assurance.confirm is not None:
                 receipt = await self._confirmed(receipt, written, began, assurance.timeout)
                 current.set_attribute("revokebus.confirmed", receipt.is_confirmed)
-        if logger.isEnabledFor(logging.INFO):
-            logger.info(
-                "revokebus has revoked %d tokens or groups of tokens",
-                receipt.revocations,
-                extra=event("revoked", revocations=receipt.revocations),
-            )
+        logger.info(
+            "revokebus has revoked %d tokens or groups of tokens",
+            receipt.revocations,
+            extra=event("revoked", revocations=receipt.revocations),
+        )
         return receipt
 
     def _live(self, revocations: Sequence[Revocation]) -> list[Revocation]:

@@ -111,7 +111,7 @@ class Outcome:
     """
 
     fault: str
-    unseen_writes: int
+    acknowledged: int
     bound: int
     forgotten: int
     lies: int
@@ -125,7 +125,7 @@ class Outcome:
     def kept(self) -> bool:
         """Whether no promise was broken."""
         broken = self.bound + self.forgotten + self.lies + self.missing + self.unrecorded
-        return broken == 0 and self.unseen_writes > 0
+        return broken == 0 and self.acknowledged > 0
 
     @property
     def held(self) -> bool:
@@ -165,7 +165,7 @@ class Arena(Generic[AnyServers]):
             **(settings or {}),
         )
         self.instances = [Instance(self.settings) for _ in range(INSTANCES)]
-        self.unseen_writes: dict[str, float] = {}
+        self.acknowledged: dict[str, float] = {}
         self._control = NaiveListener(servers.url, "{revokebus}:ch") if control else None
         self._clock = SystemClock()
         self._over_at: list[float] = []
@@ -174,7 +174,7 @@ class Arena(Generic[AnyServers]):
         self._control_witness = self._witness(self._control) if self._control else None
 
     def _witness(self, instance: Instance | NaiveListener) -> Witness:
-        return Witness(instance, self.unseen_writes, BOUND, self.rng)
+        return Witness(instance, self.acknowledged, BOUND, self.rng)
 
     def over(self) -> None:
         """Note that the servers are well again, where a fault ends before its function does."""
@@ -235,7 +235,7 @@ class Arena(Generic[AnyServers]):
             revocation = Revocation("jti", jti, self._clock.wall() + _LIFE)
             with contextlib.suppress(UnavailableError):
                 await engine._revoker.revoke([revocation])
-                self.unseen_writes[jti] = self._clock.elapsed()
+                self.acknowledged[jti] = self._clock.elapsed()
             await asyncio.sleep(_PAUSE)
 
     async def _watch(self) -> None:
@@ -252,7 +252,7 @@ class Arena(Generic[AnyServers]):
         return all(each.engine.status().state == "fresh" for each in self.instances)
 
     def _nothing_missing(self) -> bool:
-        return all(each.knows(jti) for each in self.instances for jti in self.unseen_writes)
+        return all(each.knows(jti) for each in self.instances for jti in self.acknowledged)
 
     async def _until(self, condition: Callable[[], object]) -> None:
         async with asyncio.timeout(_PATIENCE):
@@ -262,7 +262,7 @@ class Arena(Generic[AnyServers]):
     async def _unrecorded(self) -> int:
         """Return how many acknowledged revocations Redis does not hold in the end."""
         deadline = self._clock.elapsed() + _MISSING_SECONDS
-        lacking = list(self.unseen_writes)
+        lacking = list(self.acknowledged)
         while True:
             with contextlib.suppress(RedisError):
                 lacking = await asyncio.to_thread(self._lacking, lacking)
@@ -289,7 +289,7 @@ class Arena(Generic[AnyServers]):
             control = self._control_witness.finish() + self._control_witness.verdict.violations
         return Outcome(
             fault=name,
-            unseen_writes=len(self.unseen_writes),
+            acknowledged=len(self.acknowledged),
             bound=sum(len(each.bound) for each in verdicts),
             forgotten=sum(len(each.forgotten) for each in verdicts),
             lies=sum(len(each.lies) for each in verdicts),

@@ -50,7 +50,7 @@ async def lose_the_tail(arena: SentinelArena) -> None:
     with replica.client() as client:
         client.replicaof(*_NOWHERE)
     await asyncio.sleep(_TAIL_SECONDS)
-    lost = [*arena.unseen_writes][-1]
+    lost = [*arena.acknowledged][-1]
     old.kill()
     with replica.client() as client:
         assert not client.exists(f"{{revokebus}}:r:jti:{lost}"), "no tail was lost"

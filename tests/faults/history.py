@@ -62,12 +62,12 @@ class Witness:
     """
 
     def __init__(
-        self, instance: Observed, unseen_writes: dict[str, float], bound: float, rng: random.Random
+        self, instance: Observed, acknowledged: dict[str, float], bound: float, rng: random.Random
     ) -> None:
         self.instance = instance
         self.verdict = Verdict()
         self.stale_seconds = 0.0
-        self._acknowledged = unseen_writes
+        self._acknowledged = acknowledged
         self._bound = bound
         self._rng = rng
         self._seen: list[str] = []
@@ -102,10 +102,10 @@ class Witness:
         self._look_again(min(_SAMPLED, len(self._seen)))
 
     def _judge(self, jti: str, now: float, staleness: float) -> None:
-        unseen_writes = self._acknowledged[jti]
-        if unseen_writes + self._bound < now:
+        acknowledged = self._acknowledged[jti]
+        if acknowledged + self._bound < now:
             self.verdict.bound.add(jti)
-        if unseen_writes < now - staleness:
+        if acknowledged < now - staleness:
             self.verdict.lies.add(jti)
 
     def _look_again(self, count: int) -> None:

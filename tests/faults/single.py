@@ -177,7 +177,7 @@ async def share_the_server(arena: SingleArena) -> None:
         assert number > 0
         for instance in arena.instances:
             assert not instance.knows("other-0"), "a revocation of another namespace was applied"
-        assert not any(other.is_revoked({"jti": jti}) for jti in arena.unseen_writes)
+        assert not any(other.is_revoked({"jti": jti}) for jti in arena.acknowledged)
 
 
 SINGLE = {

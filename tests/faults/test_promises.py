@@ -79,8 +79,8 @@ def liar() -> Liar:
     return Liar()
 
 
-def witness(liar: Liar, unseen_writes: dict[str, float]) -> Witness:
-    return Witness(liar, unseen_writes, bound=1.0, rng=random.Random(0))  # noqa: S311 - a test's
+def witness(liar: Liar, acknowledged: dict[str, float]) -> Witness:
+    return Witness(liar, acknowledged, bound=1.0, rng=random.Random(0))  # noqa: S311 - a test's
 
 
 def test_a_late_revocation_breaks_g1(liar: Liar) -> None:

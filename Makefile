@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 # What the whole suite covers today, in percent of lines and branches.
 COVERED := 94
 
-.PHONY: help demo test coverage faults bench load check docs package format lock clean
+.PHONY: help demo test coverage faults simulate bench load check docs package format lock clean
 
 help:
 	@echo "make demo    three instances, one revocation, and when each of them refused it"
@@ -20,6 +20,8 @@ help:
 	@echo "make faults  faults done to real servers under load, and which promises held"
 	@echo "             (SEED=n repeats a run, ONLY=word chooses, SECONDS=n goes on with random"
 	@echo "             ones, BINARY=redis-server takes another server)"
+	@echo "make simulate  histories of a simulated fleet with drawn faults, on all cores, for a minute"
+	@echo "             (SECONDS=n goes on for longer, SEED=n replays one with its trace)"
 	@echo "make bench   what everything costs, beside what people use instead, and which bars are met"
 	@echo "             (ONLY=word chooses, PUBLISH=1 puts the figures on the page)"
 	@echo "make load    users who read, refresh, sign out and in, and whether each is answered as he must"
@@ -55,6 +57,9 @@ coverage: $(READY)
 
 faults: $(READY)
 	@SEED="$(SEED)" ONLY="$(ONLY)" SECONDS="$(SECONDS)" BINARY="$(BINARY)" $(BIN)/python -m tests.faults
+
+simulate: $(READY)
+	@SECONDS="$(SECONDS)" SEED="$(SEED)" MUTANT="$(MUTANT)" $(BIN)/python -m tests.simulation
 
 # The peers and the plots have an environment of their own: they are no part of the project.
 $(BENCH)/.ready: requirements.lock load_tests/requirements.txt

@@ -6,7 +6,8 @@ import time
 from functools import partial
 from typing import Protocol
 
-_NOTICED_STEP = 1.0
+NOTICED_STEP = 1.0
+"""By how many seconds a wall clock must be set back for that to be noticed."""
 
 
 class Clock(Protocol):
@@ -42,20 +43,21 @@ class ExpiryClock:
         clock: The clocks to read.
 
     Attributes:
+        ahead: By how many seconds the wall clock was ahead of the elapsed time at the least.
         times_set_back: How often the wall clock was found set back by more than a second. What
             was taken for expired before may be alive then.
     """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._offset = clock.wall() - clock.elapsed()
+        self.ahead = clock.wall() - clock.elapsed()
         self.times_set_back = 0
 
     def now(self) -> float:
         """Return seconds since the epoch by the cautious reckoning."""
         elapsed = self._clock.elapsed()
-        offset = self._clock.wall() - elapsed
-        if offset < self._offset:
-            self.times_set_back += self._offset - offset > _NOTICED_STEP
-            self._offset = offset
-        return elapsed + self._offset
+        ahead = self._clock.wall() - elapsed
+        if ahead < self.ahead:
+            self.times_set_back += self.ahead - ahead > NOTICED_STEP
+            self.ahead = ahead
+        return elapsed + self.ahead

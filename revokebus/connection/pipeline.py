@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from redis.asyncio.connection import AbstractConnection
 
 _IDLE_SECONDS = 15.0
-_LOOKS_PER_PATIENCE, _LATE = 2, 0.02
+_LOOKS_PER_PATIENCE, _LATE, _SHORTEST_LOOK = 2, 0.02, 0.001
 
 
 class LostConnectionError(RedisConnectionError):
@@ -230,7 +230,7 @@ class Pipeline:
             if silence >= (self._patience if self._is_proven else self._deadline):
                 self._lose(connection, RedisConnectionError(f"no answer for {silence:.1f} s"))
                 return
-            pause = min(pause, max(self._patience - silence, 0.0)) or pause
+            pause = min(pause, max(self._patience - silence, _SHORTEST_LOOK))
         elif loop.time() - self._heard_at >= _IDLE_SECONDS:
             self._lose(connection, RedisConnectionError("not used for some time"))
             return

@@ -107,8 +107,11 @@ class Primary:
             redis.RedisError: The primary cannot be found, and none is known from before.
         """
         if self._server is None or self._is_due():
-            async with self._asking:  # the first to come asks, the others take its answer
-                if self._server is None or self._is_due():
+            came_at = self._clock.elapsed()
+            async with self._asking:
+                # The first to come asks, the others take its answer, whatever was doubted since: of
+                # many who fail at once, each would have to wait for all before it.
+                if self._server is None or (self._is_due() and self._asked_at < came_at):
                     await self._ask()
         if self._server is None:
             raise RedisConnectionError("the connections have been closed")
@@ -137,11 +140,7 @@ class Primary:
         """
 
         async def attempt() -> Answer:
-            try:
-                return await self._run_once(work)
-            except BaseException:  # a deadline comes as a cancellation
-                self.doubt()
-                raise
+            return await self._run_once(work)
 
         async def failed(_: Exception) -> None:
             pass
@@ -179,7 +178,11 @@ class Primary:
 
     async def _answer(self, server: Server, work: Callable[[Client], Awaitable[Answer]]) -> Answer:
         began = self._clock.elapsed()
-        answer = await work(server.redis)
+        try:
+            answer = await work(server.redis)
+        except BaseException:  # a deadline comes as a cancellation
+            self.doubt()
+            raise
         if self._url.kind != "single" and self._clock.elapsed() - began > _SLOW_SECONDS:
             # One that was frozen may have been deposed meanwhile, and answers as it wakes.
             self.doubt()

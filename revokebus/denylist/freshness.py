@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Literal
 
+from revokebus.clock import NOTICED_STEP
+
 if TYPE_CHECKING:
-    from revokebus.clock import Clock
+    from revokebus.clock import Clock, ExpiryClock
 
 
 class Freshness:
@@ -15,25 +17,31 @@ class Freshness:
     The age is computed when it is read: a copy becomes stale without anything having to happen.
 
     Args:
-        clock: Tells how much time has passed.
+        clock: Tells the time, and how much of it has passed.
+        expiry_clock: The one that the copy goes by.
         bound: The greatest age of a copy that decides, in seconds (``max_staleness``).
 
     Attributes:
         bound: As above.
         proven_at: The moment for which the copy was last proven complete, in elapsed seconds. Minus
             infinity before the first proof; infinity where the copy is the original.
+        least_ahead: By how many seconds the wall clock must be ahead of the elapsed time. Where it
+            is less, the clock was set back since the proof, and what was taken for expired, and is
+            not in the copy, may be alive.
     """
 
-    __slots__ = ("_clock", "bound", "proven_at")
+    __slots__ = ("_clock", "_expiry_clock", "bound", "least_ahead", "proven_at")
 
-    def __init__(self, clock: Clock, bound: float) -> None:
+    def __init__(self, clock: Clock, expiry_clock: ExpiryClock, bound: float) -> None:
         self._clock = clock
+        self._expiry_clock = expiry_clock
         self.bound = bound
-        self.proven_at = -math.inf
+        self.proven_at = self.least_ahead = -math.inf
 
     def prove(self, moment: float) -> None:
         """Note that the copy was complete at `moment`, in elapsed seconds."""
         self.proven_at = moment
+        self.least_ahead = self._expiry_clock.ahead - NOTICED_STEP
 
     def forget(self) -> None:
         """Note that nothing is known of the copy."""
@@ -41,7 +49,7 @@ class Freshness:
 
     def be_original(self) -> None:
         """Note that the copy is the original, and never ages."""
-        self.proven_at = math.inf
+        self.proven_at, self.least_ahead = math.inf, -math.inf
 
     @property
     def age(self) -> float | None:
@@ -53,7 +61,11 @@ class Freshness:
     @property
     def is_fresh(self) -> bool:
         """Whether the copy may decide."""
-        return self._clock.elapsed() - self.proven_at <= self.bound
+        elapsed = self._clock.elapsed()
+        return (
+            elapsed - self.proven_at <= self.bound
+            and self._clock.wall() - elapsed >= self.least_ahead
+        )
 
     @property
     def state(self) -> Literal["starting", "fresh", "stale"]:

@@ -98,7 +98,7 @@ class Engine:
             is_alone=not settings.uses_redis or not settings.denylist_enabled,
         )
         self._denylist = Denylist(expiry_clock, limit, on_cut_off=cut_offs.note)
-        self._freshness = freshness = Freshness(clock, settings.max_staleness)
+        self._freshness = freshness = Freshness(clock, expiry_clock, settings.max_staleness)
         self._guards = OpenGuards(settings, clock, self._denylist, freshness)
         self.counts = Counters()
         self._feed = Feed(clock)

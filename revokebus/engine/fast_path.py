@@ -63,10 +63,12 @@ class FastPath:
         if found is None:
             return None
         known = self._verified.get(blake2b(found).digest())  # as in `digest_of`
-        if known is None or not known.valid_from <= self._wall() < known.valid_until:
+        wall, elapsed, freshness = self._wall(), self._elapsed(), self._freshness
+        if known is None or not known.valid_from <= wall < known.valid_until:
             return None
         if (known.clear_at != self._denylist.revision and not self._is_clear(known)) or (
-            self._elapsed() - self._freshness.proven_at > self._max_staleness
+            elapsed - freshness.proven_at > self._max_staleness
+            or wall - elapsed < freshness.least_ahead
         ):
             return None
         token = known.token

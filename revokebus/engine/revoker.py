@@ -250,7 +250,8 @@ class Revoker:
         return receipt
 
     def _live(self, revocations: Sequence[Revocation]) -> list[Revocation]:
-        now = self._expiry_clock.now()  # a step of the wall clock expires nothing
+        # Expired is what the fleet takes for expired: this machine's clock may be ahead.
+        now = min(self._expiry_clock.now(), self._fleet.earliest())
         return [revocation for revocation in revocations if revocation.expires_at > now]
 
     async def _confirmed(

@@ -6,6 +6,7 @@ when the request was sent. Where the log does not continue, everything is listed
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import math
@@ -31,8 +32,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger("revokebus")
 
 _RESYNCS_PER_READ = 3
-_LIST_AGAIN_SECONDS = 5.0
+_LIST_AGAIN_SECONDS, _SUSPECT_AGAIN_SECONDS = 5.0, 2.0
 _JUMP_SECONDS = 1.0
+_LOST_AT_ONCE = 200
 _LOSSES = frozenset(
     {
         Break.EPOCH_CHANGED,
@@ -96,6 +98,9 @@ class LogReader:
         fleet: Is told the time at Redis, and how long tokens live.
         heartbeat: Returns what this instance reports of itself at a position.
         hold: Keeps other instances from a proof for `HOLD_SECONDS`.
+
+    Attributes:
+        instances: How many there were at the last tick, this one included.
     """
 
     def __init__(  # noqa: PLR0913 - what it reads, what it applies to, what it compares
@@ -128,6 +133,7 @@ class LogReader:
         self._times_set_back = denylist.clock.times_set_back
         self._list_not_before = -math.inf
         self._server = ""
+        self.instances = 1
         self._suspicion: Break | None = None
         self._suspicion_not_before = -math.inf
 
@@ -164,10 +170,15 @@ class LogReader:
             if page is not None:
                 self._note_server(page, sent)
             if page is not None and not page.more:
-                self._look_for_lost_writes(sent)
-                if page.unsettled:
-                    raise page.unsettled
+                await self._look_for_lost_writes(sent)
+                self._check_settled(page)
                 return self._log.confirmed(sent)
+
+    def _check_settled(self, page: Page) -> None:
+        if page.unsettled:
+            raise page.unsettled
+        if self._reason_to_list():
+            raise StoreError("the wall clock was set back while the log was read")
 
     @property
     def suspicion(self) -> Break | None:
@@ -196,7 +207,7 @@ class LogReader:
         self._list_not_before = self._run.clock.elapsed() + _LIST_AGAIN_SECONDS
         if reason is self._suspicion:
             # Others are held meanwhile; not all the time, where it fails again and again.
-            self._suspicion_not_before = self._list_not_before
+            self._suspicion_not_before = self._run.clock.elapsed() + _SUSPECT_AGAIN_SECONDS
         await self._list(reason)
         if reason is self._suspicion:
             self._suspicion = None
@@ -205,6 +216,7 @@ class LogReader:
         """Look for what may have let records expire, or be lost, that the log still shows."""
         jump = self._fleet.note_time(sent, self._run.clock.elapsed(), page.time)
         self._fleet.note_life(page.longest_life)
+        self.instances = max(1, page.instances)
         self._run.conditions.note_or_over("clock", self._fleet.disagreement)
         if self._server and page.server != self._server:
             self._suspect(Break.SERVER_CHANGED)
@@ -236,14 +248,18 @@ class LogReader:
             self._continuity.forget()  # or the next page would be taken to follow them
             raise
 
-    def _look_for_lost_writes(self, sent: float) -> None:
-        if missed := self._unseen_writes.missed(sent):
+    async def _look_for_lost_writes(self, sent: float) -> None:
+        count = 0
+        for count, revocations in enumerate(self._unseen_writes.missed(sent), start=1):
+            self._repair.lost(revocations)
+            if count % _LOST_AT_ONCE == 0:
+                await asyncio.sleep(0)  # let requests through
+        if count:
             logger.warning(
-                "revokebus: Redis lost %d acknowledged writes",
-                len(missed),
+                "revokebus: the log lacks %d writes that Redis has acknowledged or published",
+                count,
                 extra=event("writes_lost"),
             )
-            self._repair.lost(missed)
 
     async def _list(self, reason: Break) -> None:
         """Add every record that Redis has; what is here already stays."""
@@ -257,11 +273,13 @@ class LogReader:
         position = await self._log.position()
         may_evict = self._audit.may_evict
         self._repair.begin(may_lack=may_evict)
-        from_log = reason is Break.NOT_LISTED and await self._records.log_is_better()
+        is_start = reason is Break.NOT_LISTED
+        from_log = is_start and await self._records.log_is_better()
         if not from_log or may_evict:
             await self._apply_records(reason)
-        if from_log or may_evict:
-            # The log, which cannot be evicted, has what records may have been dropped of.
+        if is_start or may_evict:
+            # Records may have been evicted, deleted, or expired by a wrong clock; the log has what
+            # was revoked since it began.
             async with contextlib.aclosing(self._records.history(position)) as pages:
                 async for payloads in pages:
                     await self._applier.apply_all("row", payloads, listed=not may_evict)

@@ -7,6 +7,7 @@ import logging
 import math
 from typing import TYPE_CHECKING
 
+from revokebus.errors import RefusedError
 from revokebus.telemetry.events import event
 
 if TYPE_CHECKING:
@@ -81,7 +82,11 @@ class Outbox:
             if written := await self.save(store, run.continuity.epoch):
                 run.conditions.note_or_over("publisher", written.unheard)
         with run.conditions.noting("repair"):
-            await self._repair.write_back(store, run.continuity.epoch)
+            try:
+                await self._repair.write_back(store, run.continuity.epoch)
+            except RefusedError:
+                self._held_since = None  # Redis takes it from nobody, as where it is full
+                raise
         if self._repair:
             with run.conditions.noting("hold"):
                 await self.hold(store)
@@ -89,7 +94,7 @@ class Outbox:
             run.conditions.over("hold")
 
     async def hold(self, store: Store) -> None:
-        """Keep other instances from a proof; but not for ever, if this one cannot repair.
+        """Keep other instances from a proof; but not for ever, if only this one cannot repair.
 
         Raises:
             StoreError: Redis refuses.

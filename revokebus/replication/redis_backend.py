@@ -24,7 +24,7 @@ from revokebus.replication.backend import Confirmed, Health
 from revokebus.replication.confirmation import ConfirmationRequest, ConfirmationResponder
 from revokebus.replication.log_reader import LogReader
 from revokebus.replication.outbox import Outbox
-from revokebus.replication.repair import Repair
+from revokebus.replication.repair import Comparison, Repair
 from revokebus.replication.run import Run
 from revokebus.replication.subscriber import Subscriber
 from revokebus.replication.ticker import Ticker
@@ -157,7 +157,12 @@ class RedisBackend:
             run, redis.instances, lambda: not applier.is_busy and self._is_sure()
         )
         subscriber = Subscriber(
-            run=run, store=redis.store, applier=applier, responder=responder, clock=self._clock
+            run=run,
+            store=redis.store,
+            applier=applier,
+            responder=responder,
+            clock=self._clock,
+            unseen_writes=redis.unseen_writes,
         )
         reader = LogReader(
             run,
@@ -176,6 +181,9 @@ class RedisBackend:
             run=run,
             reader=reader,
             outbox=self._outbox,
+            comparison=Comparison(
+                self._denylist, self._repair, self._clock, self._settings.tick_interval
+            ),
             store=redis.store,
             denylist=self._denylist,
             freshness=self._freshness,

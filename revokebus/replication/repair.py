@@ -1,5 +1,9 @@
 """Self-repair: what this process holds and Redis has lost, and whose turn it is to write it back.
 
+Some losses leave a trace: the log does not go on. Others do not: records that were evicted, deleted
+by hand, or expired by a clock that was wrong. So the copy is also compared with the records some at
+a time, without a reason to look.
+
 A fleet notices a loss all at once. Each instance therefore writes only while it has the turn, a
 lock in Redis, and only what Redis then still lacks; what another one has written meanwhile comes
 back through the log and is crossed off here.
@@ -9,14 +13,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from revokebus.telemetry.events import event
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
+    from revokebus.clock import Clock
     from revokebus.denylist.denylist import Denylist
     from revokebus.protocol.revocation import Revocation, Target
     from revokebus.store.exchanges import Exchanges
@@ -27,6 +33,17 @@ logger = logging.getLogger("revokebus")
 
 _COMPARED_AT_ONCE = 1000
 _WRITTEN_AT_ONCE = 1000
+
+FLEET_RATE = 5_000.0
+"""How many records a second the whole fleet asks for: under 1 % of what Redis can do."""
+
+MOST_PER_TICK, MOST_AT_ONCE = 1000, 200
+"""How many one instance asks for after a tick, and together: a millisecond's work."""
+
+SHORTEST_ROUND = 5.0
+"""For how many seconds the comparison of a small copy takes at least."""
+
+_NEAR_ITS_END = 60.0
 
 
 class Repair:
@@ -128,3 +145,45 @@ class Repair:
                         extra=event("repaired"),
                     )
                 self.has(some)
+
+
+class Comparison:
+    """Goes round the copy, again and again.
+
+    Args:
+        denylist: The copy.
+        repair: Is told what Redis lacks.
+        clock: Tells the time.
+        interval: Seconds between two ticks.
+    """
+
+    def __init__(self, denylist: Denylist, repair: Repair, clock: Clock, interval: float) -> None:
+        self._denylist = denylist
+        self._repair = repair
+        self._clock = clock
+        self._interval = interval
+        self._round: Iterator[Revocation] = iter(())
+        self._next_round_at = -math.inf
+
+    async def go_on(self, store: Store, instances: int) -> None:
+        """Compare the next entries.
+
+        Args:
+            store: Where the records are.
+            instances: How many share the work.
+
+        Raises:
+            StoreError: Redis cannot be asked.
+        """
+        share = FLEET_RATE * self._interval / max(1, instances)
+        left = max(1, min(MOST_PER_TICK, round(share)))
+        while left > 0 and (some := list(islice(self._round, min(left, MOST_AT_ONCE)))):
+            left -= len(some)
+            # By Redis's clock what ends soon may have ended, and would be written for nothing.
+            lasting = self._denylist.clock.now() + _NEAR_ITS_END
+            if wanted := [each for each in some if each.expires_at > lasting]:
+                self._repair.lost(await store.missing(wanted))
+        now = self._clock.elapsed()
+        if left > 0 and now >= self._next_round_at:
+            self._next_round_at = now + SHORTEST_ROUND
+            self._round = self._denylist.live()

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 from revokebus.connection.subscription import pause_after
 from revokebus.errors import WireError
-from revokebus.protocol.continuity import Push
+from revokebus.protocol.continuity import Entry, Push
 from revokebus.protocol.wire import decode_inquiry, decode_message
 
 if TYPE_CHECKING:
     from revokebus.clock import Clock
+    from revokebus.protocol.unseen_writes import UnseenWrites
     from revokebus.replication.applier import Applier
     from revokebus.replication.confirmation import ConfirmationResponder
     from revokebus.replication.run import Run
@@ -31,6 +32,7 @@ class Subscriber:
         applier: Applies messages.
         responder: Is given questions.
         clock: Tells the time, and how long a subscription lasted.
+        unseen_writes: What was heard must be in the log.
         subscribed: Whether messages arrive at this moment.
         tried: Set once the first attempt has succeeded or failed.
     """
@@ -40,6 +42,7 @@ class Subscriber:
     applier: Applier
     responder: ConfirmationResponder
     clock: Clock
+    unseen_writes: UnseenWrites
     subscribed: bool = field(default=False, init=False)
     tried: asyncio.Event = field(default_factory=asyncio.Event, init=False)
 
@@ -84,6 +87,8 @@ class Subscriber:
             if await self.applier.hear(message):
                 self.responder.look()  # a question may have come while it was applied
             if written_at := message.entry[0] / 1000:  # 0 where Redis would not record it
+                entry = Entry(message.entry, message.payload)
+                self.unseen_writes.hear(entry, self.clock.elapsed())
                 run.counters.propagation.observe(max(0.0, self.clock.wall() - written_at))
         if push is not Push.APPLY:
             run.counters.gaps += 1

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from revokebus.protocol.continuity import Break
     from revokebus.replication.log_reader import LogReader
     from revokebus.replication.outbox import Outbox
+    from revokebus.replication.repair import Comparison
     from revokebus.replication.run import Run
     from revokebus.store.store import Store
 
@@ -40,6 +41,7 @@ class Ticker:
         run: What is shared with the other tasks.
         reader: Proves the copy.
         outbox: What is owed to Redis.
+        comparison: Finds what Redis lacks.
         store: Where it is written.
         denylist: The copy.
         freshness: Is told of each proof.
@@ -49,6 +51,7 @@ class Ticker:
     run: Run
     reader: LogReader
     outbox: Outbox
+    comparison: Comparison
     store: Store
     denylist: Denylist
     freshness: Freshness
@@ -88,6 +91,8 @@ class Ticker:
         run.counters.ticks["proven"] += 1
         run.conditions.over("ticker")
         run.notify_readers()
+        with run.conditions.noting("comparison"):
+            await self.comparison.go_on(self.store, self.reader.instances)
         await self.outbox.write_back(self.store, run)
         await self._list_again(self.reader.use_of_listing())
         return math.inf

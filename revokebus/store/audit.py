@@ -231,6 +231,7 @@ def _commands(keys: Names) -> list[list[str]]:
         ["SCAN", "0"],
         ["PERSIST", keys.instances],
         ["HGETALL", keys.instances],
+        ["HLEN", keys.instances],
         ["HDEL", keys.instances, "x"],
         ["PEXPIRE", keys.hold, "1"],
         ["DEL", keys.repair],

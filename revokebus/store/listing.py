@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from redis.exceptions import MovedError
+
 from revokebus.errors import StoreError
 from revokebus.protocol.wire import encode_entry_id
 from revokebus.store import scripts
@@ -121,7 +123,11 @@ class _Walk:
     async def call(self, *words: bytes | str | float) -> Any:
         redis = self._server.redis
         async with self._requests.deadline():
-            answer = await redis.call(words)
+            try:
+                answer = await redis.call(words)
+            except MovedError:
+                self._requests.primary.doubt()  # the walk is over, and the next is elsewhere
+                raise
         self.check()
         return answer
 

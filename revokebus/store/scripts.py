@@ -4,26 +4,30 @@ from __future__ import annotations
 
 from revokebus.connection.script import Script
 
-# Until a hold has run out, nobody takes the copy for proven: somebody may know more than Redis. It
-# says whether there is one: a Redis that is full cannot make it.
+# Until a hold has run out, nobody takes the copy for proven: somebody may know more than Redis.
 _HOLD = """
 local function hold(key, milliseconds)
   if redis.call('PTTL', key) < tonumber(milliseconds) then
     redis.pcall('SET', key, '1', 'PX', milliseconds)
   end
-  return redis.call('PTTL', key) > 0
 end
 """
 
-# The epoch names the data set: whoever finds none makes one, and everybody else then knows that
-# Redis has lost what it had. The log is never empty: a position needs a row that can be missed.
-# Where all is there nothing is written, so that a Redis that is full can still be listed. Format 2
-# differs in how refresh tokens were exchanged: who takes it over keeps older versions out.
+# The epoch names the data set: whoever finds none, or something else, makes one, and everybody else
+# then knows that Redis has lost what it had: at once, because it is published. The log is never
+# empty: a position needs a row that can be missed. Where all is there nothing is written, so that a
+# Redis that is full can still be listed. Format 2 differs in how refresh tokens were exchanged: who
+# takes it over keeps older versions out.
 _DATA_SET = (
     _HOLD
     + """
 local meta, log = KEYS[1], KEYS[2]
-local epoch, format = unpack(redis.call('HMGET', meta, 'epoch', 'format'))
+local named = redis.pcall('HMGET', meta, 'epoch', 'format')
+if named.err then
+  redis.call('DEL', meta)
+  named = {}
+end
+local epoch, format = unpack(named)
 if ARGV[5] ~= '' and epoch ~= ARGV[5] then return {'', 'other', ''} end
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
@@ -32,6 +36,7 @@ if not epoch then
   local began = string.format('%.3f', now)
   redis.call('HSET', meta, 'epoch', epoch, 'format', format, 'began', began)
   hold(KEYS[3], ARGV[4])
+  redis.pcall('PUBLISH', ARGV[6], table.concat({'RB', epoch, '0-0', '0-0', ARGV[3]}, ' '))
 end
 if format == '2' and ARGV[2] == '3' then
   redis.call('HSET', meta, 'format', '3')
@@ -40,48 +45,59 @@ end
 if format ~= ARGV[2] then
   return redis.error_reply('REVOKEBUS the data has format ' .. tostring(format))
 end
-local function last_row() return redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1] end
-local last = last_row()
-if not last then
+local function last_row() return redis.pcall('XREVRANGE', log, '+', '-', 'COUNT', 1) end
+local rows = last_row()
+if rows.err then redis.call('DEL', log) end
+if not rows[1] then
   redis.call('XADD', log, '*', 'r', ARGV[3])
-  last = last_row()
+  rows = last_row()
 end
+local last = rows[1]
 """
 )
 
 OPEN = Script.of(_DATA_SET + "return {epoch, last}")
 
-HOLD = Script.of(_HOLD + "hold(KEYS[1], ARGV[1])")
+# After a write that any Redis allows, one that is full does not refuse the next one of a script.
+HOLD = Script.of(_HOLD + "redis.call('PERSIST', KEYS[2]) hold(KEYS[1], ARGV[1])")
 
 # For how many milliseconds the data must not be relied upon, and whether somebody writes back
 # what an older data set had. A server that was restored from a snapshot, or promoted, has another
-# run_id than the one noted in the data set; that it is new is then noted, and held. Where that
-# cannot be noted, its uptime has to do. A clock that has jumped since the last tick of any instance
-# may have let records expire: that is noted and held, too. What lasts longer than is ever asked for
-# comes from a clock that was set back.
+# run_id than the one noted in the data set; that it is new is then noted, and held. A clock that
+# has jumped since the last tick of any instance may have let records expire: that is noted and
+# held, too. It is held for as long as the slowest instance needs. What lasts longer than is ever
+# asked for comes from a clock that was set back. PERSIST is a write, so that a former primary that
+# may no longer accept writes cannot answer; and after it one that is full takes the others.
 _UNSETTLED = (
     _HOLD
     + """
 local function at_most(key, milliseconds)
-  if redis.call('PTTL', key) > milliseconds then redis.call('PEXPIRE', key, milliseconds) end
+  local left = redis.call('PTTL', key)
+  if left == -1 or left > milliseconds then redis.call('PEXPIRE', key, milliseconds) end
 end
 local function unsettled(meta, hold_key, repair, settling, turn)
-  local info, left, time = redis.pcall('INFO', 'server'), 0, redis.call('TIME')
-  local since = string.format('%.3f', time[1] + time[2] / 1000000)
+  redis.call('PERSIST', meta)
+  local info, time = redis.pcall('INFO', 'server'), redis.call('TIME')
+  local now = time[1] + time[2] / 1000000
+  local since = string.format('%.3f', now)
   local id = type(info) == 'string' and string.match(info, 'run_id:(%x+)')
-  local server, seen = unpack(redis.call('HMGET', meta, 'server', 'seen'))
-  if seen and math.abs(since - seen) > math.max(30, 3 * settling / 1000) then
-    if type(redis.pcall('HSET', meta, 'seen', since)) ~= 'table' then hold(hold_key, settling) end
+  local known = redis.call('HMGET', meta, 'server', 'seen', 'settling', 'settling_until')
+  local server, seen, slowest, slowest_until = unpack(known)
+  settling = tonumber(settling)
+  if now < (tonumber(slowest_until or '') or 0) then
+    settling = math.max(settling, tonumber(slowest or '') or 0)
+  end
+  if seen and math.abs(now - seen) > math.max(30, 3 * settling / 1000) then
+    redis.pcall('HSET', meta, 'seen', since)
+    hold(hold_key, settling)
   end
   if id and redis.call('EXISTS', meta) == 1 and server ~= id then
-    local function note() return redis.pcall('HSET', meta, 'server', id, 'since', since) end
-    if not hold(hold_key, settling) or type(note()) == 'table' then
-      left = settling - 1000 * (tonumber(string.match(info, 'uptime_in_seconds:(%d+)')) or 0)
-    end
+    redis.pcall('HSET', meta, 'server', id, 'since', since)
+    hold(hold_key, settling)
   end
-  at_most(hold_key, settling + 0)
+  at_most(hold_key, settling)
   at_most(repair, turn + 0)
-  return math.max(left, redis.call('PTTL', hold_key)), redis.call('EXISTS', repair)
+  return redis.call('PTTL', hold_key), redis.call('EXISTS', repair)
 end
 """
 )
@@ -276,39 +292,61 @@ local function beat(key, instance, life, text)
 end
 """
 
-# A script and not MULTI, which a Redis that is full refuses even for reading. PERSIST is a write,
-# so that a former primary that may no longer accept writes cannot answer; one that is full allows
-# it. A heartbeat is a help to operators, no condition. The longest life of a token at any instance
-# counts until its last token has expired. A long row that the reader knows is not sent again.
+# A script and not MULTI, which a Redis that is full refuses even for reading. A heartbeat is a help
+# to operators, no condition. The longest life of a token at any instance counts until its last
+# token has expired, and the longest time that one needs to notice what is new, for some minutes. A
+# long row that the reader knows is not sent again. A page is bounded in rows and, but for its first
+# row, in bytes. Where the data set is something else, none is found, and the reader makes one.
 READ = Script.of(
     _UNSETTLED
     + _HEARTBEAT
     + """
+local time = redis.call('TIME')
+local now = string.format('%.6f', time[1] + time[2] / 1000000)
+local fields = {'epoch', 'format', 'server', 'life', 'life_until', 'settling', 'settling_until'}
+local named = redis.pcall('HMGET', KEYS[1], unpack(fields))
+if named.err then return {{false, false, ''}, {}, 0, 0, now, '0', 1, 0} end
 redis.call('PERSIST', KEYS[5])
 beat(KEYS[5], ARGV[5], ARGV[6], ARGV[7])
 local left, repairing = unsettled(KEYS[1], KEYS[3], KEYS[4], ARGV[3], ARGV[4])
-local named = redis.call('HMGET', KEYS[1], 'epoch', 'format', 'server', 'life', 'life_until')
-local epoch, format, server, life, till = unpack(named)
-local time = redis.call('TIME')
-local now = string.format('%.6f', time[1] + time[2] / 1000000)
+local epoch, format, server, life, life_until, settling, settling_until = unpack(named)
 if epoch then
-  local own = tonumber(ARGV[8])
-  life, till = tonumber(life or '') or 0, tonumber(till or '') or 0
   local seen = {'HSET', KEYS[1], 'seen', now}
-  if own > life or now + 0 > till or (own == life and till - now < own) then
-    life, till = own, string.format('%.0f', now + 1.5 * own)
-    for _, each in ipairs({'life', ARGV[8], 'life_until', till}) do
-      seen[#seen + 1] = each
+  local function longest(name, own, known, till, lasts)
+    known, till = tonumber(known or '') or 0, tonumber(till or '') or 0
+    if own > known or now + 0 > till or (own == known and till - now < lasts) then
+      known = own
+      local until_ = string.format('%.0f', now + 1.5 * lasts)
+      for _, each in ipairs({name, string.format('%.17g', own), name .. '_until', until_}) do
+        seen[#seen + 1] = each
+      end
     end
+    return known
   end
+  life = longest('life', tonumber(ARGV[8]), life, life_until, tonumber(ARGV[8]))
+  longest('settling', tonumber(ARGV[3]), settling, settling_until, 200)
   redis.pcall(unpack(seen))
 end
-local rows = redis.call('XRANGE', KEYS[2], ARGV[1], '+', 'COUNT', ARGV[2])
+local rows, size, after, more = {}, 0, ARGV[1], 0
+repeat
+  local some = redis.pcall('XRANGE', KEYS[2], after, '+', 'COUNT', 20)
+  for _, row in ipairs(some) do
+    size = size + #row[2][2]
+    if #rows > 0 and (size > tonumber(ARGV[10]) or #rows == tonumber(ARGV[2])) then
+      more = 1
+      break
+    end
+    rows[#rows + 1] = row
+    after = '(' .. row[1]
+  end
+until more == 1 or #some < 20
 local first = rows[1]
 if ARGV[9] ~= '' and first and first[1] == ARGV[1] and redis.sha1hex(first[2][2]) == ARGV[9] then
   first[2] = {}
 end
-return {{epoch, format, server or ''}, rows, left, repairing, now, tostring(life or 0)}
+local instances = redis.call('HLEN', KEYS[5]) - 1
+local data_set = {epoch, format, server or ''}
+return {data_set, rows, left, repairing, now, tostring(life or 0), instances, more}
 """
 )
 

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from revokebus.settings.settings import Settings
 
 _ASKED_TOGETHER, _ASKED_BYTES = 500, 512 * 1024
-_LONG_ROW = 512
+_LONG_ROW, _PAGE_BYTES = 512, 128 * 1024
 _KEPT = 1.1
 
 
@@ -69,6 +69,7 @@ class Page:
         time: What time it is at Redis, in seconds since the epoch.
         server: Which process has answered; empty where that is not known.
         longest_life: For how many seconds a token may live at any instance.
+        instances: How many there are, some that have ended included.
     """
 
     epoch: str
@@ -78,6 +79,7 @@ class Page:
     time: float = 0.0
     server: str = ""
     longest_life: float = 0.0
+    instances: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,14 +136,15 @@ class Store:
 
     async def position(self) -> Position:
         """Return the end of the log; make a data set where there is none."""
-        keys, args = self._names.data_set, [*data_set_arguments(self._settings), ""]
+        keys, args = self._names.data_set, data_set_arguments(self._settings, self._names)
         epoch, last = await self._requests.run(scripts.OPEN, keys, args)
         return Position(epoch.decode(), _entry(*last))
 
     async def hold(self, seconds: float) -> None:
         """Let nobody take his copy for proven for that long: there is something to write back."""
         milliseconds = math.ceil(1000 * seconds)
-        await self._requests.run(scripts.HOLD, [self._names.hold], [milliseconds])
+        keys = [self._names.hold, self._names.meta]
+        await self._requests.run(scripts.HOLD, keys, [milliseconds])
 
     def confirmed(self, sent: float) -> float:
         """Return the moment for which an answer to a request of the moment `sent` proves anything.
@@ -166,21 +169,21 @@ class Store:
         payload = after.entry.payload
         is_long = len(payload) > _LONG_ROW
         digest = hashlib.sha1(payload, usedforsecurity=False).hexdigest() if is_long else ""
-        args += [self._settings.longest_life, digest]
-        (epoch, version, server), rows, left, repairing, time, life = await self._requests.run(
-            scripts.READ, keys, args, deadline=self._tick_deadline
-        )
+        args += [self._settings.longest_life, digest, _PAGE_BYTES]
+        answer = await self._requests.run(scripts.READ, keys, args, deadline=self._tick_deadline)
+        (epoch, version, server), rows, left, repairing, time, life, instances, more = answer
         if epoch and version != b"%d" % DATA_VERSION:
             raise StoreError(f"the data has format {version!r}, this is format {DATA_VERSION}")
         entries = [_entry(*row) if row[1] else after.entry for row in rows]
         return Page(
             epoch=epoch.decode() if epoch else "",
             entries=entries,
-            more=len(entries) == PAGE_ENTRIES,
+            more=bool(more),
             unsettled=unsettled_error(left, repairing),
             time=float(time),
             server=server.decode(),
             longest_life=float(life or 0),
+            instances=instances,
         )
 
     async def refuses(self, targets: Sequence[Target], since: float, epoch: str) -> bool:
@@ -196,6 +199,7 @@ class Store:
         Raises:
             OtherDataSetError: Nothing does, and Redis has another data set, or none.
             UnsettledError: Nothing does, and others may be about to write back what would.
+            StoreError: Nothing does, and the server may have been deposed.
         """
         found = await self._questions.ask(_Asked(targets, since, epoch), len(targets))
         if isinstance(found, StoreError):
@@ -207,10 +211,15 @@ class Store:
         keys: list[bytes | str] = [names.meta, names.hold, names.repair]
         keys += [names.record(target) for each in asked for target in each.targets]
         args: list[Argument] = [self._settling, TURN_MILLISECONDS, asked[0].epoch]
+        sent = self._clock.elapsed()
         found, data_set, *rest = await self._requests.run(scripts.HAS, keys, args)
         error: StoreError | None = unsettled_error(*rest)
         if data_set == b"other":
             error = OtherDataSetError()
+        elif self._primary.confirmed_at < sent - self._settings.max_staleness:
+            error = StoreError(
+                "neither Sentinels nor the cluster have confirmed the primary lately"
+            )
         payloads = iter(found)
         refused = [_is_refused(list(islice(payloads, len(each.targets))), each) for each in asked]
         return [True if is_refused else error or False for is_refused in refused]
@@ -252,7 +261,8 @@ class Store:
     async def turn(self) -> AsyncIterator[Callable[[], Awaitable[bool]]]:
         """Yield what says whether it is, and still is, this instance's turn to repair.
 
-        No other instance has it meanwhile, as long as it is asked at least every 10 seconds.
+        No other instance has it meanwhile, as long as it is asked often enough, see
+        `TURN_MILLISECONDS`.
         """
         async with self._requests.deadline():
             server = await self._primary.server()

@@ -162,13 +162,8 @@ class Writes:
     ) -> tuple[list[bytes | str], list[Argument]]:
         now, record = self._clock.wall(), self._names.record
         keys: list[bytes | str] = [*self._names.data_set]
-        args: list[Argument] = [
-            *data_set_arguments(self._settings),
-            epoch,
-            self._names.channel,
-            self._retention,
-            payload,
-        ]
+        args = data_set_arguments(self._settings, self._names, epoch)
+        args += [self._retention, payload]
         for revocation, row in zip(revocations, rows, strict=True):
             expires_at = revocation.expires_at
             keys.append(record(revocation.target))
@@ -193,9 +188,17 @@ class Writes:
         await self._replicated.close()
 
 
-def data_set_arguments(settings: Settings) -> list[Argument]:
-    """Return what a script needs to make a data set where there is none."""
-    return [secrets.token_hex(16), str(DATA_VERSION), _NOTHING, settling_milliseconds(settings)]
+def data_set_arguments(settings: Settings, names: Names, epoch: str = "") -> list[Argument]:
+    """Return what a script needs to make a data set where there is none.
+
+    Args:
+        settings: For how long a new one is held.
+        names: Where it is announced.
+        epoch: The one that must be there; any, or none, where it is empty.
+    """
+    settling = settling_milliseconds(settings)
+    new: list[Argument] = [secrets.token_hex(16), str(DATA_VERSION), _NOTHING, settling]
+    return [*new, epoch, names.channel]
 
 
 def longest(about: Revocation | Target) -> int:

@@ -415,8 +415,8 @@ class NeverListsAgain(LogReader):
 class ForgetsOwnWrites(LogReader):
     """Does not miss what was acknowledged here."""
 
-    def _look_for_lost_writes(self, sent: float) -> None:
-        self._unseen_writes.missed(sent)
+    async def _look_for_lost_writes(self, sent: float) -> None:
+        list(self._unseen_writes.missed(sent))
 
 
 class GoesByIds(Continuity):

@@ -11,6 +11,7 @@ from revokebus.connection.client import client
 from revokebus.connection.discovery import make_discovery
 from revokebus.connection.primary import Primary
 from revokebus.engine.engine import Engine
+from revokebus.errors import RevokedTokenError, StaleError
 from revokebus.settings.redis_url import parse_redis_url
 from revokebus.testing import SentinelServers
 from revokebus.testing.process import wait_until
@@ -134,7 +135,10 @@ async def test_without_sentinels_nothing_is_proven(
         try:
             await eventually(lambda: engine.status().state == "stale")
             await engine.revoke(pair.access_token)  # the server that was known is still used
-            await engine.authenticate(engine.issue("bob").access_token, AccessToken)
+            with pytest.raises(StaleError):  # that it has no record of a revocation is no proof
+                await engine.authenticate(engine.issue("bob").access_token, AccessToken)
+            with pytest.raises(RevokedTokenError):
+                await engine.authenticate(pair.access_token, AccessToken)
         finally:
             for each in sentinels.sentinels:
                 each.thaw()

@@ -564,9 +564,9 @@ async def test_every_kind_of_write_is_remembered_until_the_log_shows_it(
     await store.writes.write(many, ANY)
     page = await store.read(position, BEAT)
     parts.unseen_writes.seen(page.entries[1:])
-    assert parts.unseen_writes.missed(float("inf")) == []
+    assert not list(parts.unseen_writes.missed(float("inf")))
     await store.writes.write(many, ANY)
-    assert len(parts.unseen_writes.missed(float("inf"))) == 1200
+    assert sum(map(len, parts.unseen_writes.missed(float("inf")))) == 1200
 
 
 async def test_a_turn_lasts_as_long_as_it_is_asked_for(
@@ -577,7 +577,7 @@ async def test_a_turn_lasts_as_long_as_it_is_asked_for(
         assert await is_ours()
         client.pexpire("{revokebus}:repair", 200)
         assert await is_ours()
-        assert client.pttl("{revokebus}:repair") > 5000
+        assert client.pttl("{revokebus}:repair") > 1000
         async with (
             opened(make_settings(redis_server.url)) as other,
             other.store.turn() as is_theirs,
@@ -647,7 +647,7 @@ async def test_a_full_redis_that_is_new_can_be_held(store: Store, client: redis.
     assert client.pttl("{revokebus}:hold") > 0  # as its script has written before
 
 
-async def test_a_question_to_a_full_redis_goes_by_its_uptime(
+async def test_a_full_redis_that_is_new_is_not_trusted_for_a_while(
     store: Store, client: redis.Redis
 ) -> None:
     """``ask_redis`` would never get an answer from a Redis that is full, or trust a new one."""
@@ -655,14 +655,15 @@ async def test_a_question_to_a_full_redis_goes_by_its_uptime(
     client.delete("{revokebus}:hold")
     client.hset("{revokebus}:meta", "server", "another")
     client.config_set("maxmemory", 1)
+    with pytest.raises(UnsettledError):
+        await store.refuses([revocation().target], 1.5, epoch)
+    assert client.hget("{revokebus}:meta", "server") != b"another"
     async with asyncio.timeout(5):
         while True:
             with contextlib.suppress(UnsettledError):
                 assert not await store.refuses([revocation().target], 1.5, epoch)
                 break
             await asyncio.sleep(0.05)
-    assert client.info("server")["uptime_in_seconds"] >= 1
-    assert client.hget("{revokebus}:meta", "server") == b"another"
 
 
 async def test_the_history_is_the_whole_log(parts: StoreParts, store: Store) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from revokebus.clock import ExpiryClock
 from revokebus.denylist.freshness import Freshness
 from revokebus.testing import ManualClock
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 def test_nothing_is_known_at_first() -> None:
     """A process would accept every token before it has read anything."""
-    freshness = Freshness(ManualClock(), 30.0)
+    freshness = Freshness(ManualClock(), ExpiryClock(ManualClock()), 30.0)
     assert (freshness.state, freshness.is_fresh, freshness.age) == ("starting", False, None)
     assert freshness.seconds_left == 0
 
@@ -25,7 +26,7 @@ def test_nothing_is_known_at_first() -> None:
 def test_an_original_never_ages() -> None:
     """On `memory://` a service would answer 503 after half a minute."""
     clock = ManualClock()
-    freshness = Freshness(clock, 30.0)
+    freshness = Freshness(clock, ExpiryClock(clock), 30.0)
     freshness.be_original()
     clock.advance(10**6)
     assert (freshness.state, freshness.is_fresh, freshness.age) == ("fresh", True, 0.0)
@@ -37,7 +38,7 @@ def test_an_original_never_ages() -> None:
 def test_a_proof_counts_for_the_bound(steps: Sequence[float | None]) -> None:
     """A copy would decide for longer than was promised (G1), or stop before."""
     clock, proven_at = ManualClock(), -math.inf
-    freshness = Freshness(clock, 30.0)
+    freshness = Freshness(clock, ExpiryClock(clock), 30.0)
     for step in steps:
         if step is None:
             proven_at = clock.elapsed()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from revokebus import AccessToken, RefreshToken
+from revokebus.clock import ExpiryClock
 from revokebus.denylist.freshness import Freshness
 from revokebus.engine.engine import Engine
 from revokebus.errors import (
@@ -236,7 +237,9 @@ class SlowBackend(MemoryBackend):
     """Takes its time to start, until it is told."""
 
     def __init__(self, denylist: Denylist, clock: ManualClock) -> None:
-        super().__init__(denylist, clock, Freshness(clock, 30.0), Feed(clock), 60.0, 30.0)
+        super().__init__(
+            denylist, clock, Freshness(clock, ExpiryClock(clock), 30.0), Feed(clock), 60.0, 30.0
+        )
         self.go_on, self.stopped = asyncio.Event(), False
 
     async def start(self) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NoReturn, cast
 from revokebus.clock import ExpiryClock
 from revokebus.connection import subscription as subscription_module
 from revokebus.denylist.denylist import Denylist
+from revokebus.protocol.unseen_writes import UnseenWrites
 from revokebus.replication.applier import Applier
 from revokebus.replication.confirmation import ConfirmationResponder
 from revokebus.replication.feed import Feed
@@ -53,6 +54,7 @@ async def test_the_subscriber_outlives_a_long_outage(
         ),
         responder=ConfirmationResponder(run, cast("Instances", store), lambda: True),
         clock=clock,
+        unseen_writes=UnseenWrites(),
     )
     task = asyncio.create_task(subscriber.subscribe_forever())
     async with asyncio.timeout(30):

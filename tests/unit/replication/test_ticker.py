@@ -13,7 +13,7 @@ from revokebus.denylist.freshness import Freshness
 from revokebus.errors import ConfigurationError, StoreError, UnsettledError
 from revokebus.protocol.continuity import Break
 from revokebus.replication.outbox import Outbox
-from revokebus.replication.repair import Repair
+from revokebus.replication.repair import Comparison, Repair
 from revokebus.replication.run import Run
 from revokebus.replication.ticker import Ticker
 from revokebus.store.exchanges import Exchanges
@@ -36,6 +36,7 @@ class Reader:
         self.wants: Break | None = None
         self.suspicion: Break | None = None
         self.lists = 0
+        self.instances = 1
 
     async def prove(self) -> float:
         if self.error is not None:
@@ -60,13 +61,15 @@ def reader(clock: ManualClock) -> Reader:
 def ticker(clock: ManualClock, reader: Reader) -> Ticker:
     denylist = Denylist(ExpiryClock(clock))
     run = Run(clock, Counters())
+    repair = Repair(denylist, Exchanges(clock), run.counters)
     return Ticker(
         run=run,
         reader=cast("LogReader", reader),
-        outbox=Outbox(Repair(denylist, Exchanges(clock), run.counters), clock),
+        outbox=Outbox(repair, clock),
+        comparison=Comparison(denylist, repair, clock, 0.5),  # of an empty copy
         store=cast("Store", None),  # nothing is owed
         denylist=denylist,
-        freshness=Freshness(clock, 30.0),
+        freshness=Freshness(clock, ExpiryClock(clock), 30.0),
         interval=0.5,
     )
 

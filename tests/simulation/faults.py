@@ -1,0 +1,395 @@
+"""What can go wrong, each as a thing that is done at a moment and, where it lasts, undone later."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tests.simulation.data import Stream
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable, Mapping
+
+    from tests.simulation.server import Server
+    from tests.simulation.servers import Topology
+    from tests.simulation.world import Instance, World
+
+_KEYS = (b"meta", b"log", b"hold", b"repair", b"instances", b"record")
+_RECORD = b"{revokebus}:r:"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One fault of a history.
+
+    Attributes:
+        at: When it is done, in seconds after the beginning.
+        lasts: After how many seconds it is undone; 0 for what is over at once.
+        kind: Its name, one of `FAULTS`.
+        which: Which instance, server or key it is done to, as far as there are so many.
+        amount: How much, where it has a size.
+    """
+
+    at: float
+    lasts: float
+    kind: str
+    which: int
+    amount: float
+
+    def __str__(self) -> str:
+        until = f" to {self.at + self.lasts:.3f}" if self.lasts else ""
+        return f"{self.at:.3f}{until} {self.kind} which={self.which} amount={self.amount:.4g}"
+
+
+Undo = "Callable[[], object] | None"
+
+
+def _instance(world: World, event: Event) -> Instance:
+    return world.instances[event.which % len(world.instances)]
+
+
+def _key(world: World, event: Event) -> bytes | None:
+    kind = _KEYS[event.which % len(_KEYS)]
+    if kind != b"record":
+        return b"{revokebus}:" + kind
+    records = [key for key in world.servers.primary.data.values if key.startswith(_RECORD)]
+    return records[int(event.amount * len(records))] if records else None
+
+
+# The network
+
+
+def _cut(world: World, event: Event) -> Any:
+    ways = [
+        world.network.way(_instance(world, event).process, s.process) for s in world.servers.all
+    ]
+    for way in ways:
+        way.is_cut = True
+
+    def undo() -> None:
+        for way in ways:
+            way.is_cut = False
+
+    return undo
+
+
+def _lose_answers(world: World, event: Event) -> Any:
+    process = _instance(world, event).process
+    ways = [world.network.way(process, each.process) for each in world.servers.all]
+    for way in ways:
+        way.loses_answers = True
+
+    def undo() -> None:
+        for way in ways:
+            way.loses_answers = False
+
+    return undo
+
+
+def _slow(world: World, event: Event) -> Any:
+    process = _instance(world, event).process
+    ways = [world.network.way(process, each.process) for each in world.servers.all]
+    before = [(way.latency, way.jitter) for way in ways]
+    for way in ways:
+        way.latency, way.jitter = 0.15 * event.amount, 0.02 * event.amount
+
+    def undo() -> None:
+        for way, (latency, jitter) in zip(ways, before, strict=True):
+            way.latency, way.jitter = latency, jitter
+
+    return undo
+
+
+def _reset(world: World, event: Event) -> Any:
+    world.network.cut_connections(_instance(world, event).process, None)
+
+
+def _reset_all(world: World, _: Event) -> Any:
+    world.network.cut_connections(None, None)
+
+
+def _cut_subscribers(world: World, _: Event) -> Any:
+    world.servers.primary.cut_subscribers()
+
+
+# Instances
+
+
+def _kill_instance(world: World, event: Event) -> Any:
+    instance = _instance(world, event)
+    if not instance.is_up:
+        return None
+    instance.kill()
+    return instance.start
+
+
+def _freeze_instance(world: World, event: Event) -> Any:
+    instance = _instance(world, event)
+    if not instance.is_up:
+        return None
+    process = instance.process
+    process.freeze()
+    return process.thaw
+
+
+def _restart_instance(world: World, event: Event) -> Any:
+    instance = _instance(world, event)
+    if instance.is_up and instance.starting.done():
+        world.later(instance.restart())
+
+
+def _step_instance(world: World, event: Event) -> Any:
+    clock = _instance(world, event).clock
+    clock.ahead = (event.amount - 0.5) * 7200
+
+    def undo() -> None:
+        clock.ahead = 0.0
+
+    return undo
+
+
+def _drift_instance(world: World, event: Event) -> Any:
+    clock = _instance(world, event).clock
+    clock.run_at(1 + (event.amount - 0.5) * 0.001)
+    return lambda: clock.run_at(1.0)
+
+
+# Servers
+
+
+def _freeze_server(world: World, _: Event) -> Any:
+    process = world.servers.primary.process
+    process.freeze()
+
+    def undo() -> None:
+        if process.is_frozen:
+            process.thaw()
+
+    return undo
+
+
+def _killed(server: Server, snapshot: Callable[[], Any]) -> Any:
+    server.kill()
+
+    def undo() -> None:
+        if server.process.is_dead:
+            server.start(snapshot())
+
+    return undo
+
+
+def _restart_server(world: World, _: Event) -> Any:
+    """Killed, and started again with what it had, as with an append-only file."""
+    server = world.servers.primary
+    if server.process.is_dead:
+        return None
+    saved = server.data.saved()
+    return _killed(server, lambda: saved)
+
+
+def _empty_server(world: World, _: Event) -> Any:
+    server = world.servers.primary
+    if server.process.is_dead:
+        return None
+    return _killed(server, lambda: ({}, {}))
+
+
+def _old_server(world: World, _: Event) -> Any:
+    """Killed, and started again with what it had some time before."""
+    server = world.servers.primary
+    if server.process.is_dead:
+        return None
+    return _killed(server, lambda: server.saved)
+
+
+def _save(world: World, _: Event) -> Any:
+    server = world.servers.primary
+    server.saved = server.data.saved()
+
+
+def _flush(world: World, _: Event) -> Any:
+    server = world.servers.primary
+    if not server.process.is_dead:
+        server.execute([b"FLUSHALL"])
+
+
+def _fill(world: World, _: Event) -> Any:
+    server = world.servers.primary
+    server.is_full = True
+
+    def undo() -> None:
+        server.is_full = False
+
+    return undo
+
+
+def _cannot_save(world: World, _: Event) -> Any:
+    server = world.servers.primary
+    server.cannot_save = True
+
+    def undo() -> None:
+        server.cannot_save = False
+
+    return undo
+
+
+def _fence(world: World, _: Event) -> Any:
+    server = world.servers.primary
+    server.min_replicas = 9
+
+    def undo() -> None:
+        server.min_replicas = 0
+
+    return undo
+
+
+def _crowd(world: World, _: Event) -> Any:
+    server = world.servers.primary
+    server.most_clients = 0
+
+    def undo() -> None:
+        server.most_clients = 10_000
+
+    return undo
+
+
+def _forget_scripts(world: World, _: Event) -> Any:
+    world.servers.primary.flush_scripts()
+
+
+def _step_server(world: World, event: Event) -> Any:
+    clock = world.servers.primary.clock
+    clock.ahead = (event.amount - 0.5) * 7200
+
+    def undo() -> None:
+        clock.ahead = 0.0
+
+    return undo
+
+
+def _lag(world: World, _: Event) -> Any:
+    """The replica gets nothing any more."""
+    links = list(world.servers.primary.replicas)
+    for link in links:
+        link.is_cut = True
+
+    def undo() -> None:
+        for link in links:
+            link.is_cut = False
+
+    return undo
+
+
+def _fail_over(world: World, _: Event) -> Any:
+    """As an operator has it: at once, with whatever the replica has got."""
+    candidates = [each for each in world.servers.replicas if not each.process.is_dead]
+    if candidates:
+        world.servers.fail_over(candidates[0])
+
+
+def _move_slot(world: World, _: Event) -> Any:
+    world.servers.move_slot()
+
+
+# Keys
+
+
+def _delete(world: World, event: Event) -> Any:
+    if (key := _key(world, event)) is not None:
+        world.servers.primary.execute([b"DEL", key])
+
+
+def _rename(world: World, event: Event) -> Any:
+    if (key := _key(world, event)) is not None:
+        world.servers.primary.execute([b"RENAME", key, b"elsewhere"])
+
+
+def _wrong_type(world: World, event: Event) -> Any:
+    if (key := _key(world, event)) is None:
+        return
+    server = world.servers.primary
+    held = server.data.get(key)
+    server.data.put(key, {b"a": b"b"} if isinstance(held, bytes | Stream) else b"x", None)
+
+
+def _without_end(world: World, event: Event) -> Any:
+    if (key := _key(world, event)) is not None:
+        world.servers.primary.execute([b"PERSIST", key])
+
+
+FAULTS: Mapping[str, Callable[[World, Event], Any]] = {
+    function.__name__.strip("_"): function
+    for function in (
+        _cut,
+        _lose_answers,
+        _slow,
+        _reset,
+        _reset_all,
+        _cut_subscribers,
+        _kill_instance,
+        _freeze_instance,
+        _restart_instance,
+        _step_instance,
+        _drift_instance,
+        _freeze_server,
+        _restart_server,
+        _empty_server,
+        _old_server,
+        _save,
+        _flush,
+        _fill,
+        _cannot_save,
+        _fence,
+        _crowd,
+        _forget_scripts,
+        _step_server,
+        _lag,
+        _fail_over,
+        _move_slot,
+        _delete,
+        _rename,
+        _wrong_type,
+        _without_end,
+    )
+}
+
+_LASTING = frozenset(
+    {
+        "cut",
+        "lose_answers",
+        "slow",
+        "kill_instance",
+        "freeze_instance",
+        "step_instance",
+        "drift_instance",
+        "freeze_server",
+        "restart_server",
+        "empty_server",
+        "old_server",
+        "fill",
+        "cannot_save",
+        "fence",
+        "crowd",
+        "step_server",
+        "lag",
+    }
+)
+_WHERE: Mapping[str, frozenset[str]] = {
+    "lag": frozenset({"sentinel", "cluster"}),
+    "fail_over": frozenset({"sentinel", "cluster"}),
+    "move_slot": frozenset({"cluster"}),
+}
+
+
+def drawn(rng: random.Random, topology: Topology, seconds: float, count: int) -> list[Event]:
+    """Return some faults, in the order of their moments."""
+    kinds = [kind for kind in FAULTS if topology in _WHERE.get(kind, (topology,))]
+    events = []
+    for _ in range(count):
+        kind = rng.choice(kinds)
+        at = rng.uniform(0.0, seconds)
+        longest = rng.choice((0.1, 0.6, 2.5))
+        lasts = min(rng.uniform(0.0, longest), seconds - at) if kind in _LASTING else 0.0
+        events.append(Event(at, lasts, kind, rng.randrange(12), rng.random()))
+    return sorted(events, key=lambda event: event.at)

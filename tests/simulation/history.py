@@ -1,0 +1,221 @@
+"""Runs one history, and judges what was acknowledged and answered in it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from revokebus.errors import RevokeBusError
+from revokebus.protocol.revocation import Revocation
+from tests.simulation.checkers import Judge, Violation
+from tests.simulation.faults import FAULTS, drawn
+from tests.simulation.loop import SimulatedLoop
+from tests.simulation.world import World, no_other_chance
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tests.simulation.faults import Event
+    from tests.simulation.servers import Topology
+
+_TOPOLOGIES: tuple[Topology, ...] = ("single", "sentinel", "cluster")
+_LIFE = 3600.0
+_STARTED_WITHIN, _QUIET, _ARRIVED_WITHIN = 3.0, 8.0, 1.5
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is decided before a history runs.
+
+    Attributes:
+        seed: Decides the rest.
+        topology: The servers.
+        settings: Of each instance.
+        seconds: For how long faults are done.
+        pause: Seconds between two revocations.
+        latency: Of each way, there or back, in seconds.
+        events: The faults.
+    """
+
+    seed: int
+    topology: Topology
+    settings: list[dict[str, Any]]
+    seconds: float
+    pause: float
+    latency: float
+    events: Sequence[Event] = field(default_factory=list)
+
+    @classmethod
+    def drawn(cls, seed: int) -> Plan:
+        """Return the plan of a seed."""
+        rng = random.Random(seed)  # noqa: S311 - to repeat a run
+        topology = rng.choice(_TOPOLOGIES)
+        seconds = rng.choice((4.0, 8.0, 16.0))
+        common: dict[str, Any] = {"max_staleness": 2.0, "access_ttl": 900, "refresh_ttl": _LIFE}
+        return cls(
+            seed=seed,
+            topology=topology,
+            settings=[dict(common) for _ in range(rng.choice((2, 3, 3, 4)))],
+            seconds=seconds,
+            pause=rng.choice((0.02, 0.1, 0.5)),
+            latency=rng.choice((0.0002, 0.0002, 0.002, 0.02)),
+            events=drawn(rng, topology, seconds, rng.randint(1, 8)),
+        )
+
+    def __str__(self) -> str:
+        head = f"seed {self.seed}: {self.topology}, {len(self.settings)} instances"
+        lines = [f"{head}, {1000 * self.latency:g} ms away, a revocation each {self.pause:g} s"]
+        return "\n  ".join([*lines, *map(str, self.events)])
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a history has shown.
+
+    Attributes:
+        plan: What was done.
+        violations: Which promises were broken.
+        acknowledged: How many revocations were.
+        seconds: How long it was, in virtual time.
+        trace: What was logged, where that was asked for.
+    """
+
+    plan: Plan
+    violations: list[Violation]
+    acknowledged: int
+    seconds: float
+    trace: list[str]
+
+
+class _Trace(logging.Handler):
+    def __init__(self, loop: SimulatedLoop) -> None:
+        super().__init__()
+        self._loop = loop
+        self.lines: list[str] = []
+        self.errors: list[str] = []
+
+    def fail(self, _: asyncio.AbstractEventLoop, what: dict[str, Any]) -> None:
+        """Take notice of an error that nobody has expected."""
+        self.errors.append(f"{what['message']}: {what.get('exception')!r}")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from tests.simulation.loop import current  # noqa: PLC0415
+
+        who = current()
+        self.lines.append(f"{self._loop.time() - 1000:8.3f} {who or ''} {record.getMessage()}")
+
+
+def run(plan: Plan) -> Outcome:
+    """Run a history."""
+    loop = SimulatedLoop()
+    trace = _Trace(loop)
+    logger = logging.getLogger("revokebus")
+    before = logger.handlers[:], logger.propagate
+    logger.handlers, logger.propagate = [trace], False
+    try:
+        with no_other_chance(plan.seed):
+            asyncio.set_event_loop(loop)
+            loop.set_exception_handler(trace.fail)
+            return loop.run_until_complete(_History(loop, plan, trace).run())
+    finally:
+        logger.handlers, logger.propagate = before
+        loop.close()
+        asyncio.set_event_loop(None)
+
+
+class _History:
+    def __init__(self, loop: SimulatedLoop, plan: Plan, trace: _Trace) -> None:
+        self._loop = loop
+        self._plan = plan
+        self._trace = trace
+        self._world = World(loop, plan.seed, plan.topology, plan.settings, plan.latency)
+        bound = plan.settings[0]["max_staleness"]
+        self._judge = Judge(self._world, bound, plan.latency)
+        self._number = 0
+        self._is_over = False
+
+    async def run(self) -> Outcome:
+        world, plan = self._world, self._plan
+        began = self._loop.time()
+        load = asyncio.create_task(self._revoke())
+        look = asyncio.create_task(self._look())
+        await asyncio.sleep(_STARTED_WITHIN)
+        faults_began = self._loop.time()
+        undone = [asyncio.create_task(self._do(event, faults_began)) for event in plan.events]
+        if undone:
+            await asyncio.wait(undone)
+            for each in undone:
+                each.result()
+        await self._world.servers.settled()
+        self._judge.all_is_well()
+        await asyncio.sleep(_QUIET)
+        self._is_over = True
+        await load
+        await asyncio.sleep(_ARRIVED_WITHIN)
+        look.cancel()
+        await self._judge.finish()
+        await world.close()
+        return Outcome(
+            plan=plan,
+            violations=[
+                *self._judge.violations,
+                *(Violation("error", 0.0, each) for each in self._trace.errors),
+            ],
+            acknowledged=len(self._judge.acknowledged),
+            seconds=self._loop.time() - began,
+            trace=self._trace.lines,
+        )
+
+    async def _do(self, event: Event, began: float) -> None:
+        await asyncio.sleep(began + event.at - self._loop.time())
+        self._note(str(event))
+        undo = FAULTS[event.kind](self._world, event)
+        self._judge.look_for_losses()
+        if undo is not None:
+            await asyncio.sleep(event.lasts)
+            self._note(f"over: {event.kind}")
+            undo()
+            self._judge.look_for_losses()
+
+    def _note(self, text: str) -> None:
+        self._trace.lines.append(f"{self._loop.time() - 1000:8.3f} FAULT {text}")
+
+    async def _revoke(self) -> None:
+        world = self._world
+        while not self._is_over:
+            await asyncio.sleep(self._plan.pause * world.rng.uniform(0.5, 1.5))
+            instance = world.rng.choice(world.instances)
+            if instance.is_up and instance.engine.status().state in ("fresh", "stale"):
+                self._number += 1
+                instance.spawn(self._revoke_one(instance, f"token-{self._number}"))
+
+    async def _revoke_one(self, instance: Any, jti: str) -> None:
+        revocation = Revocation("jti", jti, float(int(instance.clock.wall() + _LIFE)))
+        with contextlib.suppress(RevokeBusError):
+            receipt = await instance.engine._revoker.revoke([revocation])
+            if receipt.revocations:
+                self._judge.acknowledge(jti, instance)
+
+    async def _look(self) -> None:
+        while True:
+            await asyncio.sleep(0.02)
+            self._judge.look()
+
+
+def shrunk(plan: Plan, *, tries: int = 60) -> Outcome:
+    """Return a history with as few faults as still break a promise."""
+    best = run(plan)
+    at = 0
+    while at < len(best.plan.events) and tries:
+        tries -= 1
+        fewer = replace(plan, events=[*best.plan.events[:at], *best.plan.events[at + 1 :]])
+        outcome = run(fewer)
+        if outcome.violations:
+            best = outcome
+        else:
+            at += 1
+    return best

@@ -1,0 +1,256 @@
+"""The protocol with one of its mechanisms taken out, to see whether the simulation notices."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+from unittest import mock
+
+from revokebus.connection.primary import Primary
+from revokebus.connection.script import Script
+from revokebus.denylist.denylist import Denylist
+from revokebus.protocol.continuity import Break, Continuity, Position, Push
+from revokebus.protocol.unseen_writes import UnseenWrites
+from revokebus.replication.applier import Applier
+from revokebus.replication.log_reader import LogReader
+from revokebus.replication.outbox import Outbox
+from revokebus.replication.repair import Comparison, Repair
+from revokebus.store import scripts
+from revokebus.store.writes import Writes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from revokebus.protocol.continuity import Entry
+    from revokebus.protocol.wire import Message
+
+
+def _script(stack: ExitStack, name: str, old: str, new: str) -> None:
+    script: Script = getattr(scripts, name)
+    assert old in script.text, f"{name} has no {old!r}"
+    stack.enter_context(mock.patch.object(scripts, name, Script.of(script.text.replace(old, new))))
+
+
+def _no_hold_by_redis(stack: ExitStack) -> None:
+    """A server that is new is relied upon at once."""
+    _script(stack, "READ", "return redis.call('PTTL', hold_key),", "return 0,")
+
+
+def _no_hold_by_holders(stack: ExitStack) -> None:
+    """Who has something to write back does not keep the others from a proof."""
+
+    async def hold(_self: Outbox, _store: Any) -> None:
+        pass
+
+    stack.enter_context(mock.patch.object(Outbox, "hold", hold))
+
+
+def _id_is_enough(stack: ExitStack) -> None:
+    """A row with the id that is remembered is taken for the row."""
+
+    def read(self: Continuity, epoch: str, entries: Sequence[Entry]) -> Sequence[Entry] | Break:
+        if self.position is None:
+            return Break.NOT_LISTED
+        if epoch != self.position.epoch:
+            return Break.EPOCH_CHANGED
+        if not entries or entries[0].id != self.position.entry.id:
+            return Break.ROW_MISSING
+        self.position = Position(epoch, entries[-1])
+        return entries[1:]
+
+    stack.enter_context(mock.patch.object(Continuity, "read", read))
+
+
+def _first_row_may_be_missing(stack: ExitStack) -> None:
+    """The log is taken to go on, whatever it begins with."""
+    read = Continuity.read
+
+    def lenient(self: Continuity, epoch: str, entries: Sequence[Entry]) -> Sequence[Entry] | Break:
+        found = read(self, epoch, entries)
+        if found is Break.ROW_MISSING and self.position is not None:
+            return entries
+        return found
+
+    stack.enter_context(mock.patch.object(Continuity, "read", lenient))
+
+
+def _epoch_does_not_matter(stack: ExitStack) -> None:
+    """Another data set is taken for the one that is known."""
+    read = Continuity.read
+
+    def lenient(self: Continuity, _: str, entries: Sequence[Entry]) -> Sequence[Entry] | Break:
+        return read(self, self.epoch, entries)
+
+    stack.enter_context(mock.patch.object(Continuity, "read", lenient))
+
+
+def _push_moves_the_position(stack: ExitStack) -> None:
+    """What was heard counts as read."""
+    hear = Continuity.hear
+
+    def moving(self: Continuity, message: Message) -> Push:
+        from revokebus.protocol.continuity import Entry  # noqa: PLC0415
+
+        push = hear(self, message)
+        if push is not Push.TICK and self.position is not None:
+            self.position = Position(message.epoch, Entry(message.entry, message.payload))
+        return push
+
+    stack.enter_context(mock.patch.object(Continuity, "hear", moving))
+
+
+def _own_writes_are_forgotten(stack: ExitStack) -> None:
+    """Nobody looks whether the log shows what was acknowledged."""
+    stack.enter_context(mock.patch.object(UnseenWrites, "remember", return_value=None))
+
+
+def _nothing_is_compared(stack: ExitStack) -> None:
+    """A listing adds, and what it lacks is not written back."""
+
+    async def compare(self: Repair) -> None:
+        self._listed = None
+
+    stack.enter_context(mock.patch.object(Repair, "compare", compare))
+    _records_are_not_compared(stack)
+
+
+def _records_are_not_compared(stack: ExitStack) -> None:
+    """Nobody looks without a reason whether the records are there."""
+
+    async def go_on(*_: Any) -> None:
+        pass
+
+    stack.enter_context(mock.patch.object(Comparison, "go_on", go_on))
+
+
+def _any_server_is_the_same(stack: ExitStack) -> None:
+    """That another process answers is not noticed."""
+    _script(stack, "READ", "server ~= id", "false")
+    stack.enter_context(mock.patch.object(LogReader, "_note_server", return_value=None))
+
+
+def _a_tick_only_reads(stack: ExitStack) -> None:
+    """A tick is no write, so a former primary that knows that it is one answers."""
+    _script(stack, "READ", "redis.call('PERSIST', KEYS[5])", "")
+    _script(stack, "READ", "beat(KEYS[5], ARGV[5], ARGV[6], ARGV[7])", "")
+
+
+def _nobody_confirms_the_primary(stack: ExitStack) -> None:
+    """Sentinels are not asked whether the server that answers is the primary still."""
+
+    async def server(self: Primary) -> Any:
+        if self._server is None:
+            await self._ask()
+        return self._server
+
+    stack.enter_context(mock.patch.object(Primary, "server", server))
+    stack.enter_context(
+        mock.patch.object(
+            Primary, "confirmed_at", property(lambda _: math.inf, lambda *_: None), create=True
+        )
+    )
+
+
+def _a_write_makes_any_data_set(stack: ExitStack) -> None:
+    """A write is made in whatever data set there is."""
+    write = Writes.write
+
+    def anywhere(self: Writes, revocations: Any, _: str, min_replicas: int = 0) -> Any:
+        return write(self, revocations, "", min_replicas)
+
+    stack.enter_context(mock.patch.object(Writes, "write", anywhere))
+
+
+def _listed_before_the_position(stack: ExitStack) -> None:
+    """Everything is listed first, and the position taken after it."""
+    listing = LogReader._list
+
+    async def late(self: LogReader, reason: Break) -> None:
+        await listing(self, reason)
+        self._continuity.restart(await self._log.position())
+
+    stack.enter_context(mock.patch.object(LogReader, "_list", late))
+
+
+def _failed_writes_are_dropped(stack: ExitStack) -> None:
+    """What could not be written is not kept."""
+    stack.enter_context(mock.patch.object(Outbox, "add", return_value=None))
+
+
+def _a_step_of_the_clock_is_ignored(stack: ExitStack) -> None:
+    """What was taken for expired by a wrong clock is not listed again."""
+    stack.enter_context(mock.patch.object(LogReader, "_reason_to_list", return_value=None))
+
+
+def _rows_are_not_applied(stack: ExitStack) -> None:
+    """The log proves, and what it has is not put into the copy."""
+
+    async def nothing(*_: Any) -> None:
+        pass
+
+    stack.enter_context(mock.patch.object(Applier, "apply_entries", nothing))
+
+
+def _proven_when_answered(stack: ExitStack) -> None:
+    """A proof counts from the moment of the answer, not of the question."""
+    prove = LogReader.prove
+
+    async def late(self: LogReader) -> float:
+        await prove(self)
+        return self._run.clock.elapsed()
+
+    stack.enter_context(mock.patch.object(LogReader, "prove", late))
+
+
+def _expired_by_the_wall(stack: ExitStack) -> None:
+    """Entries are dropped by a clock that may have been set forward."""
+    init = Denylist.__init__
+
+    class Wall:
+        times_set_back = 0
+
+        def __init__(self, clock: Any) -> None:
+            self.ahead = 0.0
+            self.now = clock._clock.wall
+
+    def by_wall(self: Denylist, clock: Any, *args: Any, **options: Any) -> None:
+        by: Any = clock if isinstance(clock, Wall) else Wall(clock)
+        init(self, by, *args, **options)
+
+    stack.enter_context(mock.patch.object(Denylist, "__init__", by_wall))
+
+
+MUTANTS: Mapping[str, Callable[[ExitStack], None]] = {
+    function.__name__.strip("_"): function
+    for function in (
+        _no_hold_by_redis,
+        _no_hold_by_holders,
+        _id_is_enough,
+        _first_row_may_be_missing,
+        _epoch_does_not_matter,
+        _push_moves_the_position,
+        _own_writes_are_forgotten,
+        _nothing_is_compared,
+        _records_are_not_compared,
+        _any_server_is_the_same,
+        _a_tick_only_reads,
+        _nobody_confirms_the_primary,
+        _a_write_makes_any_data_set,
+        _listed_before_the_position,
+        _failed_writes_are_dropped,
+        _a_step_of_the_clock_is_ignored,
+        _rows_are_not_applied,
+        _proven_when_answered,
+        _expired_by_the_wall,
+    )
+}
+
+
+@contextlib.contextmanager
+def mutated(name: str) -> Iterator[None]:
+    """Take a mechanism out."""
+    with ExitStack() as stack:
+        MUTANTS[name](stack)
+        yield

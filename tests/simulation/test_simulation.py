@@ -1,0 +1,153 @@
+"""A fixed set of histories, and what the simulation itself is worth."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import subprocess
+import sys
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.simulation.faults import Event
+from tests.simulation.history import Plan, run, shrunk
+from tests.simulation.loop import Process, SimulatedLoop
+from tests.simulation.mutants import mutated
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
+
+ROOT = Path(__file__).parents[2]
+FIXED, PER_TEST = 40, 10
+FOUND_BY: Mapping[str, int] = {
+    "a_tick_only_reads": 1017,
+    "a_write_makes_any_data_set": 1003,
+    "records_are_not_compared": 55,
+}
+"""Which mutant is found by which seed."""
+
+
+@pytest.fixture(autouse=True)
+def _killed_processes_close_nothing() -> Iterator[None]:
+    """What a killed process leaves behind is thrown away here, and not in another test."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+
+
+@pytest.mark.parametrize("first", range(0, FIXED, PER_TEST))
+def test_every_promise_holds(first: int) -> None:
+    """A token would be accepted after it was revoked, in a history that nobody thought of."""
+    for seed in range(first, first + PER_TEST):
+        outcome = run(Plan.drawn(seed))
+        if outcome.violations:
+            outcome = shrunk(outcome.plan)
+        assert not outcome.violations, f"{outcome.plan}\n{[str(v) for v in outcome.violations]}"
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_without_faults_nobody_is_refused(seed: int) -> None:
+    """A violation would be one of the model, not of the code."""
+    outcome = run(replace(Plan.drawn(seed), events=[]))
+    assert not outcome.violations
+    assert outcome.acknowledged > 10
+
+
+@pytest.mark.parametrize("mutant", sorted(FOUND_BY))
+def test_a_mechanism_that_is_missing_is_noticed(mutant: str) -> None:
+    """What the simulation cannot find, it does not prove."""
+    plan = Plan.drawn(FOUND_BY[mutant])
+    assert not run(plan).violations
+    with mutated(mutant):
+        assert run(plan).violations
+
+
+def test_a_history_is_the_same_each_time() -> None:
+    """A seed that was found in a night of histories could not be looked at."""
+    program = (
+        "from tests.simulation.history import Plan, run\n"
+        "for seed in (3, 4, 11):\n"
+        "    outcome = run(Plan.drawn(seed))\n"
+        "    print(outcome.acknowledged, outcome.seconds, *outcome.trace, sep='\\n')\n"
+    )
+    environment = {**os.environ, "PYTHONHASHSEED": "0"}
+    traces = [
+        subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for _ in range(2)
+    ]
+    assert traces[0] == traces[1]
+    assert len(traces[0].splitlines()) > 50
+
+
+def test_a_violation_is_shrunk_to_what_it_takes() -> None:
+    """Of eight faults a reader would have to find the one that matters."""
+    flush = Event(1.0, 0.0, "flush", 0, 0.5)
+    others = [Event(at / 4, 0.0, "reset", 1, 0.5) for at in range(1, 6)]
+    plan = replace(Plan.drawn(2), topology="single", events=[*others, flush])
+    with mutated("nothing_is_compared"):
+        outcome = shrunk(plan)
+    assert outcome.violations
+    assert list(outcome.plan.events) == [flush]
+
+
+def in_virtual_time(coroutine: object) -> float:
+    """Run something, and return for how long it took by the loop's clock."""
+    loop = SimulatedLoop()
+    try:
+        began = loop.time()
+        loop.run_until_complete(coroutine)  # type: ignore[arg-type]  # whatever the loop takes
+        return loop.time() - began
+    finally:
+        loop.close()
+
+
+def test_nothing_is_waited_for() -> None:
+    """An hour of a fleet's life would take an hour."""
+    assert in_virtual_time(asyncio.sleep(3600)) == pytest.approx(3600)
+
+
+def test_whoever_waits_for_nothing_is_noticed() -> None:
+    """The simulation would stand still without a word."""
+    with pytest.raises(RuntimeError, match="for nothing that will ever happen"):
+        in_virtual_time(asyncio.Event().wait())
+
+
+def test_a_process_that_is_frozen_goes_on_where_it_stood() -> None:
+    """SIGSTOP would be a kill, or nothing."""
+    process, heard = Process("machine"), []
+
+    async def count() -> None:
+        while True:
+            heard.append(asyncio.get_running_loop().time() - 1000)
+            await asyncio.sleep(1)
+
+    async def history() -> None:
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(count(), context=process.context())
+        await asyncio.sleep(2.5)
+        process.freeze()
+        await asyncio.sleep(10)
+        process.thaw()
+        await asyncio.sleep(1.5)
+        process.kill()
+        await asyncio.sleep(10)
+        await process.bury()
+        assert task.done()
+
+    in_virtual_time(history())
+    assert heard == pytest.approx([0, 1, 2, 12.5, 13.5])

@@ -269,6 +269,8 @@ class LogReader:
                 "revokebus lists all revocations again: %s", reason.value, extra=event("resync")
             )
         began, left_out = self._run.clock.elapsed(), self._denylist.left_out
+        if reason in _LOSSES:
+            await self._hold()
         # The position first: what comes after it is read from the log.
         position = await self._log.position()
         may_evict = self._audit.may_evict
@@ -283,7 +285,7 @@ class LogReader:
             async with contextlib.aclosing(self._records.history(position)) as pages:
                 async for payloads in pages:
                     await self._applier.apply_all("row", payloads, listed=not may_evict)
-        await self._repair.compare()
+        await self._repair.compare(is_loss=is_start or reason in _LOSSES)
         self._unseen_writes.compared(began, position.entry.id)
         self._continuity.restart(position)
         if self._denylist.left_out == left_out and reason not in _LOSSES:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from revokebus.telemetry.events import event
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from revokebus.clock import Clock
     from revokebus.denylist.denylist import Denylist
@@ -49,6 +49,10 @@ _NEAR_ITS_END = 60.0
 class Repair:
     """The list of what Redis lacks.
 
+    There are two kinds: what it has *lost*, which others must not do without, so that they are held
+    until it is written back; and *gaps*, found without such a reason. A gap may be a revocation
+    that Redis never took, because it is full, and a fleet must not stand still for that.
+
     Args:
         denylist: The copy that Redis is compared with.
         exchanges: The sessions that were refreshed here.
@@ -59,17 +63,19 @@ class Repair:
         self._exchanges = exchanges
         self._counters = counters
         self._denylist = denylist
-        self._lacking: dict[Target, Revocation] = {}
+        self._lost: dict[Target, Revocation] = {}
+        self._gaps: dict[Target, Revocation] = {}
         self._listed: Denylist | None = None
         self._is_unsettled = False
 
     def __len__(self) -> int:
-        return len(self._lacking)
+        """Return how many were lost."""
+        return len(self._lost)
 
     @property
     def is_interested(self) -> bool:
         """Whether it needs to be told what Redis has."""
-        return bool(self._lacking) or self._listed is not None
+        return bool(self._lost or self._gaps) or self._listed is not None
 
     def begin(self, *, may_lack: bool = False) -> None:
         """Note what a listing brings, from now on.
@@ -88,15 +94,16 @@ class Repair:
             self._exchanges.lost()
         self._is_unsettled = is_unsettled
 
-    def has(self, revocations: Iterable[Revocation]) -> None:
+    def has(self, revocations: Sequence[Revocation]) -> None:
         """Note that Redis has these."""
-        if not self._lacking:
-            return
-        for revocation in revocations:
-            target = revocation.target
-            lacking = self._lacking.get(target)
-            if lacking is not None and revocation.covers(lacking):
-                del self._lacking[target]
+        for lacking in (self._lost, self._gaps):
+            if not lacking:
+                continue
+            for revocation in revocations:
+                target = revocation.target
+                known = lacking.get(target)
+                if known is not None and revocation.covers(known):
+                    del lacking[target]
 
     def listed(self, revocations: Iterable[Revocation]) -> None:
         """Note that the listing has brought these, as far as the copy has room for them."""
@@ -105,18 +112,25 @@ class Repair:
 
     def lost(self, revocations: Iterable[Revocation]) -> None:
         """Note that Redis has acknowledged these and lost them."""
-        for each in revocations:
-            target = each.target
-            self._lacking[target] = each.merged(self._lacking.get(target))
+        _put_down(revocations, self._lost)
 
-    async def compare(self) -> None:
-        """Put down every live entry of the copy that the listing did not bring."""
+    def lacks(self, revocations: Iterable[Revocation]) -> None:
+        """Note that Redis does not have these, for whatever reason."""
+        _put_down(revocations, self._gaps)
+
+    async def compare(self, *, is_loss: bool = True) -> None:
+        """Put down every live entry of the copy that the listing did not bring.
+
+        Args:
+            is_loss: Whether Redis was listed because it has lost something.
+        """
+        put_down = self.lost if is_loss else self.lacks
         listed, self._listed = self._listed, None
         if listed is None:
             return
         held = iter(self._denylist.live())
         while some := list(islice(held, _COMPARED_AT_ONCE)):
-            self.lost(each for each in some if not listed.covers(each))
+            put_down(each for each in some if not listed.covers(each))
             await asyncio.sleep(0)  # let requests through
 
     async def write_back(self, store: Store, epoch: str) -> None:
@@ -130,11 +144,11 @@ class Repair:
             await self._exchanges.write_back(store)
 
     async def _write_revocations(self, store: Store, epoch: str) -> None:
-        if not self._lacking:
+        if not self._lost and not self._gaps:
             return
         async with store.turn() as is_ours:
-            while self._lacking and await is_ours():
-                some = list(islice(self._lacking.values(), _WRITTEN_AT_ONCE))
+            while (lacking := self._lost or self._gaps) and await is_ours():
+                some = list(islice(lacking.values(), _WRITTEN_AT_ONCE))
                 missing = await store.missing(some)
                 if missing:
                     await store.writes.write(missing, epoch)
@@ -145,6 +159,12 @@ class Repair:
                         extra=event("repaired"),
                     )
                 self.has(some)
+
+
+def _put_down(revocations: Iterable[Revocation], where: dict[Target, Revocation]) -> None:
+    for each in revocations:
+        target = each.target
+        where[target] = each.merged(where.get(target))
 
 
 class Comparison:
@@ -182,7 +202,7 @@ class Comparison:
             # By Redis's clock what ends soon may have ended, and would be written for nothing.
             lasting = self._denylist.clock.now() + _NEAR_ITS_END
             if wanted := [each for each in some if each.expires_at > lasting]:
-                self._repair.lost(await store.missing(wanted))
+                self._repair.lacks(await store.missing(wanted))
         now = self._clock.elapsed()
         if left > 0 and now >= self._next_round_at:
             self._next_round_at = now + SHORTEST_ROUND

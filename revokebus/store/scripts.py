@@ -295,8 +295,9 @@ end
 # A script and not MULTI, which a Redis that is full refuses even for reading. A heartbeat is a help
 # to operators, no condition. The longest life of a token at any instance counts until its last
 # token has expired, and the longest time that one needs to notice what is new, for some minutes. A
-# long row that the reader knows is not sent again. A page is bounded in rows and, but for its first
-# row, in bytes. Where the data set is something else, none is found, and the reader makes one.
+# long row that the reader knows is not sent again. A page is bounded in rows and in bytes, but has
+# one row more than the reader knows if there is one. Where the data set is something else, none is
+# found, and the reader makes one.
 READ = Script.of(
     _UNSETTLED
     + _HEARTBEAT
@@ -329,17 +330,17 @@ if epoch then
 end
 local rows, size, after, more = {}, 0, ARGV[1], 0
 repeat
-  local some = redis.pcall('XRANGE', KEYS[2], after, '+', 'COUNT', 20)
+  local some = redis.pcall('XRANGE', KEYS[2], after, '+', 'COUNT', 10)
   for _, row in ipairs(some) do
-    size = size + #row[2][2]
-    if #rows > 0 and (size > tonumber(ARGV[10]) or #rows == tonumber(ARGV[2])) then
+    size = size + (#rows > 0 and #row[2][2] or 0)
+    if #rows > 1 and (size > tonumber(ARGV[10]) or #rows == tonumber(ARGV[2])) then
       more = 1
       break
     end
     rows[#rows + 1] = row
     after = '(' .. row[1]
   end
-until more == 1 or #some < 20
+until more == 1 or #some < 10
 local first = rows[1]
 if ARGV[9] ~= '' and first and first[1] == ARGV[1] and redis.sha1hex(first[2][2]) == ARGV[9] then
   first[2] = {}

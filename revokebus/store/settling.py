@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 LONGEST_PAUSE = 1.1
 """The longest time between the starts of two ticks, in intervals."""
 
-TURN_MILLISECONDS = 1_500
+TURN_MILLISECONDS = 1_000
 """For how long an instance has the turn to write back, unless it asks for more."""
 
 _TICK_DEADLINE = 0.5

@@ -8,7 +8,7 @@ import hashlib
 import math
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import LockError
 
@@ -52,6 +52,8 @@ if TYPE_CHECKING:
     from revokebus.settings.settings import Settings
 
 _ASKED_TOGETHER, _ASKED_BYTES = 500, 512 * 1024
+_WAYS_OF_A_LISTING, _MARGIN = 6, 3
+_NEAR, _GROWTH = 0.01, 3
 _LONG_ROW, _PAGE_BYTES = 512, 128 * 1024
 _KEPT = 1.1
 
@@ -121,7 +123,8 @@ class Store:
         self._primary = requests.primary
         self.sessions = Sessions(settings, requests, names)
         self._heartbeat_life = heartbeat_life(settings)
-        self._tick_deadline = tick_deadline(settings)
+        self._least_deadline = self._tick_deadline = tick_deadline(settings)
+        self._round_trip = 0.0
         self._settling = settling_milliseconds(settings)
         # A little longer, so that there is an entry by which whoever starts can tell.
         retention = settings.log_retention or _KEPT * covered_by_log(settings)
@@ -142,7 +145,7 @@ class Store:
 
     async def hold(self, seconds: float) -> None:
         """Let nobody take his copy for proven for that long: there is something to write back."""
-        milliseconds = math.ceil(1000 * seconds)
+        milliseconds = math.ceil(1000 * (seconds + _WAYS_OF_A_LISTING * self._round_trip))
         keys = [self._names.hold, self._names.meta]
         await self._requests.run(scripts.HOLD, keys, [milliseconds])
 
@@ -164,13 +167,15 @@ class Store:
         names = self._names
         keys = [names.meta, names.log, names.hold, names.repair, names.instances]
         args: list[Argument] = [encode_entry_id(after.entry.id), PAGE_ENTRIES]
-        args += [self._settling, TURN_MILLISECONDS]
+        # One that is far away notices later, and begins to list later.
+        far = math.ceil(1000 * _WAYS_OF_A_LISTING * self._round_trip)
+        args += [self._settling + far, TURN_MILLISECONDS]
         args += [names.instance, self._heartbeat_life, heartbeat]
         payload = after.entry.payload
         is_long = len(payload) > _LONG_ROW
         digest = hashlib.sha1(payload, usedforsecurity=False).hexdigest() if is_long else ""
         args += [self._settings.longest_life, digest, _PAGE_BYTES]
-        answer = await self._requests.run(scripts.READ, keys, args, deadline=self._tick_deadline)
+        answer = await self._tick(keys, args)
         (epoch, version, server), rows, left, repairing, time, life, instances, more = answer
         if epoch and version != b"%d" % DATA_VERSION:
             raise StoreError(f"the data has format {version!r}, this is format {DATA_VERSION}")
@@ -185,6 +190,23 @@ class Store:
             longest_life=float(life or 0),
             instances=instances,
         )
+
+    async def _tick(self, keys: list[str], args: list[Argument]) -> Any:
+        """Ask, within a deadline that grows where the answer does not come in time."""
+        sent = self._clock.elapsed()
+        try:
+            answer = await self._requests.run(
+                scripts.READ, keys, args, deadline=self._tick_deadline
+            )
+        except StoreError:
+            self._tick_deadline = min(2 * self._tick_deadline, self._settings.redis_timeout)
+            raise
+        took = self._clock.elapsed() - sent
+        # One answer that is late does not mean that Redis is far away.
+        self._round_trip = min(took, max(_NEAR, _GROWTH * self._round_trip))
+        enough = max(self._least_deadline, _MARGIN * self._round_trip)
+        self._tick_deadline = min(enough, self._settings.redis_timeout)
+        return answer
 
     async def refuses(self, targets: Sequence[Target], since: float, epoch: str) -> bool:
         """Return whether anything that is recorded for `targets` refuses a token.

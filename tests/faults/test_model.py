@@ -316,8 +316,9 @@ class History(RuleBasedStateMachine):
             if at >= self.clock.elapsed() or expires_at <= self._latest_now():
                 continue
             is_recorded = self.redis.data.records.get(value, 0.0) >= expires_at
-            lacking = Target("", "jti", "string", value) in self.repair._lacking
-            promise(holds=is_recorded or lacking, what=value)
+            target = Target("", "jti", "string", value)
+            is_put_down = target in self.repair._lost or target in self.repair._gaps
+            promise(holds=is_recorded or is_put_down, what=value)
 
     @rule()
     def there_is_room_again(self) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
@@ -230,3 +231,37 @@ def _named(servers: SentinelServers) -> list[int]:
             address = client.execute_command("SENTINEL GET-MASTER-ADDR-BY-NAME", SERVICE)
             named.append(int(address[1]))
     return named
+
+
+class Counting:
+    """Names the same server each time, and counts how often it is asked."""
+
+    def __init__(self) -> None:
+        self.times = 0
+
+    async def find(self, known: Address | None) -> Address | None:  # noqa: ARG002 - Discovery's
+        self.times += 1
+        await asyncio.sleep(0)
+        return None
+
+
+async def test_many_that_fail_at_once_do_not_wait_for_each_other(
+    make_settings: MakeSettings,
+) -> None:
+    """After a failover each of fifty requests would ask Sentinels anew, one after the other."""
+    primary = Primary(make_settings("redis://127.0.0.1:1"), SystemClock())
+    primary._discovery = counting = Counting()  # type: ignore[assignment]  # it checks nothing
+
+    async def work(_: Redis) -> None:
+        primary.doubt()  # as whoever fails meanwhile does
+        raise RedisConnectionError("gone")
+
+    try:
+        await primary.server()
+        counting.times = 0
+        primary.doubt()
+        tasks = [asyncio.create_task(primary.run(work)) for _ in range(50)]
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert counting.times <= 3
+    finally:
+        await primary.close()

@@ -13,13 +13,9 @@ if TYPE_CHECKING:
     from tests.simulation.server import Server
     from tests.simulation.world import World
 
-FRESH_WITHIN = 2.0
-"""Within how many seconds after the last fault every instance is to be fresh."""
-
 REPAIRED_WITHIN = 3.0
-_WAYS = 60
 _STARTED_WITHIN = 10.0
-_SAMPLED, _LOOKS_PER_INVENTORY = 5, 5
+_SAMPLED, _LOOKS_PER_INVENTORY = 3, 4
 _TOLERATED = 0.001
 
 
@@ -60,17 +56,18 @@ class Judge:
     Args:
         world: The world.
         bound: ``max_staleness``.
-        latency: Of each way, there or back, in seconds.
+        fresh_within: Within how many seconds after the last fault every instance is to be fresh.
 
     Attributes:
         acknowledged: When each revocation was acknowledged, by the loop's time.
+        expires_at: When its token expires, in seconds since the epoch.
         violations: What was found.
     """
 
-    def __init__(self, world: World, bound: float, latency: float) -> None:
+    def __init__(self, world: World, bound: float, fresh_within: float) -> None:
         self._world = world
         self._bound = bound
-        self._fresh_within = FRESH_WITHIN + _WAYS * latency
+        self._fresh_within = fresh_within
         self._seen: dict[tuple[str, int], _Seen] = {}
         self._lost: set[str] = set()
         self._at_risk: dict[str, float] = {}
@@ -79,6 +76,7 @@ class Judge:
         self._last_stale: dict[str, float] = {}
         self._reported: set[tuple[str, str]] = set()
         self.acknowledged: dict[str, float] = {}
+        self.expires_at: dict[str, float] = {}
         self.violations: list[Violation] = []
 
     def _broken(self, promise: str, key: str, what: str) -> None:
@@ -86,8 +84,9 @@ class Judge:
             self._reported.add((promise, key))
             self.violations.append(Violation(promise, self._world.loop.time() - 1000, what))
 
-    def acknowledge(self, jti: str, instance: Instance) -> None:
+    def acknowledge(self, jti: str, expires_at: float, instance: Instance) -> None:
         """Note that a revocation was acknowledged just now."""
+        self.expires_at[jti] = expires_at
         self.acknowledged[jti] = self._world.loop.time()
         if not any(_key(jti) in each.ever_held for each in self._world.servers.all):
             self._broken("G4", jti, f"{jti} acknowledged at {instance.name}, and not recorded")
@@ -141,11 +140,13 @@ class Judge:
         seen.unknown |= dict.fromkeys(islice(self.acknowledged, seen.taken, None))
         seen.taken = len(self.acknowledged)
         staleness = instance.staleness()
-        is_fresh = staleness is not None and staleness <= self._bound
+        is_fresh = instance.is_fresh
         for jti in list(seen.unknown):
             if instance.knows(jti):
                 del seen.unknown[jti]
                 seen.known.append(jti)
+            elif instance.clock.wall() >= self.expires_at[jti]:
+                pass  # refused there, because it has expired
             elif is_fresh and staleness is not None and not self._is_excused(jti):
                 age = now - self.acknowledged[jti]
                 who = f"{instance.name} does not know {jti}, {age:.3f} s old"

@@ -208,6 +208,20 @@ def _save(world: World, _: Event) -> Any:
     server.saved = server.data.saved()
 
 
+def _reload(world: World, _: Event) -> Any:
+    """The same process holds what it had some time before, as after DEBUG RELOAD."""
+    server = world.servers.primary
+    if not server.process.is_dead:
+        server.data.load(server.saved)
+
+
+def _orphan_repair(world: World, _: Event) -> Any:
+    """Somebody holds the lock of repairs, and never ends."""
+    server = world.servers.primary
+    if not server.process.is_dead:
+        server.execute([b"SET", b"{revokebus}:repair", b"somebody"])
+
+
 def _flush(world: World, _: Event) -> Any:
     server = world.servers.primary
     if not server.process.is_dead:
@@ -337,6 +351,8 @@ FAULTS: Mapping[str, Callable[[World, Event], Any]] = {
         _empty_server,
         _old_server,
         _save,
+        _reload,
+        _orphan_repair,
         _flush,
         _fill,
         _cannot_save,

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 _TOPOLOGIES: tuple[Topology, ...] = ("single", "sentinel", "cluster")
 _LIFE = 3600.0
-_STARTED_WITHIN, _QUIET, _ARRIVED_WITHIN = 3.0, 8.0, 1.5
+_WAYS = 80
+_STARTED_WITHIN, _QUIET, _ARRIVED_WITHIN = 2.0, 6.5, 1.5
+_LOOK = 0.03
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class Plan:
         pause: Seconds between two revocations.
         latency: Of each way, there or back, in seconds.
         events: The faults.
+        fresh_within: Within how many seconds after the last fault every instance is to be fresh,
+            if Redis is near.
     """
 
     seed: int
@@ -48,20 +52,21 @@ class Plan:
     pause: float
     latency: float
     events: Sequence[Event] = field(default_factory=list)
+    fresh_within: float = 2.0
 
     @classmethod
     def drawn(cls, seed: int) -> Plan:
         """Return the plan of a seed."""
         rng = random.Random(seed)  # noqa: S311 - to repeat a run
         topology = rng.choice(_TOPOLOGIES)
-        seconds = rng.choice((4.0, 8.0, 16.0))
+        seconds = rng.choice((2.0, 4.0, 8.0))
         common: dict[str, Any] = {"max_staleness": 2.0, "access_ttl": 900, "refresh_ttl": _LIFE}
         return cls(
             seed=seed,
             topology=topology,
             settings=[dict(common) for _ in range(rng.choice((2, 3, 3, 4)))],
             seconds=seconds,
-            pause=rng.choice((0.02, 0.1, 0.5)),
+            pause=rng.choice((0.05, 0.1, 0.5)),
             latency=rng.choice((0.0002, 0.0002, 0.002, 0.02)),
             events=drawn(rng, topology, seconds, rng.randint(1, 8)),
         )
@@ -134,7 +139,7 @@ class _History:
         self._trace = trace
         self._world = World(loop, plan.seed, plan.topology, plan.settings, plan.latency)
         bound = plan.settings[0]["max_staleness"]
-        self._judge = Judge(self._world, bound, plan.latency)
+        self._judge = Judge(self._world, bound, plan.fresh_within + _WAYS * plan.latency)
         self._number = 0
         self._is_over = False
 
@@ -189,7 +194,7 @@ class _History:
         while not self._is_over:
             await asyncio.sleep(self._plan.pause * world.rng.uniform(0.5, 1.5))
             instance = world.rng.choice(world.instances)
-            if instance.is_up and instance.engine.status().state in ("fresh", "stale"):
+            if instance.is_up and instance.engine._state() in ("fresh", "stale"):
                 self._number += 1
                 instance.spawn(self._revoke_one(instance, f"token-{self._number}"))
 
@@ -198,11 +203,11 @@ class _History:
         with contextlib.suppress(RevokeBusError):
             receipt = await instance.engine._revoker.revoke([revocation])
             if receipt.revocations:
-                self._judge.acknowledge(jti, instance)
+                self._judge.acknowledge(jti, revocation.expires_at, instance)
 
     async def _look(self) -> None:
         while True:
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(_LOOK)
             self._judge.look()
 
 

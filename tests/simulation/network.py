@@ -262,7 +262,7 @@ class Network:
         """Return what lies between two processes."""
         names = ("" if one is None else one.machine), other.machine
         if names not in self._ways:
-            self._ways[names] = Way(self._latency, self._latency)
+            self._ways[names] = Way(self._latency, 0.2 * self._latency)
         return self._ways[names]
 
     def call_at(self, when: float, callback: Callable[[], None]) -> None:

@@ -74,13 +74,12 @@ class Instance:
 
     def staleness(self) -> float | None:
         """Return the age that it claims for its copy; None where it claims nothing."""
-        status = self.engine.status()
-        return status.staleness if status.state in ("fresh", "stale") else None
+        return self.engine._freshness.age
 
     @property
     def is_fresh(self) -> bool:
         """Whether it takes its copy for proven."""
-        return self.engine.status().state == "fresh"
+        return self.engine._state() == "fresh"
 
     def kill(self) -> None:
         """End it as a kill does."""

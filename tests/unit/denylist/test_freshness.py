@@ -53,3 +53,34 @@ def test_a_proof_counts_for_the_bound(steps: Sequence[float | None]) -> None:
         assert freshness.state == expected
     freshness.forget()
     assert freshness.state == "starting"
+
+
+def test_a_clock_that_is_set_back_drops_the_proof() -> None:
+    """What was taken for expired, and left out, would be accepted until the next tick."""
+    clock = ManualClock()
+    clock.step(3600)  # an instance that starts with its clock an hour ahead
+    expiry_clock = ExpiryClock(clock)
+    freshness = Freshness(clock, expiry_clock, 30.0)
+    freshness.prove(clock.elapsed())
+    states = []
+    clock.step(-0.5)
+    states.append(freshness.state)
+    clock.step(-3599.5)
+    states.append(freshness.state)
+    expiry_clock.now()  # whoever adds a revocation notices the step, and nothing was listed yet
+    states.append(freshness.state)
+    freshness.prove(clock.elapsed())
+    states.append(freshness.state)
+    clock.step(+3600)
+    clock.step(-3600)  # nothing was taken for expired meanwhile
+    states.append(freshness.state)
+    assert states == ["fresh", "stale", "stale", "fresh", "fresh"]
+
+
+def test_an_original_outlives_a_step_of_the_clock() -> None:
+    """On `memory://` nothing is ever proven again: the service would answer 503 for good."""
+    clock = ManualClock()
+    freshness = Freshness(clock, ExpiryClock(clock), 30.0)
+    freshness.be_original()
+    clock.step(-3600)
+    assert freshness.state == "fresh"

@@ -66,10 +66,11 @@ async def test_a_record_that_was_deleted_is_found(fleet: Fleet) -> None:
     """Whoever starts later would accept the token for as long as it lives."""
     held = fleet.hold(50)
     await fleet.tick(12)
-    assert not fleet.repair
+    assert not fleet.repair.is_interested
     fleet.records.lacks = {held[17]}
     await fleet.tick(12)
-    assert len(fleet.repair) == 1
+    assert list(fleet.repair._gaps.values()) == [held[17]]
+    assert not fleet.repair  # nobody is held for it
 
 
 async def test_a_small_copy_is_not_asked_for_all_the_time(fleet: Fleet) -> None:
@@ -92,4 +93,4 @@ async def test_what_ends_soon_is_left_alone(fleet: Fleet) -> None:
     """Records that Redis has just let expire would be written again and again."""
     fleet.records.lacks = set(fleet.hold(50, life=30))
     await fleet.tick(30)
-    assert not fleet.repair
+    assert not fleet.repair.is_interested

@@ -1,0 +1,112 @@
+"""Faults that once broke a promise on real servers, each as a history of its own."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.simulation.faults import Event
+from tests.simulation.history import Plan, run
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
+
+_SETTINGS: dict[str, Any] = {"max_staleness": 2.0, "access_ttl": 900, "refresh_ttl": 3600.0}
+_ALONE = Plan(
+    seed=1,
+    topology="single",
+    settings=[_SETTINGS] * 3,
+    seconds=8.0,
+    pause=0.05,
+    latency=0.0002,
+)
+_FIRST, _LAST = 0, 2
+_RECORD, _LOG = 5, 1
+
+
+def _event(at: float, kind: str, lasts: float = 0.0, which: int = 0, amount: float = 0.5) -> Event:
+    return Event(at, lasts, kind, which, amount)
+
+
+def _plan(*events: Event, **changes: Any) -> Plan:
+    return replace(_ALONE, events=sorted(events, key=lambda event: event.at), **changes)
+
+
+_SLOW_TICKS = {**_SETTINGS, "tick_interval": 5.0, "max_staleness": 12.0}
+
+KNOWN: Mapping[str, Plan] = {
+    "a record is deleted by hand": _plan(_event(1, "delete", which=_RECORD)),
+    "a record is deleted, and an instance starts at once": _plan(
+        _event(1, "delete", which=_RECORD), _event(1.1, "restart_instance", which=_LAST)
+    ),
+    "records evicted, and the log lost": _plan(
+        *(_event(1 + n / 10, "delete", which=_RECORD, amount=n / 10) for n in range(9)),
+        _event(2, "delete", which=_LOG),
+        _event(2.1, "restart_instance", which=_LAST),
+    ),
+    "an old snapshot, and no room for a hold": _plan(
+        _event(0.5, "save"),
+        _event(2, "fill", lasts=5),
+        _event(2.5, "old_server", lasts=0.1),
+        _event(3, "restart_instance", which=_LAST),
+        _event(4, "restart_instance", which=_LAST),
+    ),
+    "ids ahead of the clock are given out twice": _plan(
+        _event(0.5, "step_server", lasts=0.5, amount=0.502),
+        _event(2.0, "save"),
+        _event(2.3, "old_server", lasts=0.01),
+        _event(5, "restart_instance", which=_LAST),
+        pause=0.15,
+    ),
+    "FLUSHALL, and who knows most ticks every five seconds": _plan(
+        _event(2, "restart_instance", which=1),
+        _event(2, "restart_instance", which=2),
+        _event(2.01, "flush"),
+        settings=[_SLOW_TICKS, _SETTINGS, _SETTINGS],
+        fresh_within=8.0,  # for as long as the slowest may take to notice
+    ),
+    "an old snapshot, and who knows most is 200 ms away": _plan(
+        _event(0, "slow", lasts=7.9, amount=4 / 3),
+        _event(5, "save"),
+        _event(6, "old_server", lasts=0.05),
+        _event(6.01, "restart_instance", which=1),
+        _event(6.01, "restart_instance", which=2),
+        fresh_within=4.0,  # likewise
+    ),
+    "the author and Redis die within a tick": _plan(
+        _event(1, "save"),
+        _event(2, "kill_instance", lasts=1, which=_FIRST),
+        _event(2.001, "old_server", lasts=0.05),
+        pause=0.01,
+    ),
+    "an instance starts with its clock an hour ahead": _plan(
+        _event(1, "step_instance", lasts=2, which=_LAST, amount=1.1),
+        _event(1.1, "restart_instance", which=_LAST),
+    ),
+    "the same, and Redis is frozen when it is set right": _plan(
+        _event(1, "step_instance", lasts=2, which=_LAST, amount=1.1),
+        _event(1.1, "restart_instance", which=_LAST),
+        _event(2.9, "freeze_server", lasts=2.5),
+    ),
+    "the same process has older data": _plan(
+        _event(1, "save"), _event(3, "reload"), _event(3.05, "restart_instance", which=_LAST)
+    ),
+    "the lock of repairs without an end": _plan(_event(1, "orphan_repair")),
+    "260 ms there and back": _plan(latency=0.13),
+    "a meta key of another type": _plan(_event(1, "wrong_type", which=0)),
+    "a log of another type": _plan(_event(1, "wrong_type", which=_LOG)),
+}
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_it_breaks_no_promise_any_more(name: str) -> None:
+    """A token would be accepted that was revoked, as it once was."""
+    outcome = run(KNOWN[name])
+    assert not outcome.violations, [str(each) for each in outcome.violations]
+    assert outcome.acknowledged > 10
+    assert math.isfinite(outcome.seconds)

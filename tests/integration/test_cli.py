@@ -96,8 +96,8 @@ def test_a_wrong_namespace_is_no_confirmation(pair: TokenPair) -> None:
     assert run("revoke", "--jti", pair.access_token).exit_code == connect.USAGE
 
 
-def told(*arguments: str, given: str | None = None, status: int = 0) -> Any:
-    result = run(*arguments, "--json", given=given)
+def told(command: str, *arguments: str, given: str | None = None, status: int = 0) -> Any:
+    result = run(command, "--json", *arguments, given=given)
     assert result.exit_code == status, result.output
     return json.loads(result.stdout)
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from revokebus.telemetry.events import event
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from revokebus.clock import Clock
     from revokebus.denylist.denylist import Denylist
@@ -144,21 +144,27 @@ class Repair:
             await self._exchanges.write_back(store)
 
     async def _write_revocations(self, store: Store, epoch: str) -> None:
-        if not self._lost and not self._gaps:
-            return
-        async with store.turn() as is_ours:
-            while (lacking := self._lost or self._gaps) and await is_ours():
-                some = list(islice(lacking.values(), _WRITTEN_AT_ONCE))
-                missing = await store.missing(some)
-                if missing:
-                    await store.writes.write(missing, epoch)
-                    self._counters.repaired += len(missing)
-                    logger.warning(
-                        "revokebus has written back %d revocations that Redis had lost",
-                        len(missing),
-                        extra=event("repaired"),
-                    )
-                self.has(some)
+        if self._lost:
+            async with store.turn() as is_ours:
+                while self._lost and await is_ours():
+                    await self._write_some(self._lost, store, epoch)
+        if self._gaps:  # without the lock, which would keep others from a proof
+            await self._write_some(self._gaps, store, epoch)
+
+    async def _write_some(
+        self, lacking: Mapping[Target, Revocation], store: Store, epoch: str
+    ) -> None:
+        some = list(islice(lacking.values(), _WRITTEN_AT_ONCE))
+        missing = await store.missing(some)
+        if missing:
+            await store.writes.write(missing, epoch)
+            self._counters.repaired += len(missing)
+            logger.warning(
+                "revokebus has written back %d revocations that Redis had lost",
+                len(missing),
+                extra=event("repaired"),
+            )
+        self.has(some)
 
 
 def _put_down(revocations: Iterable[Revocation], where: dict[Target, Revocation]) -> None:

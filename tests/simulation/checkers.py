@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from tests.simulation.world import Instance
 
 if TYPE_CHECKING:
+    from tests.simulation.loop import Process
     from tests.simulation.server import Server
     from tests.simulation.world import World
 
@@ -77,6 +78,7 @@ class Judge:
         self._reported: set[tuple[str, str]] = set()
         self.acknowledged: dict[str, float] = {}
         self.expires_at: dict[str, float] = {}
+        self._promised: dict[str, tuple[Instance, Process]] = {}
         self.violations: list[Violation] = []
 
     def _broken(self, promise: str, key: str, what: str) -> None:
@@ -90,6 +92,10 @@ class Judge:
         self.acknowledged[jti] = self._world.loop.time()
         if not any(_key(jti) in each.ever_held for each in self._world.servers.all):
             self._broken("G4", jti, f"{jti} acknowledged at {instance.name}, and not recorded")
+
+    def promise(self, jti: str, instance: Instance) -> None:
+        """Note that a revocation was made, and could not be written yet."""
+        self._promised[jti] = instance, instance.process
 
     def all_is_well(self) -> None:
         """Note that no fault lasts any more."""
@@ -180,6 +186,9 @@ class Judge:
         missing = [jti for jti in wanted if not self._is_recorded(jti)]
         if missing:
             self._broken("G5", "redis", f"Redis lacks {len(missing)}, {missing[0]} among them")
+        for jti, (instance, process) in self._promised.items():
+            if instance.process is process and not process.is_dead and not self._is_recorded(jti):
+                self._broken("G4", "promised", f"{jti} was to be written by {instance.name}")
         for instance in world.instances:
             self._check_knows("end", instance, wanted)
         await self._start_late(wanted)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from revokebus.errors import RevokeBusError
+from revokebus.errors import NotDurableError, RevokeBusError
 from revokebus.protocol.revocation import Revocation
 from tests.simulation.checkers import Judge, Violation
 from tests.simulation.faults import FAULTS, drawn
@@ -200,8 +199,13 @@ class _History:
 
     async def _revoke_one(self, instance: Any, jti: str) -> None:
         revocation = Revocation("jti", jti, float(int(instance.clock.wall() + _LIFE)))
-        with contextlib.suppress(RevokeBusError):
+        try:
             receipt = await instance.engine._revoker.revoke([revocation])
+        except NotDurableError:
+            self._judge.promise(jti, instance)
+        except RevokeBusError:
+            pass
+        else:
             if receipt.revocations:
                 self._judge.acknowledge(jti, revocation.expires_at, instance)
 

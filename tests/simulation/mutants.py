@@ -109,7 +109,7 @@ def _own_writes_are_forgotten(stack: ExitStack) -> None:
 def _nothing_is_compared(stack: ExitStack) -> None:
     """A listing adds, and what it lacks is not written back."""
 
-    async def compare(self: Repair) -> None:
+    async def compare(self: Repair, **_: Any) -> None:
         self._listed = None
 
     stack.enter_context(mock.patch.object(Repair, "compare", compare))

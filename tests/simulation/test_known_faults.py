@@ -96,6 +96,19 @@ KNOWN: Mapping[str, Plan] = {
     "the same process has older data": _plan(
         _event(1, "save"), _event(3, "reload"), _event(3.05, "restart_instance", which=_LAST)
     ),
+    "the same process has older data, and gives ids out twice": _plan(
+        _event(0.5, "step_server", lasts=0.5, amount=0.502),
+        _event(2.0, "save"),
+        _event(2.25, "reload"),
+        pause=0.2,
+    ),
+    "Redis is full for a while": _plan(_event(1, "fill", lasts=2)),
+    "a primary is frozen until it is replaced": _plan(
+        _event(1, "freeze_server", lasts=2.5), topology="sentinel", latency=0.02, pause=0.02
+    ),
+    "a primary comes back empty, and does not know that it is none": _plan(
+        _event(1, "empty_server", lasts=2), topology="sentinel", latency=0.002, pause=0.02
+    ),
     "the lock of repairs without an end": _plan(_event(1, "orphan_repair")),
     "260 ms there and back": _plan(latency=0.13),
     "a meta key of another type": _plan(_event(1, "wrong_type", which=0)),

@@ -153,3 +153,13 @@ async def test_revocations_are_written_back_though_sessions_cannot_be(
     with pytest.raises(StoreError):
         await repair.write_back(cast("Store", store), "")
     assert store.written == some(clock, "a")
+
+
+async def test_a_gap_keeps_nobody_from_a_proof(denylist: Denylist, clock: ManualClock) -> None:
+    """Each log-out that is being written could look like a loss, and others answer 503."""
+    repair, store = Repair(denylist, Exchanges(clock), Counters()), FakeStore(granted=False)
+    repair.lacks(some(clock, "a", "b"))
+    assert not repair
+    await repair.write_back(cast("Store", store), "")
+    assert store.written == some(clock, "a", "b")
+    assert not repair.is_interested

@@ -251,7 +251,7 @@ class Revoker:
 
     def _live(self, revocations: Sequence[Revocation]) -> list[Revocation]:
         # Expired is what the fleet takes for expired: this machine's clock may be ahead.
-        now = min(self._expiry_clock.now(), self._fleet.earliest())
+        now = min(self._expiry_clock.now(), self._fleet.least())
         return [revocation for revocation in revocations if revocation.expires_at > now]
 
     async def _confirmed(

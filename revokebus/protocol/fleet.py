@@ -136,6 +136,10 @@ class Fleet:
         """Return the latest moment that it can be, in seconds since the epoch: for cut-offs."""
         return self._interval()[1]
 
+    def least(self) -> float:
+        """Return what time it is by the clock that is behind, believed or not: for what expires."""
+        return min(self.earliest(), self._clock.wall() + min(0.0, self.skew or 0.0))
+
     def middle(self) -> float:
         """Return about what time it is, in seconds since the epoch: for what others date."""
         begins, ends = self._interval()

@@ -80,12 +80,22 @@ class UnseenWrites:
             self._heard_bytes = size
             self._writes[entry] = _Write(at, None, len(entry.payload))
 
-    def compared(self, began: float, read_to: EntryId) -> None:
-        """Note that everything acknowledged before `began` was compared with what Redis has."""
-        for entry in [entry for entry, write in self._writes.items() if write.at < began]:
+    def compared(self, began: float, read_to: EntryId) -> Iterator[Sequence[Revocation]]:
+        """Note that everything acknowledged before `began` was compared with what Redis has.
+
+        Args:
+            began: The moment, in elapsed seconds.
+            read_to: From which entry on the log will be read.
+
+        Returns:
+            What came in between: the log will not be read for it, and it may not have been listed.
+        """
+        before = [entry for entry, write in self._writes.items() if write.at < began]
+        for entry in before:
             self._forget(entry)
         self._read_to = read_to
         self.complete = True
+        return self._taken([entry for entry in self._writes if entry.id <= read_to])
 
     def seen(self, entries: Sequence[Entry]) -> None:
         """Note that the log shows `entries`."""
@@ -95,8 +105,11 @@ class UnseenWrites:
             self._read_to = entries[-1].id
 
     def missed(self, sent: float) -> Iterator[Sequence[Revocation]]:
-        """Yield, and forget, what a log that was asked for at `sent` should have shown."""
-        for entry in [entry for entry, write in self._writes.items() if write.at < sent]:
+        """Return what a log that was asked for at `sent` should have shown; each is forgotten."""
+        return self._taken([entry for entry, write in self._writes.items() if write.at < sent])
+
+    def _taken(self, entries: Sequence[Entry]) -> Iterator[Sequence[Revocation]]:
+        for entry in entries:
             write = self._forget(entry)
             if write is None:
                 continue  # meanwhile

@@ -263,11 +263,7 @@ class LogReader:
 
     async def _list(self, reason: Break) -> None:
         """Add every record that Redis has; what is here already stays."""
-        if reason is not Break.NOT_LISTED:
-            self._run.counters.resyncs[reason.name.lower()] += 1
-            logger.warning(
-                "revokebus lists all revocations again: %s", reason.value, extra=event("resync")
-            )
+        self._note_reason(reason)
         began, left_out = self._run.clock.elapsed(), self._denylist.left_out
         if reason in _LOSSES:
             await self._hold()
@@ -286,7 +282,8 @@ class LogReader:
                 async for payloads in pages:
                     await self._applier.apply_all("row", payloads, listed=not may_evict)
         await self._repair.compare(is_loss=is_start or reason in _LOSSES)
-        self._unseen_writes.compared(began, position.entry.id)
+        for revocations in self._unseen_writes.compared(began, position.entry.id):
+            self._repair.lacks(revocations)
         self._continuity.restart(position)
         if self._denylist.left_out == left_out and reason not in _LOSSES:
             self._denylist.completed()
@@ -295,6 +292,13 @@ class LogReader:
                 "revokebus: Redis has lost data, and this copy had no room for all of it; what "
                 "no other instance holds is lost: raise max_entries (REVOKEBUS_MAX_ENTRIES)",
                 extra=event("loss_not_covered"),
+            )
+
+    def _note_reason(self, reason: Break) -> None:
+        if reason is not Break.NOT_LISTED:
+            self._run.counters.resyncs[reason.name.lower()] += 1
+            logger.warning(
+                "revokebus lists all revocations again: %s", reason.value, extra=event("resync")
             )
 
     async def _apply_records(self, reason: Break) -> None:

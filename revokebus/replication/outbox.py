@@ -62,10 +62,12 @@ class Outbox:
 
     def longest_rest(self) -> float:
         """Return for how many seconds to rest at most, at the end of a tick."""
-        if self._repair:
-            return _OWING_PAUSE
-        self._held_since = None
-        return math.inf
+        return _OWING_PAUSE if self._repair else math.inf
+
+    def proven(self) -> None:
+        """Note that the copy was proven, so that nobody is held, unless something is owed."""
+        if not self._repair:
+            self._held_since = None
 
     async def write_back(self, store: Store, run: Run, *, is_unsettled: bool = False) -> None:
         """Write what can be written, and hold other instances while Redis lacks something.

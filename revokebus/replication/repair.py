@@ -17,6 +17,8 @@ import math
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from cachetools import TTLCache
+
 from revokebus.telemetry.events import event
 
 if TYPE_CHECKING:
@@ -40,10 +42,13 @@ FLEET_RATE = 5_000.0
 MOST_PER_TICK, MOST_AT_ONCE = 1000, 200
 """How many one instance asks for after a tick, and together: a millisecond's work."""
 
+MOST_FILLED, FILLED_SECONDS = 100_000, 3600.0
+"""Of how many it is remembered that they were written back, and for how long not again."""
+
 SHORTEST_ROUND = 5.0
 """For how many seconds the comparison of a small copy takes at least."""
 
-_NEAR_ITS_END = 60.0
+_NEAR_ITS_END, _SHARE_OF_INTERVAL = 60.0, 0.2
 
 
 class Repair:
@@ -190,6 +195,10 @@ class Comparison:
         self._interval = interval
         self._round: Iterator[Revocation] = iter(())
         self._next_round_at = -math.inf
+        # Where Redis evicts, it would evict the next one for each that is written back.
+        self._filled: TTLCache[Target, bool] = TTLCache(
+            MOST_FILLED, FILLED_SECONDS, timer=clock.elapsed
+        )
 
     async def go_on(self, store: Store, instances: int) -> None:
         """Compare the next entries.
@@ -203,13 +212,23 @@ class Comparison:
         """
         share = FLEET_RATE * self._interval / max(1, instances)
         left = max(1, min(MOST_PER_TICK, round(share)))
+        # Where Redis is far away the next tick must not come later for it.
+        until = self._clock.elapsed() + _SHARE_OF_INTERVAL * self._interval
         while left > 0 and (some := list(islice(self._round, min(left, MOST_AT_ONCE)))):
             left -= len(some)
             # By Redis's clock what ends soon may have ended, and would be written for nothing.
             lasting = self._denylist.clock.now() + _NEAR_ITS_END
             if wanted := [each for each in some if each.expires_at > lasting]:
-                self._repair.lacks(await store.missing(wanted))
+                self._fill(await store.missing(wanted))
+            if self._clock.elapsed() > until:
+                return
         now = self._clock.elapsed()
         if left > 0 and now >= self._next_round_at:
             self._next_round_at = now + SHORTEST_ROUND
             self._round = self._denylist.live()
+
+    def _fill(self, missing: Iterable[Revocation]) -> None:
+        gaps = [each for each in missing if each.target not in self._filled]
+        for each in gaps:
+            self._filled[each.target] = True
+        self._repair.lacks(gaps)

@@ -88,13 +88,14 @@ class Ticker:
                 run.decided.set()
             return math.inf
         run.decided.set()
+        self.outbox.proven()
         run.counters.ticks["proven"] += 1
         run.conditions.over("ticker")
         run.notify_readers()
-        with run.conditions.noting("comparison"):
-            await self.comparison.go_on(self.store, self.reader.instances)
         await self.outbox.write_back(self.store, run)
         await self._list_again(self.reader.use_of_listing())
+        with run.conditions.noting("comparison"):
+            await self.comparison.go_on(self.store, self.reader.instances)
         return math.inf
 
     async def _list_again(self, reason: Break | None) -> None:

@@ -22,13 +22,12 @@ _DATA_SET = (
     _HOLD
     + """
 local meta, log = KEYS[1], KEYS[2]
+local function is_of_another_type(reply) return string.find(reply.err or '', 'WRONGTYPE') end
 local named = redis.pcall('HMGET', meta, 'epoch', 'format')
-if named.err then
-  redis.call('DEL', meta)
-  named = {}
-end
+if named.err and not is_of_another_type(named) then return named end
 local epoch, format = unpack(named)
 if ARGV[5] ~= '' and epoch ~= ARGV[5] then return {'', 'other', ''} end
+if named.err then redis.call('DEL', meta) end
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
 if not epoch then
@@ -47,7 +46,10 @@ if format ~= ARGV[2] then
 end
 local function last_row() return redis.pcall('XREVRANGE', log, '+', '-', 'COUNT', 1) end
 local rows = last_row()
-if rows.err then redis.call('DEL', log) end
+if rows.err then
+  if not is_of_another_type(rows) then return rows end
+  redis.call('DEL', log)
+end
 if not rows[1] then
   redis.call('XADD', log, '*', 'r', ARGV[3])
   rows = last_row()
@@ -306,7 +308,9 @@ local time = redis.call('TIME')
 local now = string.format('%.6f', time[1] + time[2] / 1000000)
 local fields = {'epoch', 'format', 'server', 'life', 'life_until', 'settling', 'settling_until'}
 local named = redis.pcall('HMGET', KEYS[1], unpack(fields))
-if named.err then return {{false, false, ''}, {}, 0, 0, now, '0', 1, 0} end
+local function is_of_another_type(reply) return string.find(reply.err or '', 'WRONGTYPE') end
+if is_of_another_type(named) then return {{false, false, ''}, {}, 0, 0, now, '0', 1, 0} end
+if named.err then return named end
 redis.call('PERSIST', KEYS[5])
 beat(KEYS[5], ARGV[5], ARGV[6], ARGV[7])
 local left, repairing = unsettled(KEYS[1], KEYS[3], KEYS[4], ARGV[3], ARGV[4])
@@ -331,6 +335,7 @@ end
 local rows, size, after, more = {}, 0, ARGV[1], 0
 repeat
   local some = redis.pcall('XRANGE', KEYS[2], after, '+', 'COUNT', 10)
+  if some.err and not is_of_another_type(some) then return some end
   for _, row in ipairs(some) do
     size = size + (#rows > 0 and #row[2][2] or 0)
     if #rows > 1 and (size > tonumber(ARGV[10]) or #rows == tonumber(ARGV[2])) then
@@ -345,7 +350,8 @@ local first = rows[1]
 if ARGV[9] ~= '' and first and first[1] == ARGV[1] and redis.sha1hex(first[2][2]) == ARGV[9] then
   first[2] = {}
 end
-local instances = redis.call('HLEN', KEYS[5]) - 1
+local beats = redis.pcall('HLEN', KEYS[5])
+local instances = type(beats) == 'number' and beats - 1 or 1
 local data_set = {epoch, format, server or ''}
 return {data_set, rows, left, repairing, now, tostring(life or 0), instances, more}
 """

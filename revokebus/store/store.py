@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
 _ASKED_TOGETHER, _ASKED_BYTES = 500, 512 * 1024
 _WAYS_OF_A_LISTING, _MARGIN = 6, 3
-_NEAR, _GROWTH = 0.01, 3
+_NEAR, _GROWTH, _LONGEST_WAY = 0.01, 3, 3.0
 _LONG_ROW, _PAGE_BYTES = 512, 128 * 1024
 _KEPT = 1.1
 
@@ -145,7 +145,8 @@ class Store:
 
     async def hold(self, seconds: float) -> None:
         """Let nobody take his copy for proven for that long: there is something to write back."""
-        milliseconds = math.ceil(1000 * (seconds + _WAYS_OF_A_LISTING * self._round_trip))
+        far = min(_WAYS_OF_A_LISTING * self._round_trip, _LONGEST_WAY)
+        milliseconds = math.ceil(1000 * (seconds + far))
         keys = [self._names.hold, self._names.meta]
         await self._requests.run(scripts.HOLD, keys, [milliseconds])
 
@@ -168,7 +169,7 @@ class Store:
         keys = [names.meta, names.log, names.hold, names.repair, names.instances]
         args: list[Argument] = [encode_entry_id(after.entry.id), PAGE_ENTRIES]
         # One that is far away notices later, and begins to list later.
-        far = math.ceil(1000 * _WAYS_OF_A_LISTING * self._round_trip)
+        far = math.ceil(1000 * min(_WAYS_OF_A_LISTING * self._round_trip, _LONGEST_WAY))
         args += [self._settling + far, TURN_MILLISECONDS]
         args += [names.instance, self._heartbeat_life, heartbeat]
         payload = after.entry.payload
@@ -192,14 +193,15 @@ class Store:
         )
 
     async def _tick(self, keys: list[str], args: list[Argument]) -> Any:
-        """Ask, within a deadline that grows where the answer does not come in time."""
+        """Ask, within a deadline that grows with the way to Redis."""
         sent = self._clock.elapsed()
         try:
             answer = await self._requests.run(
                 scripts.READ, keys, args, deadline=self._tick_deadline
             )
         except StoreError:
-            self._tick_deadline = min(2 * self._tick_deadline, self._settings.redis_timeout)
+            if not self._round_trip:  # one that never came in time is far away
+                self._tick_deadline = min(2 * self._tick_deadline, self._settings.redis_timeout)
             raise
         took = self._clock.elapsed() - sent
         # One answer that is late does not mean that Redis is far away.

@@ -121,6 +121,26 @@ class OffClock(SystemClock):
         self.wall = lambda: time.time() + seconds
 
 
+async def test_a_token_is_revoked_where_the_clock_is_far_ahead(
+    redis_server: RedisServer, make_settings: MakeSettings, eventually: Eventually
+) -> None:
+    """The log-out would be answered with a receipt of nothing, and the token go on elsewhere."""
+    settings = make_settings(redis_server.url)
+    async with (
+        Engine(settings, clock=OffClock(7200)) as ahead,
+        Engine(settings) as other,
+    ):
+        pair = other.issue("alice")
+        receipt = await ahead.revoke(pair.access_token)
+        assert receipt.revocations == 1
+        await eventually(lambda: other.is_revoked(jwt_claims(pair.access_token)))
+
+
+def jwt_claims(token: str) -> dict[str, Any]:
+    claims: dict[str, Any] = jwt.decode(token, options={"verify_signature": False})
+    return claims
+
+
 @pytest.mark.parametrize("skew", [-29.0, -5.0, -0.5, -0.02, 0.0, 0.02, 0.5, 5.0, 29.0])
 async def test_clocks_may_differ_by_the_leeway(
     make_settings: MakeSettings,

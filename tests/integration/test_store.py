@@ -785,3 +785,31 @@ async def test_a_new_data_set_is_announced(store: Store, client: redis.Redis) ->
         async with asyncio.timeout(5):
             message = decode_message(await anext(aiter(messages)))
     assert message.epoch == position.epoch
+
+
+@pytest.mark.parametrize("command", ["hmget", "xrevrange", "xrange", "hlen"])
+async def test_one_without_rights_deletes_nothing(
+    store: Store, client: redis.Redis, command: str
+) -> None:
+    """A pod with a slip in its rights would have the whole fleet list everything without end."""
+    position = await store.position()
+    await store.writes.write([revocation()], ANY)
+    before = client.hget("{revokebus}:meta", "epoch"), client.xlen("{revokebus}:log")
+    client.execute_command("ACL SETUSER", "default", f"-{command}")  # type: ignore[no-untyped-call]  # redis-py has no annotation here
+    try:
+        for attempt in (store.position(), store.read(position, BEAT)):
+            with contextlib.suppress(StoreError):
+                await attempt
+    finally:
+        client.execute_command("ACL SETUSER", "default", "+@all")  # type: ignore[no-untyped-call]  # likewise
+    assert before == (client.hget("{revokebus}:meta", "epoch"), client.xlen("{revokebus}:log"))
+
+
+async def test_the_count_of_instances_is_no_condition(store: Store, client: redis.Redis) -> None:
+    """After an upgrade with the rights of before no instance would ever be proven."""
+    position = await store.position()
+    client.execute_command("ACL SETUSER", "default", "-hlen")  # type: ignore[no-untyped-call]  # likewise
+    try:
+        assert (await store.read(position, BEAT)).instances == 1
+    finally:
+        client.execute_command("ACL SETUSER", "default", "+@all")  # type: ignore[no-untyped-call]  # likewise

@@ -64,7 +64,7 @@ def test_a_comparison_settles_what_came_before_it() -> None:
     unseen_writes = UnseenWrites()
     unseen_writes.remember(entry(5), 10.0, [ONE])
     unseen_writes.remember(entry(7), 30.0, [TWO])
-    unseen_writes.compared(20.0, (6, 0))
+    assert list(unseen_writes.compared(20.0, (6, 0))) == []
     assert missed(unseen_writes, 99.0) == [TWO]
     unseen_writes.remember(entry(6), 40.0, [ONE])
     assert missed(unseen_writes, 99.0) == []
@@ -77,7 +77,7 @@ def test_more_than_can_be_remembered_is_said() -> None:
         unseen_writes.remember(entry(number + 1), 10.0, [ONE])
     assert not unseen_writes.complete
     assert len(unseen_writes._writes) == module._MOST
-    unseen_writes.compared(20.0, (1, 0))
+    assert list(unseen_writes.compared(20.0, (1, 0))) == []
     assert unseen_writes.complete
 
 
@@ -101,6 +101,16 @@ def test_what_is_heard_takes_bounded_room() -> None:
         unseen_writes.hear(entry(number + 1, b"x" * 1_000_000), 10.0)
     assert len(unseen_writes._writes) == 4
     assert unseen_writes.complete  # what is not remembered is found by comparing
-    unseen_writes.compared(20.0, (200, 0))
+    assert list(unseen_writes.compared(20.0, (200, 0))) == []
     unseen_writes.hear(entry(300, b"x" * 1_000_000), 30.0)
     assert len(unseen_writes._writes) == 1
+
+
+def test_what_came_while_everything_was_listed_is_no_loss() -> None:
+    """Each listing under load would call the latest log-outs lost, and hold the fleet."""
+    unseen_writes = UnseenWrites()
+    unseen_writes.remember(entry(5), 20.5, [ONE])  # after the listing began, before its position
+    unseen_writes.remember(entry(8), 20.6, [TWO])
+    between = [each for some in unseen_writes.compared(20.0, (6, 0)) for each in some]
+    assert between == [ONE]
+    assert missed(unseen_writes, 99.0) == [TWO]

@@ -94,3 +94,30 @@ async def test_what_ends_soon_is_left_alone(fleet: Fleet) -> None:
     fleet.records.lacks = set(fleet.hold(50, life=30))
     await fleet.tick(30)
     assert not fleet.repair.is_interested
+
+
+async def test_a_redis_that_is_far_away_is_not_waited_for(fleet: Fleet) -> None:
+    """The next proof would come two seconds later, and later the larger the copy."""
+    fleet.hold(5000)
+    missing = fleet.records.missing
+
+    async def slow(revocations: Sequence[Revocation]) -> list[Revocation]:
+        fleet.clock.advance(0.4)
+        return await missing(revocations)
+
+    fleet.records.missing = slow  # type: ignore[method-assign]  # 200 ms there, 200 ms back
+    await fleet.tick(1)  # begins a round
+    began = fleet.clock.elapsed()
+    await fleet.tick(1)
+    assert fleet.clock.elapsed() - began <= 0.4 + fleet.interval
+
+
+async def test_what_redis_evicts_again_is_not_written_again_and_again(fleet: Fleet) -> None:
+    """For each record that comes back Redis would evict another one, and the log would grow."""
+    held = fleet.hold(50)
+    fleet.records.lacks = set(held)
+    await fleet.tick(15)
+    assert len(fleet.repair._gaps) == 50
+    fleet.repair.has(held)  # written
+    await fleet.tick(100)
+    assert not fleet.repair._gaps

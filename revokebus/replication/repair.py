@@ -70,6 +70,10 @@ class Repair:
         self._denylist = denylist
         self._lost: dict[Target, Revocation] = {}
         self._gaps: dict[Target, Revocation] = {}
+        # Where Redis evicts, it would evict the next one for each that is written back.
+        self._filled: TTLCache[Target, bool] = TTLCache(
+            MOST_FILLED, FILLED_SECONDS, timer=denylist.clock.now
+        )
         self._listed: Denylist | None = None
         self._is_unsettled = False
 
@@ -120,8 +124,8 @@ class Repair:
         _put_down(revocations, self._lost)
 
     def lacks(self, revocations: Iterable[Revocation]) -> None:
-        """Note that Redis does not have these, for whatever reason."""
-        _put_down(revocations, self._gaps)
+        """Note that Redis does not have these, for whatever reason; of each once an hour."""
+        _put_down((each for each in revocations if each.target not in self._filled), self._gaps)
 
     async def compare(self, *, is_loss: bool = True) -> None:
         """Put down every live entry of the copy that the listing did not bring.
@@ -154,11 +158,13 @@ class Repair:
                 while self._lost and await is_ours():
                     await self._write_some(self._lost, store, epoch)
         if self._gaps:  # without the lock, which would keep others from a proof
-            await self._write_some(self._gaps, store, epoch)
+            for each in await self._write_some(self._gaps, store, epoch):
+                self._filled[each.target] = True
 
     async def _write_some(
         self, lacking: Mapping[Target, Revocation], store: Store, epoch: str
-    ) -> None:
+    ) -> Sequence[Revocation]:
+        """Write what is still missing of some of them, and return it."""
         some = list(islice(lacking.values(), _WRITTEN_AT_ONCE))
         missing = await store.missing(some)
         if missing:
@@ -170,6 +176,7 @@ class Repair:
                 extra=event("repaired"),
             )
         self.has(some)
+        return missing
 
 
 def _put_down(revocations: Iterable[Revocation], where: dict[Target, Revocation]) -> None:
@@ -195,10 +202,6 @@ class Comparison:
         self._interval = interval
         self._round: Iterator[Revocation] = iter(())
         self._next_round_at = -math.inf
-        # Where Redis evicts, it would evict the next one for each that is written back.
-        self._filled: TTLCache[Target, bool] = TTLCache(
-            MOST_FILLED, FILLED_SECONDS, timer=clock.elapsed
-        )
 
     async def go_on(self, store: Store, instances: int) -> None:
         """Compare the next entries.
@@ -219,16 +222,10 @@ class Comparison:
             # By Redis's clock what ends soon may have ended, and would be written for nothing.
             lasting = self._denylist.clock.now() + _NEAR_ITS_END
             if wanted := [each for each in some if each.expires_at > lasting]:
-                self._fill(await store.missing(wanted))
+                self._repair.lacks(await store.missing(wanted))
             if self._clock.elapsed() > until:
                 return
         now = self._clock.elapsed()
         if left > 0 and now >= self._next_round_at:
             self._next_round_at = now + SHORTEST_ROUND
             self._round = self._denylist.live()
-
-    def _fill(self, missing: Iterable[Revocation]) -> None:
-        gaps = [each for each in missing if each.target not in self._filled]
-        for each in gaps:
-            self._filled[each.target] = True
-        self._repair.lacks(gaps)

@@ -124,7 +124,13 @@ def run(plan: Plan) -> Outcome:
         with no_other_chance(plan.seed):
             asyncio.set_event_loop(loop)
             loop.set_exception_handler(trace.fail)
-            return loop.run_until_complete(_History(loop, plan, trace).run())
+            try:
+                return loop.run_until_complete(_History(loop, plan, trace).run())
+            except (
+                RuntimeError
+            ) as error:  # the loop's own: nothing happens, or something without end
+                violation = Violation("loop", loop.time() - 1000, str(error))
+                return Outcome(plan, [violation], 0, loop.time() - 1000, trace.lines)
     finally:
         logger.handlers, logger.propagate = before
         loop.close()

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from contextvars import Context
 
 _BEGAN = 1_000.0
+_MOST_TURNS = 20_000
 
 _running: ContextVar[Process | None] = ContextVar("process", default=None)
 
@@ -127,11 +128,15 @@ class _NothingHappens(selectors.SelectSelector):
     def __init__(self) -> None:
         super().__init__()
         self.now = _BEGAN
+        self._turns = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None:
             raise RuntimeError("everybody waits, and for nothing that will ever happen")
-        self.now += max(timeout, 0.0)
+        before, self.now = self.now, self.now + max(timeout, 0.0)
+        self._turns = self._turns + 1 if self.now == before else 0
+        if self._turns > _MOST_TURNS:
+            raise RuntimeError("the clock stands still: something happens without end")
         return []
 
 

@@ -217,7 +217,9 @@ class Server:
     # Replication
 
     def follow(self, primary: Server) -> None:
-        """Become a replica, and hold what the primary does."""
+        """Become a replica of this one only, and hold what it does."""
+        self.promote()
+        primary.promote()
         self.primary = primary
         self.data.load(primary.data.saved())
         self.data.touched.clear()

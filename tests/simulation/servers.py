@@ -153,6 +153,8 @@ class Servers:
                 look()
                 return
             self._to_demote -= 1
+            if former is self.primary:
+                return  # it has become the primary again meanwhile
             former.replicas.clear()
             former.follow(self.primary)
             self._show_owner()

@@ -154,6 +154,17 @@ def test_whoever_waits_for_nothing_is_noticed() -> None:
         in_virtual_time(asyncio.Event().wait())
 
 
+def test_what_happens_without_end_is_noticed() -> None:
+    """The simulation would fill the memory, and no time pass."""
+
+    async def spin() -> None:
+        while True:  # noqa: ASYNC110 - on purpose
+            await asyncio.sleep(0)
+
+    with pytest.raises(RuntimeError, match="stands still"):
+        in_virtual_time(spin())
+
+
 def test_a_process_that_is_frozen_goes_on_where_it_stood() -> None:
     """SIGSTOP would be a kill, or nothing."""
     process, heard = Process("machine"), []

@@ -110,14 +110,3 @@ async def test_a_redis_that_is_far_away_is_not_waited_for(fleet: Fleet) -> None:
     began = fleet.clock.elapsed()
     await fleet.tick(1)
     assert fleet.clock.elapsed() - began <= 0.4 + fleet.interval
-
-
-async def test_what_redis_evicts_again_is_not_written_again_and_again(fleet: Fleet) -> None:
-    """For each record that comes back Redis would evict another one, and the log would grow."""
-    held = fleet.hold(50)
-    fleet.records.lacks = set(held)
-    await fleet.tick(15)
-    assert len(fleet.repair._gaps) == 50
-    fleet.repair.has(held)  # written
-    await fleet.tick(100)
-    assert not fleet.repair._gaps

@@ -11,6 +11,7 @@ from revokebus.denylist.denylist import Denylist
 from revokebus.errors import StoreError
 from revokebus.protocol.exchange import Exchanged, Outcome
 from revokebus.protocol.revocation import Revocation, Target
+from revokebus.replication import repair as module
 from revokebus.replication.repair import Repair
 from revokebus.store.exchanges import Exchanges
 from revokebus.telemetry.counters import Counters
@@ -163,3 +164,32 @@ async def test_a_gap_keeps_nobody_from_a_proof(denylist: Denylist, clock: Manual
     await repair.write_back(cast("Store", store), "")
     assert store.written == some(clock, "a", "b")
     assert not repair.is_interested
+
+
+async def test_what_redis_evicts_again_is_not_written_again_and_again(
+    denylist: Denylist, clock: ManualClock
+) -> None:
+    """For each record that comes back Redis would evict another one, and the log would grow."""
+    repair, store = Repair(denylist, Exchanges(clock), Counters()), FakeStore()
+    evicted = some(clock, "a", life=10_000)
+    for _ in range(10):
+        repair.lacks(evicted)
+        await repair.write_back(cast("Store", store), "")
+    assert store.written == evicted
+    clock.advance(module.FILLED_SECONDS + 1)
+    repair.lacks(evicted)
+    await repair.write_back(cast("Store", store), "")
+    assert store.written == evicted * 2
+
+
+async def test_what_is_there_after_all_is_no_gap(denylist: Denylist, clock: ManualClock) -> None:
+    """A log-out that was being written would not be written back once it is evicted."""
+    repair, store = Repair(denylist, Exchanges(clock), Counters()), FakeStore()
+    store.held = set(some(clock, "a"))
+    repair.lacks(store.held)
+    await repair.write_back(cast("Store", store), "")
+    assert not store.written
+    store.held = set()
+    repair.lacks(some(clock, "a"))
+    await repair.write_back(cast("Store", store), "")
+    assert store.written == some(clock, "a")

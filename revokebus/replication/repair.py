@@ -157,7 +157,9 @@ class Repair:
             async with store.turn() as is_ours:
                 while self._lost and await is_ours():
                     await self._write_some(self._lost, store, epoch)
-        if self._gaps:  # without the lock, which would keep others from a proof
+        # Without the lock, which would keep others from a proof; and not while Redis has just lost
+        # what all of them hold, or each would write what one has the turn to write.
+        if self._gaps and not self._lost and not self._is_unsettled:
             for each in await self._write_some(self._gaps, store, epoch):
                 self._filled[each.target] = True
 

@@ -14,8 +14,6 @@ from tests.simulation.history import Plan, run
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
-
 _SETTINGS: dict[str, Any] = {"max_staleness": 2.0, "access_ttl": 900, "refresh_ttl": 3600.0}
 _ALONE = Plan(
     seed=1,

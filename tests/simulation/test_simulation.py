@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import subprocess
 import sys
-import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,9 +19,7 @@ from tests.simulation.mutants import MUTANTS, mutated
 from tests.simulation.test_known_faults import KNOWN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
+    from collections.abc import Mapping
 
 ROOT = Path(__file__).parents[2]
 FIXED, PER_TEST = 40, 10
@@ -53,15 +49,6 @@ UNSEEN: Mapping[str, str] = {
     "own_writes_are_forgotten": "an author hears its own messages, which must show in the log, too",
 }
 """Why some are not found: either it is not simulated, or another mechanism does the same, later."""
-
-
-@pytest.fixture(autouse=True)
-def _killed_processes_close_nothing() -> Iterator[None]:
-    """What a killed process leaves behind is thrown away here, and not in another test."""
-    yield
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
 
 
 @pytest.mark.parametrize("first", range(0, FIXED, PER_TEST))

@@ -193,3 +193,19 @@ async def test_what_is_there_after_all_is_no_gap(denylist: Denylist, clock: Manu
     repair.lacks(some(clock, "a"))
     await repair.write_back(cast("Store", store), "")
     assert store.written == some(clock, "a")
+
+
+async def test_a_gap_waits_for_a_loss(denylist: Denylist, clock: ManualClock) -> None:
+    """After FLUSHALL each of fifty instances would write what one of them has the turn to write."""
+    repair, store = Repair(denylist, Exchanges(clock), Counters()), FakeStore(granted=False)
+    repair.lacks(some(clock, "a"))
+    repair.lost(some(clock, "b"))
+    await repair.write_back(cast("Store", store), "")
+    assert not store.written
+    repair.has(some(clock, "b"))
+    repair.unsettled(is_unsettled=True)
+    await repair.write_back(cast("Store", store), "")
+    assert not store.written
+    repair.unsettled(is_unsettled=False)
+    await repair.write_back(cast("Store", store), "")
+    assert store.written == some(clock, "a")

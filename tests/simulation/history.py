@@ -13,7 +13,7 @@ from revokebus.protocol.revocation import Revocation
 from tests.simulation.checkers import Judge, Violation
 from tests.simulation.faults import FAULTS, drawn
 from tests.simulation.loop import SimulatedLoop
-from tests.simulation.world import World, no_other_chance
+from tests.simulation.world import BEGAN, World, no_other_chance
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -146,6 +146,7 @@ class _History:
         bound = plan.settings[0]["max_staleness"]
         self._judge = Judge(self._world, bound, plan.fresh_within + _WAYS * plan.latency)
         self._number = 0
+        self._began = loop.time()
         self._is_over = False
 
     async def run(self) -> Outcome:
@@ -204,7 +205,9 @@ class _History:
                 instance.spawn(self._revoke_one(instance, f"token-{self._number}"))
 
     async def _revoke_one(self, instance: Any, jti: str) -> None:
-        revocation = Revocation("jti", jti, float(int(instance.clock.wall() + _LIFE)))
+        # As its issuer has it, whose clock is right.
+        expires_at = float(int(BEGAN + self._loop.time() - self._began + _LIFE))
+        revocation = Revocation("jti", jti, expires_at)
         try:
             receipt = await instance.engine._revoker.revoke([revocation])
         except NotDurableError:

@@ -280,7 +280,8 @@ class LogReader:
             # was revoked since it began.
             async with contextlib.aclosing(self._records.history(position)) as pages:
                 async for payloads in pages:
-                    await self._applier.apply_all("row", payloads, listed=not may_evict)
+                    listed = from_log and not may_evict  # or records would seem to have it
+                    await self._applier.apply_all("row", payloads, listed=listed)
         await self._repair.compare(is_loss=is_start or reason in _LOSSES)
         for revocations in self._unseen_writes.compared(began, position.entry.id):
             self._repair.lacks(revocations)

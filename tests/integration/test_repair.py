@@ -7,12 +7,15 @@ import time
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, cast
 
+from revokebus import AccessToken
 from revokebus.engine.engine import Engine
 from revokebus.protocol.revocation import Revocation
 from revokebus.protocol.wire import decode_payload
+from revokebus.replication.repair import Comparison
 from tests.support import until_quiet
 
 if TYPE_CHECKING:
+    import pytest
     import redis
 
     from revokebus.testing import RedisServer
@@ -179,3 +182,26 @@ async def test_a_repair_under_way_is_waited_for(
         assert engine.status().state == "starting"
         client.delete("{revokebus}:repair")
         await eventually(lambda: engine.status().state == "fresh")
+
+
+async def test_what_only_the_log_has_is_written_back_at_a_start(
+    redis_server: RedisServer,
+    make_settings: MakeSettings,
+    client: redis.Redis,
+    eventually: Eventually,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A bus that is started again in its process would take a row of the log for a record."""
+
+    async def never(*_: object) -> None:
+        """Find nothing without a reason to look."""
+
+    monkeypatch.setattr(Comparison, "go_on", never)
+    engine = Engine(make_settings(redis_server.url))
+    async with engine:
+        token = await engine.authenticate(engine.issue("alice").access_token, AccessToken)
+        await engine.revoke(token)
+    record = f"{{revokebus}}:r:jti:{token.jti}"
+    assert client.delete(record)
+    async with engine:
+        await eventually(lambda: client.exists(record))

@@ -9,8 +9,9 @@ from tests.simulation.data import Stream
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
+    from tests.simulation.network import Way
     from tests.simulation.server import Server
     from tests.simulation.servers import Topology
     from tests.simulation.world import Instance, World
@@ -42,9 +43,6 @@ class Event:
         return f"{self.at:.3f}{until} {self.kind} which={self.which} amount={self.amount:.4g}"
 
 
-Undo = "Callable[[], object] | None"
-
-
 def _instance(world: World, event: Event) -> Instance:
     return world.instances[event.which % len(world.instances)]
 
@@ -57,48 +55,45 @@ def _key(world: World, event: Event) -> bytes | None:
     return records[int(event.amount * len(records))] if records else None
 
 
+def _set(thing: object, name: str, *, to: object, well: object) -> Callable[[], None]:
+    """Change something, and return what makes it well again: two faults may overlap."""
+    setattr(thing, name, to)
+    return lambda: setattr(thing, name, well)
+
+
+def _undo_all(undo: Sequence[Callable[[], None]]) -> Callable[[], None]:
+    def undo_each() -> None:
+        for each in undo:
+            each()
+
+    return undo_each
+
+
+def _ways(world: World, event: Event) -> list[Way]:
+    process = _instance(world, event).process
+    return [world.network.way(process, each.process) for each in world.servers.all]
+
+
 # The network
 
 
 def _cut(world: World, event: Event) -> Any:
-    ways = [
-        world.network.way(_instance(world, event).process, s.process) for s in world.servers.all
-    ]
-    for way in ways:
-        way.is_cut = True
-
-    def undo() -> None:
-        for way in ways:
-            way.is_cut = False
-
-    return undo
+    return _undo_all([_set(way, "is_cut", to=True, well=False) for way in _ways(world, event)])
 
 
 def _lose_answers(world: World, event: Event) -> Any:
-    process = _instance(world, event).process
-    ways = [world.network.way(process, each.process) for each in world.servers.all]
-    for way in ways:
-        way.loses_answers = True
-
-    def undo() -> None:
-        for way in ways:
-            way.loses_answers = False
-
-    return undo
+    return _undo_all(
+        [_set(way, "loses_answers", to=True, well=False) for way in _ways(world, event)]
+    )
 
 
 def _slow(world: World, event: Event) -> Any:
-    process = _instance(world, event).process
-    ways = [world.network.way(process, each.process) for each in world.servers.all]
-    before = [(way.latency, way.jitter) for way in ways]
-    for way in ways:
-        way.latency, way.jitter = 0.15 * event.amount, 0.02 * event.amount
-
-    def undo() -> None:
-        for way, (latency, jitter) in zip(ways, before, strict=True):
-            way.latency, way.jitter = latency, jitter
-
-    return undo
+    undo = []
+    for way in _ways(world, event):
+        latency, jitter = way.usual
+        undo.append(_set(way, "latency", to=0.15 * event.amount, well=latency))
+        undo.append(_set(way, "jitter", to=0.02 * event.amount, well=jitter))
+    return _undo_all(undo)
 
 
 def _reset(world: World, event: Event) -> Any:
@@ -140,13 +135,7 @@ def _restart_instance(world: World, event: Event) -> Any:
 
 
 def _step_instance(world: World, event: Event) -> Any:
-    clock = _instance(world, event).clock
-    clock.ahead = (event.amount - 0.5) * 7200
-
-    def undo() -> None:
-        clock.ahead = 0.0
-
-    return undo
+    return _set(_instance(world, event).clock, "ahead", to=(event.amount - 0.5) * 7200, well=0.0)
 
 
 def _drift_instance(world: World, event: Event) -> Any:
@@ -229,43 +218,19 @@ def _flush(world: World, _: Event) -> Any:
 
 
 def _fill(world: World, _: Event) -> Any:
-    server = world.servers.primary
-    server.is_full = True
-
-    def undo() -> None:
-        server.is_full = False
-
-    return undo
+    return _set(world.servers.primary, "is_full", to=True, well=False)
 
 
 def _cannot_save(world: World, _: Event) -> Any:
-    server = world.servers.primary
-    server.cannot_save = True
-
-    def undo() -> None:
-        server.cannot_save = False
-
-    return undo
+    return _set(world.servers.primary, "cannot_save", to=True, well=False)
 
 
 def _fence(world: World, _: Event) -> Any:
-    server = world.servers.primary
-    server.min_replicas = 9
-
-    def undo() -> None:
-        server.min_replicas = 0
-
-    return undo
+    return _set(world.servers.primary, "min_replicas", to=9, well=0)
 
 
 def _crowd(world: World, _: Event) -> Any:
-    server = world.servers.primary
-    server.most_clients = 0
-
-    def undo() -> None:
-        server.most_clients = 10_000
-
-    return undo
+    return _set(world.servers.primary, "most_clients", to=0, well=10_000)
 
 
 def _forget_scripts(world: World, _: Event) -> Any:
@@ -273,26 +238,14 @@ def _forget_scripts(world: World, _: Event) -> Any:
 
 
 def _step_server(world: World, event: Event) -> Any:
-    clock = world.servers.primary.clock
-    clock.ahead = (event.amount - 0.5) * 7200
-
-    def undo() -> None:
-        clock.ahead = 0.0
-
-    return undo
+    return _set(world.servers.primary.clock, "ahead", to=(event.amount - 0.5) * 7200, well=0.0)
 
 
 def _lag(world: World, _: Event) -> Any:
     """The replica gets nothing any more."""
-    links = list(world.servers.primary.replicas)
-    for link in links:
-        link.is_cut = True
-
-    def undo() -> None:
-        for link in links:
-            link.is_cut = False
-
-    return undo
+    return _undo_all(
+        [_set(link, "is_cut", to=True, well=False) for link in world.servers.primary.replicas]
+    )
 
 
 def _fail_over(world: World, _: Event) -> Any:

@@ -50,6 +50,7 @@ class Way:
     Attributes:
         latency: The least number of seconds that bytes take, one way.
         jitter: How much more they may take.
+        usual: Both, while nothing is wrong.
         is_cut: Whether nothing arrives, in either direction, and nobody is told.
         loses_answers: Whether nothing arrives that the server sends.
     """
@@ -57,6 +58,7 @@ class Way:
     def __init__(self, latency: float, jitter: float) -> None:
         self.latency = latency
         self.jitter = jitter
+        self.usual = latency, jitter
         self.is_cut = False
         self.loses_answers = False
 

@@ -236,10 +236,6 @@ class Server:
         """Whether it can be written to at this moment."""
         return not self.process.is_stopped and self._refusal("SET") is None
 
-    def link(self, replica: Server) -> _Replica:
-        """Return what is on its way to one of its replicas."""
-        return next(each for each in self.replicas if each.server is replica)
-
     def _replicate(self, published: list[tuple[bytes, bytes]]) -> None:
         touched, self.data.touched = self.data.touched, {}
         self.ever_held.update(touched)

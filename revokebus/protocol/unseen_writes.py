@@ -1,7 +1,7 @@
 """What the log has yet to show, because Redis has acknowledged it or has been heard to publish it.
 
 A server that restarts from a snapshot between two ticks, or is replaced by a replica, has the old
-position and lacks the new entry. Its writer can tell, and if that is gone, whoever has heard it.
+position and lacks the new entry. Its writer can tell, and if that is gone, those that heard it.
 """
 
 from __future__ import annotations

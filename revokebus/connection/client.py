@@ -170,7 +170,7 @@ async def ask(
     Args:
         options: As for `client`.
         address: The server.
-        deadline: Seconds within which it must take a connection, and give each answer.
+        deadline: Seconds within which it must take a connection, and then answer.
         commands: Each one's name, and its arguments.
 
     Raises:
@@ -181,11 +181,12 @@ async def ask(
     answers = []
     try:
         await connection.connect()
-        for name, *args in commands:
-            async with asyncio.timeout(deadline):
-                await connection.send_command(name, *args)
+        async with asyncio.timeout(deadline):
+            for words in commands:
+                await connection.send_command(*words)
+            for name, *_ in commands:
                 answer = await connection.read_response()
-            answers.append(redis.response_callbacks[name](answer))
+                answers.append(redis.response_callbacks[name](answer))
     except TimeoutError:
         raise RedisConnectionError(f"no answer within {deadline:g} s") from None
     finally:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 
 _MOST_ASKED = 5
+_SHARE_OF_DEADLINE = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,22 +196,27 @@ def _owns(node: Mapping[str, Any], slot: int) -> bool:
 
 
 async def _newest(nodes: Sequence[Address], question: Ask, deadline: float, what: str) -> Claim:
-    """Ask all `nodes` at once; wait for a majority, or the deadline."""
-    tasks = [asyncio.create_task(_tolerant(question, node)) for node in nodes]
-    claims, errors = [], []
+    """Ask all `nodes` at once; wait for a majority, or for a while after the first of them.
+
+    One that is frozen, or cut off, then costs little; and where all are far away they are heard.
+    """
+    waiting = [asyncio.create_task(_tolerant(question, node)) for node in nodes]
+    claims: list[Claim] = []
+    errors: list[Exception] = []
+    now = asyncio.get_running_loop().time
+    until = now() + deadline
     try:
-        for answer in asyncio.as_completed(tasks, timeout=deadline):
-            result = await answer
-            if isinstance(result, Claim):
-                claims.append(result)
-            else:
-                errors.append(result)
-            if 2 * len(claims) > len(nodes):
-                break
-    except TimeoutError:
-        pass
+        while waiting and 2 * len(claims) <= len(nodes) and (left := until - now()) > 0:
+            done, _ = await asyncio.wait(waiting, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            waiting = [task for task in waiting if task not in done]
+            for result in (task.result() for task in done):
+                if isinstance(result, Claim):
+                    until = until if claims else min(until, now() + _SHARE_OF_DEADLINE * deadline)
+                    claims.append(result)
+                else:
+                    errors.append(result)
     finally:
-        await end(tasks)
+        await end(waiting)
     if not claims:
         why = _first(errors) or f"no answer within {deadline:g} s"
         raise RedisConnectionError(f"no {what} can be asked: {why}")

@@ -40,23 +40,30 @@ logger = logging.getLogger("revokebus")
 
 _ASKED_AGAIN_AFTER = 2.0
 _ASKED_AGAIN_PER_BOUND = 6
-_SHARE_OF_DEADLINE = 0.25
 _TRIED_AGAIN = 3
-_SLOW_SECONDS = 0.1
+_SLOW_SECONDS, _SLOWER_THAN_USUAL = 0.1, 4.0
 Answer = TypeVar("Answer")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Server:
     """One server, and the client for it.
 
     Attributes:
         address: Where it is; None where the URL says so.
         redis: The client.
+        quickest: How many seconds its quickest answer took; 0 before the first.
     """
 
     address: Address | None
     redis: Client
+    quickest: float = 0.0
+
+    def answered(self, seconds: float) -> bool:
+        """Note how long an answer took; return whether that is long, for one so far away."""
+        is_late = seconds > max(_SLOW_SECONDS, _SLOWER_THAN_USUAL * self.quickest)
+        self.quickest = min(self.quickest or seconds, seconds)
+        return is_late
 
     async def close(self) -> None:
         """End every connection."""
@@ -86,39 +93,56 @@ class Primary:
         self._ask_again_after = min(
             _ASKED_AGAIN_AFTER, settings.max_staleness / _ASKED_AGAIN_PER_BOUND
         )
+        if self._url.kind == "single":
+            self._ask_again_after = math.inf
         self._clock = clock
-        self._discovery = make_discovery(
-            self._url, settings.namespace, _SHARE_OF_DEADLINE * settings.redis_timeout
-        )
+        self._discovery = make_discovery(self._url, settings.namespace, settings.redis_timeout)
         self._server: Server | None = None
         self._retired: dict[Server, asyncio.Task[None]] = {}
         self._asked_at = -math.inf
         self._renewed_at = -math.inf
         self._doubts = 0
-        self._asking = asyncio.Lock()
+        self._asking: asyncio.Task[None] | None = None
         self._unanswered = ""
         self._closed = False
         self.confirmed_at = math.inf if self._url.kind == "single" else -math.inf
 
-    async def server(self) -> Server:
+    async def server(self, *, confirmed: bool = False) -> Server:
         """Return the server to use.
+
+        Args:
+            confirmed: Whether to wait where it is to be confirmed without a reason to doubt.
 
         Raises:
             redis.RedisError: The primary cannot be found, and none is known from before.
         """
-        if self._server is None or self._is_due():
+        if self._clock.elapsed() - self._asked_at >= self._ask_again_after:
+            asking = self._ask_soon()
+            if confirmed:
+                await asyncio.wait([asking])
+        if self._server is None or self._doubts:
             came_at = self._clock.elapsed()
-            async with self._asking:
-                # The first to come asks, the others take its answer, whatever was doubted since: of
-                # many who fail at once, each would have to wait for all before it.
-                if self._server is None or (self._is_due() and self._asked_at < came_at):
-                    await self._ask()
-        if self._server is None:
-            raise RedisConnectionError("the connections have been closed")
+            # The first to come asks, the others take its answer, whatever was doubted since: of
+            # many who fail at once, each would have to wait for all before it.
+            while self._server is None or (self._doubts and self._asked_at < came_at):
+                await self._asked()
         return self._server
 
-    def _is_due(self) -> bool:
-        return self._doubts > 0 or self._clock.elapsed() >= self._asked_at + self._ask_again_after
+    def _ask_soon(self) -> asyncio.Task[None]:
+        """Return what asks: one task, which goes on where a request that waits is given up."""
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._ask(), name="revokebus-find-primary")
+            self._asking.add_done_callback(_retrieve)
+        return self._asking
+
+    async def _asked(self) -> None:
+        if not self._closed:
+            asking = self._ask_soon()
+            await asyncio.wait([asking])
+            if not asking.cancelled():
+                asking.result()
+        if self._closed:
+            raise RedisConnectionError("the connections have been closed")
 
     def is_current(self, server: Server) -> bool:
         """Return whether `server` is still the one to use."""
@@ -161,8 +185,9 @@ class Primary:
         try:
             return await self._answer(server, work)
         except MovedError as error:
-            async with self._asking:
-                self._use(self._moved_to(error))
+            if self._asking is not None:
+                await asyncio.wait([self._asking])  # or its older answer would come after this one
+            self._use(self._moved_to(error))
         except ReadOnlyError:
             # For as long as the connections live. A new one has the name resolved again, behind
             # which another server may be the primary by now.
@@ -183,7 +208,7 @@ class Primary:
         except BaseException:  # a deadline comes as a cancellation
             self.doubt()
             raise
-        if self._url.kind != "single" and self._clock.elapsed() - began > _SLOW_SECONDS:
+        if server.answered(self._clock.elapsed() - began) and self._url.kind != "single":
             # One that was frozen may have been deposed meanwhile, and answers as it wakes.
             self.doubt()
             if await self.server() is not server:
@@ -207,7 +232,7 @@ class Primary:
         self._closed = True
         server, self._server = self._server, None
         retired, self._retired = self._retired, {}
-        await end(retired.values())
+        await end([*retired.values(), *([self._asking] if self._asking else [])])
         for each in [*retired, *([server] if server else [])]:
             await each.close()
 
@@ -261,3 +286,8 @@ class Primary:
         known = self._server.address if self._server else None
         # An empty host means the one that has answered.
         return (str(error.host) or (known[0] if known else ""), int(error.port))
+
+
+def _retrieve(task: asyncio.Task[None]) -> None:
+    if not task.cancelled():
+        task.exception()  # or the loop complains where nobody waits for it any more

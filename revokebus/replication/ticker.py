@@ -28,6 +28,7 @@ logger = logging.getLogger("revokebus")
 
 _SHORTEST_INTERVAL = 0.9
 _SHORTEST_PAUSE = 0.02
+_TRIED_AGAIN_AFTER = 0.5
 _SWEPT_PER_TICK = 1000
 _TICKS_PER_SWEEP = 200
 MOST_SWEPT_PER_TICK = 2_500
@@ -86,7 +87,7 @@ class Ticker:
             run.conditions.note("ticker", error)
             if isinstance(error, ConfigurationError):  # this Redis is refused
                 run.decided.set()
-            return math.inf
+            return _TRIED_AGAIN_AFTER
         run.decided.set()
         self.outbox.proven()
         run.counters.ticks["proven"] += 1

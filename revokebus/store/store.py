@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import hashlib
 import math
+from collections import deque
 from dataclasses import dataclass
 from itertools import islice
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import LockError
@@ -52,8 +54,9 @@ if TYPE_CHECKING:
     from revokebus.settings.settings import Settings
 
 _ASKED_TOGETHER, _ASKED_BYTES = 500, 512 * 1024
-_WAYS_OF_A_LISTING, _MARGIN = 6, 3
-_NEAR, _GROWTH, _LONGEST_WAY = 0.01, 1.5, 3.0
+_WAYS_OF_A_LISTING, _MARGIN, _MARGIN_TO_CONNECT = 8, 3, 8
+_TIMED = 5
+_LONGEST_WAY = 4.0
 _LONG_ROW, _PAGE_BYTES = 512, 128 * 1024
 _KEPT = 1.1
 
@@ -125,6 +128,7 @@ class Store:
         self._heartbeat_life = heartbeat_life(settings)
         self._least_deadline = self._tick_deadline = tick_deadline(settings)
         self._round_trip = 0.0
+        self._took = deque([0.0] * _TIMED, maxlen=_TIMED)
         self._settling = settling_milliseconds(settings)
         # A little longer, so that there is an entry by which whoever starts can tell.
         retention = settings.log_retention or _KEPT * covered_by_log(settings)
@@ -194,21 +198,30 @@ class Store:
 
     async def _tick(self, keys: list[str], args: list[Argument]) -> Any:
         """Ask, within a deadline that grows with the way to Redis."""
+        async with self._requests.deadline():
+            # Apart, because who is far away asks for it as long as for all the rest.
+            await self._primary.server(confirmed=True)
         sent = self._clock.elapsed()
         try:
             answer = await self._requests.run(
                 scripts.READ, keys, args, deadline=self._tick_deadline
             )
         except StoreError:
-            if not self._round_trip:  # one that never came in time is far away
-                self._tick_deadline = min(2 * self._tick_deadline, self._settings.redis_timeout)
+            # The next one may have to connect and sign in, over a way that may not be known yet.
+            is_known = bool(self._took[0])
+            enough = _MARGIN_TO_CONNECT * self._round_trip
+            self._allow(enough if is_known else 2 * self._tick_deadline)
             raise
         took = self._clock.elapsed() - sent
-        # One answer that is late does not mean that Redis is far away.
-        self._round_trip = min(took, max(_NEAR, _GROWTH * self._round_trip))
-        enough = max(self._least_deadline, _MARGIN * self._round_trip)
-        self._tick_deadline = min(enough, self._settings.redis_timeout)
+        # An answer or two that are late do not mean that Redis is far away.
+        self._took.append(took)
+        self._round_trip = median(self._took)
+        self._allow(_MARGIN * self._round_trip)
         return answer
+
+    def _allow(self, seconds: float) -> None:
+        enough = max(self._least_deadline, seconds)
+        self._tick_deadline = min(enough, self._settings.redis_timeout)
 
     async def refuses(self, targets: Sequence[Target], since: float, epoch: str) -> bool:
         """Return whether anything that is recorded for `targets` refuses a token.

@@ -173,7 +173,8 @@ async def test_an_answer_of_one_that_was_deposed_meanwhile_does_not_count(
     sentinels: SentinelServers, make_settings: MakeSettings
 ) -> None:
     """A primary that was frozen during a failover would acknowledge, as it wakes, what is lost."""
-    primary = Primary(make_settings(sentinels.url), SlowClock())
+    clock = SlowClock()
+    primary = Primary(make_settings(sentinels.url), clock)
     asked = []
 
     async def work(redis: Redis) -> str:
@@ -186,6 +187,7 @@ async def test_an_answer_of_one_that_was_deposed_meanwhile_does_not_count(
         assert await primary.run(work, again=True) == "done"
         assert asked[0] is not asked[-1]
         asked.clear()
+        clock.step = 1.0  # for one that is known to be as far away as that
         primary._discovery = Named(sentinels.servers[1].address)
         with pytest.raises(RedisConnectionError, match="deposed"):
             await primary.run(swap(primary, sentinels.servers[0].address))
@@ -205,9 +207,10 @@ class SlowClock(SystemClock):
 
     def __init__(self) -> None:
         self._passed = 0.0
+        self.step = 0.15
 
     def elapsed(self) -> float:
-        self._passed += 0.15
+        self._passed += self.step
         return self._passed
 
 
@@ -263,5 +266,58 @@ async def test_many_that_fail_at_once_do_not_wait_for_each_other(
         tasks = [asyncio.create_task(primary.run(work)) for _ in range(50)]
         await asyncio.gather(*tasks, return_exceptions=True)
         assert counting.times <= 3
+    finally:
+        await primary.close()
+
+
+class Slow:
+    """Names the same server each time, once it is allowed to."""
+
+    def __init__(self) -> None:
+        self.times = 0
+        self.may = asyncio.Event()
+
+    async def find(self, known: Address | None) -> Address | None:  # noqa: ARG002 - Discovery's
+        self.times += 1
+        await self.may.wait()
+        return None
+
+
+async def test_who_gives_up_does_not_take_the_question_along(make_settings: MakeSettings) -> None:
+    """Far away each of a thousand requests would begin anew to ask, and none come to an end."""
+    primary = Primary(make_settings("redis://127.0.0.1:1"), SystemClock())
+    primary._discovery = slow = Slow()  # type: ignore[assignment]  # it checks nothing
+    try:
+        first, second = (asyncio.create_task(primary.server()) for _ in range(2))
+        await asyncio.sleep(0)
+        first.cancel()
+        await asyncio.wait([first])
+        slow.may.set()
+        assert await second is await primary.server()
+        assert first.cancelled()
+        assert slow.times == 1
+    finally:
+        await primary.close()
+
+
+async def test_a_request_does_not_wait_for_what_only_confirms(
+    sentinels: SentinelServers, make_settings: MakeSettings
+) -> None:
+    """Every two seconds a request would take as long as Sentinels do."""
+    clock = SlowClock()
+    clock.step = 0.0
+    primary = Primary(make_settings(sentinels.url), clock)
+    try:
+        known = await primary.server()
+        clock.step = 10.0
+        primary._discovery = slow = Slow()  # type: ignore[assignment]  # it checks nothing
+        async with asyncio.timeout(5):
+            assert await primary.server() is known
+        ticks = asyncio.create_task(primary.server(confirmed=True))
+        await asyncio.sleep(0)
+        assert not ticks.done()
+        slow.may.set()
+        await ticks
+        assert slow.times == 1
     finally:
         await primary.close()

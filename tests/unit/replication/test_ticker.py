@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import TYPE_CHECKING, cast
 
 import pytest
@@ -143,3 +144,13 @@ async def test_waiters_are_woken_by_each_tick_that_read(reader: Reader, ticker: 
     reader.error = StoreError("away")
     ticker.run.wake.set()
     await end([task])
+
+
+async def test_after_an_error_the_next_tick_does_not_take_its_time(
+    reader: Reader, ticker: Ticker
+) -> None:
+    """Where instances tick every five seconds, one lost request would make the fleet stale."""
+    reader.error = StoreError("gone")
+    assert await ticker._tick() <= 0.5
+    reader.error = None
+    assert await ticker._tick() == math.inf

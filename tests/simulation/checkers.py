@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -10,14 +11,17 @@ from typing import TYPE_CHECKING
 from tests.simulation.world import Instance
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tests.simulation.load import Revoked
     from tests.simulation.loop import Process
-    from tests.simulation.server import Server
     from tests.simulation.world import World
 
-REPAIRED_WITHIN = 3.0
+_REPAIRED_WITHIN, _COMPARED_WITHIN = 3.0, 8.0
 _STARTED_WITHIN = 10.0
-_SAMPLED, _LOOKS_PER_INVENTORY = 3, 4
+_SAMPLED, _LOOKS_PER_INVENTORY = 1, 4
 _TOLERATED = 0.001
+_ON_ITS_WAY = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,33 +56,36 @@ class Judge:
 
     A revocation is *lost* once no live instance holds it and the primary does not: nobody can be
     asked to know it. It is *at risk* while the primary lacks it and nobody who holds it can reach
-    the primary, and until some time after that: nobody could write it back.
+    the primary, and until some time after that: nobody could write it back, or hold the others. It
+    is a *gap* where its record alone has gone, which holds nobody, and is filled once.
 
     Args:
         world: The world.
-        bound: ``max_staleness``.
         fresh_within: Within how many seconds after the last fault every instance is to be fresh.
+        slack: How many seconds more than usual repairs may take.
 
     Attributes:
         acknowledged: When each revocation was acknowledged, by the loop's time.
-        expires_at: When its token expires, in seconds since the epoch.
         violations: What was found.
     """
 
-    def __init__(self, world: World, bound: float, fresh_within: float) -> None:
+    def __init__(self, world: World, fresh_within: float, slack: float) -> None:
         self._world = world
-        self._bound = bound
         self._fresh_within = fresh_within
+        self._slack = slack
         self._seen: dict[tuple[str, int], _Seen] = {}
+        self._revoked: dict[str, Revoked] = {}
         self._lost: set[str] = set()
+        self._gaps: dict[str, float] = {}
+        self._filled: set[str] = set()
         self._at_risk: dict[str, float] = {}
         self._well_since: float | None = None
         self._looks = 0
+        self._keys_went_at = -math.inf
         self._last_stale: dict[str, float] = {}
         self._reported: set[tuple[str, str]] = set()
+        self._promised: dict[str, tuple[Revoked, Instance, Process]] = {}
         self.acknowledged: dict[str, float] = {}
-        self.expires_at: dict[str, float] = {}
-        self._promised: dict[str, tuple[Instance, Process]] = {}
         self.violations: list[Violation] = []
 
     def _broken(self, promise: str, key: str, what: str) -> None:
@@ -86,49 +93,103 @@ class Judge:
             self._reported.add((promise, key))
             self.violations.append(Violation(promise, self._world.loop.time() - 1000, what))
 
-    def acknowledge(self, jti: str, expires_at: float, instance: Instance) -> None:
-        """Note that a revocation was acknowledged just now."""
-        self.expires_at[jti] = expires_at
-        self.acknowledged[jti] = self._world.loop.time()
-        if not any(_key(jti) in each.ever_held for each in self._world.servers.all):
-            self._broken("G4", jti, f"{jti} acknowledged at {instance.name}, and not recorded")
+    # What is told to it
 
-    def promise(self, jti: str, instance: Instance) -> None:
+    def acknowledge(self, revoked: Revoked, instance: Instance) -> None:
+        """Note that a revocation was acknowledged just now."""
+        name = revoked.name
+        self._revoked[name] = revoked
+        self.acknowledged[name] = self._world.loop.time()
+        if not any(revoked.key in each.ever_held for each in self._world.servers.all):
+            self._broken("G4", name, f"{name} acknowledged at {instance.name}, and not recorded")
+
+    def promise(self, revoked: Revoked, instance: Instance) -> None:
         """Note that a revocation was made, and could not be written yet."""
-        self._promised[jti] = instance, instance.process
+        self._promised[revoked.name] = revoked, instance, instance.process
+
+    def let_pass(self, revoked: Revoked, instance: Instance, asked_at: float) -> None:
+        """Note that Redis, asked by `instance`, knows nothing against a token."""
+        name = revoked.name
+        confirms = self._world.servers.topology in ("sentinel", "cluster")
+        age = asked_at - self.acknowledged[name]
+        if age <= (instance.bound if confirms else 0.0) + _TOLERATED:
+            return
+        self.look_for_losses()
+        gap = self._gaps.get(name)
+        is_gap = gap is not None and self._world.loop.time() - gap < _COMPARED_WITHIN + self._slack
+        if not is_gap and not self._is_excused(name) and not self._has_expired(revoked, instance):
+            self._broken("ask", name, f"{instance.name} was told that {name} may pass")
+
+    def signed_out(self, client: str, error: Exception) -> None:
+        """Note that a client was signed out, who used each refresh token until it was answered."""
+        self._broken("session", client, f"{client} was signed out: {error!r}")
 
     def all_is_well(self) -> None:
         """Note that no fault lasts any more."""
         self._well_since = self._world.loop.time()
 
-    def _is_recorded(self, jti: str) -> bool:
-        return _has(self._world.servers.primary, jti)
+    def latest(self, count: int) -> Sequence[Revoked]:
+        """Return what was acknowledged last."""
+        return [self._revoked[name] for name in islice(reversed(self.acknowledged), count)]
 
-    def look_for_losses(self) -> None:
-        """Look which revocations the primary lacks, and who could write them back."""
-        now = self._world.loop.time()
-        primary = self._world.servers.primary
-        if primary.process.is_dead:
+    # What it sees
+
+    def _is_recorded(self, revoked: Revoked) -> bool:
+        return revoked.is_in(self._world.servers.primary.data.get(revoked.key))
+
+    def look_for_losses(self, *, by_keys: bool = False) -> None:
+        """Look which revocations the primary lacks, and who could write them back.
+
+        Args:
+            by_keys: Whether what is new among them has gone alone, record by record.
+        """
+        if by_keys:
+            self._keys_went_at = self._world.loop.time()
+        if self._world.servers.primary.process.is_dead:
             return  # what it will have when it is back, nobody knows
-        instances = [each for each in self._world.instances if not each.process.is_dead]
-        for jti in self.acknowledged:
-            if jti in self._lost or self._is_recorded(jti):
+        for name, revoked in self._revoked.items():
+            if name in self._lost:
                 continue
-            holders = [each for each in instances if each.knows(jti)]
-            if not holders:
-                self._lost.add(jti)
-            elif not any(self._can_write(each) for each in holders):
-                self._at_risk[jti] = now
+            if self._is_recorded(revoked):
+                if name in self._gaps:
+                    self._filled.add(name)
+            else:
+                self._look_at_loss(name, revoked, by_keys=by_keys)
 
-    def _can_write(self, instance: Instance) -> bool:
-        primary = self._world.servers.primary
-        way = self._world.network.way(instance.process, primary.process)
-        return instance.is_up and not way.is_cut and not way.loses_answers and primary.accepts
-
-    def _is_excused(self, jti: str) -> bool:
+    def _look_at_loss(self, name: str, revoked: Revoked, *, by_keys: bool) -> None:
         now = self._world.loop.time()
-        since = self._at_risk.get(jti)
-        return jti in self._lost or (since is not None and now - since < REPAIRED_WITHIN)
+        # Written before its record went, and answered after that.
+        was_on_its_way = 0 <= self.acknowledged[name] - self._keys_went_at < _ON_ITS_WAY
+        if by_keys or was_on_its_way:
+            self._gaps.setdefault(name, now)
+            if name in self._filled:
+                self._lost.add(name)  # once an hour each is written back, not more often
+        instances = [each for each in self._world.instances if not each.process.is_dead]
+        holders = [each for each in instances if each.knows(revoked)]
+        if not holders:
+            self._lost.add(name)
+        elif not any(self._can_help(each, is_gap=name in self._gaps) for each in holders):
+            self._at_risk[name] = now
+
+    def _can_help(self, instance: Instance, *, is_gap: bool) -> bool:
+        """Return whether an instance can write what is a gap, or else hold the others."""
+        servers = self._world.servers
+        primary = servers.primary
+        way = self._world.network.way(instance.process, primary.process)
+        is_reached = not way.is_cut and not way.loses_answers and servers.can_be_found
+        return (
+            instance.is_up and is_reached and (primary.accepts if is_gap else primary.can_be_held)
+        )
+
+    def _is_excused(self, name: str) -> bool:
+        since = self._at_risk.get(name)
+        within = _REPAIRED_WITHIN + self._slack
+        return name in self._lost or (
+            since is not None and self._world.loop.time() - since < within
+        )
+
+    def _has_expired(self, revoked: Revoked, instance: Instance) -> bool:
+        return instance.clock.wall() >= revoked.revocation.expires_at
 
     def look(self) -> None:
         """Take one answer of each instance about each token that matters."""
@@ -147,16 +208,17 @@ class Judge:
         seen.taken = len(self.acknowledged)
         staleness = instance.staleness()
         is_fresh = instance.is_fresh
-        for jti in list(seen.unknown):
-            if instance.knows(jti):
-                del seen.unknown[jti]
-                seen.known.append(jti)
-            elif instance.clock.wall() >= self.expires_at[jti]:
+        for name in list(seen.unknown):
+            revoked = self._revoked[name]
+            if instance.knows(revoked):
+                del seen.unknown[name]
+                seen.known.append(name)
+            elif self._has_expired(revoked, instance):
                 pass  # refused there, because it has expired
-            elif is_fresh and staleness is not None and not self._is_excused(jti):
-                age = now - self.acknowledged[jti]
-                who = f"{instance.name} does not know {jti}, {age:.3f} s old"
-                if age > self._bound + _TOLERATED:
+            elif is_fresh and staleness is not None and not self._is_excused(name):
+                age = now - self.acknowledged[name]
+                who = f"{instance.name} does not know {name}, {age:.3f} s old"
+                if age > instance.bound + _TOLERATED:
                     self._broken("G1", instance.name, who)
                 if age > staleness * 1.001 + _TOLERATED:
                     self._broken("G3", instance.name, f"{who}, and claims {staleness:.3f}")
@@ -164,9 +226,9 @@ class Judge:
 
     def _look_again(self, instance: Instance, seen: _Seen) -> None:
         count = min(_SAMPLED, len(seen.known))
-        for jti in self._world.rng.sample(seen.known, count):
-            if not instance.knows(jti):
-                self._broken("G2", instance.name, f"{instance.name} has forgotten {jti}")
+        for name in self._world.rng.sample(seen.known, count):
+            if not instance.knows(self._revoked[name]):
+                self._broken("G2", instance.name, f"{instance.name} has forgotten {name}")
 
     def _look_whether_fresh(self) -> None:
         if self._well_since is None:
@@ -175,6 +237,8 @@ class Judge:
             if not instance.is_fresh:
                 self._last_stale[instance.name] = self._world.loop.time() - self._well_since
 
+    # The end
+
     async def finish(self) -> None:
         """Look at the end: what is recorded, and what one who starts now knows."""
         world = self._world
@@ -182,37 +246,30 @@ class Judge:
         for name, seconds in self._last_stale.items():
             if seconds > self._fresh_within:
                 self._broken("fresh", name, f"{name} was not fresh for {seconds:.2f} s")
-        wanted = [jti for jti in self.acknowledged if jti not in self._lost]
-        missing = [jti for jti in wanted if not self._is_recorded(jti)]
+        wanted = [each for name, each in self._revoked.items() if name not in self._lost]
+        missing = [each.name for each in wanted if not self._is_recorded(each)]
         if missing:
             self._broken("G5", "redis", f"Redis lacks {len(missing)}, {missing[0]} among them")
-        for jti, (instance, process) in self._promised.items():
-            if instance.process is process and not process.is_dead and not self._is_recorded(jti):
-                self._broken("G4", "promised", f"{jti} was to be written by {instance.name}")
+        for name, (revoked, instance, process) in self._promised.items():
+            is_there = instance.process is process and not process.is_dead
+            if is_there and not self._is_recorded(revoked) and name not in self._filled:
+                self._broken("G4", "promised", f"{name} was to be written by {instance.name}")
         for instance in world.instances:
             self._check_knows("end", instance, wanted)
         await self._start_late(wanted)
 
-    def _check_knows(self, promise: str, instance: Instance, wanted: list[str]) -> None:
-        lacking = [jti for jti in wanted if not instance.knows(jti)]
+    def _check_knows(self, promise: str, instance: Instance, wanted: Sequence[Revoked]) -> None:
+        lacking = [each.name for each in wanted if not instance.knows(each)]
         if lacking:
             who = f"{instance.name} lacks {len(lacking)}, {lacking[0]} among them"
             self._broken(promise, instance.name, who)
 
-    async def _start_late(self, wanted: list[str]) -> None:
+    async def _start_late(self, wanted: Sequence[Revoked]) -> None:
         late = Instance(self._world, "late", self._world.settings[0])
         self._world.instances.append(late)
-        for _ in range(round(_STARTED_WITHIN / 0.05)):
+        for _ in range(round((_STARTED_WITHIN + self._slack) / 0.05)):
             if late.is_fresh:
                 self._check_knows("late", late, wanted)
                 return
             await asyncio.sleep(0.05)
         self._broken("late", "late", "who starts last is never fresh")
-
-
-def _has(server: Server, jti: str) -> bool:
-    return isinstance(server.data.get(_key(jti)), bytes)
-
-
-def _key(jti: str) -> bytes:
-    return b"{revokebus}:r:jti:" + jti.encode()

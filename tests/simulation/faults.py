@@ -11,13 +11,14 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Mapping, Sequence
 
+    from tests.simulation.loop import Process
     from tests.simulation.network import Way
     from tests.simulation.server import Server
     from tests.simulation.servers import Topology
     from tests.simulation.world import Instance, World
 
-_KEYS = (b"meta", b"log", b"hold", b"repair", b"instances", b"record")
-_RECORD = b"{revokebus}:r:"
+_KEYS = (b"meta", b"log", b"hold", b"repair", b"instances", b"record", b"session")
+_NAMED = {b"record": b"{revokebus}:r:", b"session": b"{revokebus}:s:"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +50,10 @@ def _instance(world: World, event: Event) -> Instance:
 
 def _key(world: World, event: Event) -> bytes | None:
     kind = _KEYS[event.which % len(_KEYS)]
-    if kind != b"record":
+    if kind not in _NAMED:
         return b"{revokebus}:" + kind
-    records = [key for key in world.servers.primary.data.values if key.startswith(_RECORD)]
-    return records[int(event.amount * len(records))] if records else None
+    keys = [key for key in world.servers.primary.data.values if key.startswith(_NAMED[kind])]
+    return keys[int(event.amount * len(keys))] if keys else None
 
 
 def _set(thing: object, name: str, *, to: object, well: object) -> Callable[[], None]:
@@ -94,6 +95,14 @@ def _slow(world: World, event: Event) -> Any:
         undo.append(_set(way, "latency", to=0.15 * event.amount, well=latency))
         undo.append(_set(way, "jitter", to=0.02 * event.amount, well=jitter))
     return _undo_all(undo)
+
+
+def _part(world: World, event: Event) -> Any:
+    """The primary is alone with some instances; the others replace it if that lasts."""
+    sides: tuple[list[Process], list[Process]] = [], []
+    for number, each in enumerate(world.instances):
+        sides[(number + event.which) % 2].append(each.process)
+    return world.servers.part(*sides)
 
 
 def _reset(world: World, event: Event) -> Any:
@@ -221,6 +230,32 @@ def _fill(world: World, _: Event) -> Any:
     return _set(world.servers.primary, "is_full", to=True, well=False)
 
 
+def _fill_replicas(world: World, _: Event) -> Any:
+    """The replicas have other limits, which show once one of them is the primary."""
+    return _undo_all(
+        [_set(each, "is_full", to=True, well=False) for each in world.servers.replicas]
+    )
+
+
+def _evict(world: World, event: Event) -> Any:
+    """Redis is full of something else, and makes room of the oldest keys that have a TTL."""
+    server = world.servers.primary
+    if server.process.is_dead:
+        return None
+    keys = [key for key in server.data.live() if key.startswith(tuple(_NAMED.values()))]
+    for key in keys[: int(event.amount * len(keys))]:
+        server.execute([b"DEL", key])
+    return _set(server, "policy", to="volatile-lru", well="noeviction")
+
+
+def _lose_sentinels(world: World, event: Event) -> Any:
+    """Some Sentinels answer no more; or all of them."""
+    lost = world.servers.sentinels[: 1 + event.which % 3]
+    for each in lost:
+        each.process.freeze()
+    return _undo_all([each.process.thaw for each in lost])
+
+
 def _cannot_save(world: World, _: Event) -> Any:
     return _set(world.servers.primary, "cannot_save", to=True, well=False)
 
@@ -291,6 +326,7 @@ FAULTS: Mapping[str, Callable[[World, Event], Any]] = {
         _cut,
         _lose_answers,
         _slow,
+        _part,
         _reset,
         _reset_all,
         _cut_subscribers,
@@ -308,6 +344,9 @@ FAULTS: Mapping[str, Callable[[World, Event], Any]] = {
         _orphan_repair,
         _flush,
         _fill,
+        _fill_replicas,
+        _evict,
+        _lose_sentinels,
         _cannot_save,
         _fence,
         _crowd,
@@ -322,12 +361,18 @@ FAULTS: Mapping[str, Callable[[World, Event], Any]] = {
         _without_end,
     )
 }
+ON_KEYS = frozenset({"evict", "step_server", "delete", "rename", "wrong_type"})
+"""Those that take single records away, which leaves no trace in the log."""
+
+NOT_FOR_SESSIONS = frozenset({"step_instance", "step_server", "wrong_type"})
+"""Those that may sign someone out: clocks that differ too much, and records that none can read."""
 
 _LASTING = frozenset(
     {
         "cut",
         "lose_answers",
         "slow",
+        "part",
         "kill_instance",
         "freeze_instance",
         "step_instance",
@@ -337,6 +382,9 @@ _LASTING = frozenset(
         "empty_server",
         "old_server",
         "fill",
+        "fill_replicas",
+        "evict",
+        "lose_sentinels",
         "cannot_save",
         "fence",
         "crowd",
@@ -345,8 +393,11 @@ _LASTING = frozenset(
     }
 )
 _WHERE: Mapping[str, frozenset[str]] = {
-    "lag": frozenset({"sentinel", "cluster"}),
-    "fail_over": frozenset({"sentinel", "cluster"}),
+    "part": frozenset({"sentinel", "cluster"}),
+    "fill_replicas": frozenset({"address", "sentinel", "cluster"}),
+    "lose_sentinels": frozenset({"sentinel"}),
+    "lag": frozenset({"address", "sentinel", "cluster"}),
+    "fail_over": frozenset({"address", "sentinel", "cluster"}),
     "move_slot": frozenset({"cluster"}),
 }
 

@@ -8,12 +8,11 @@ import random
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from revokebus.errors import NotDurableError, RevokeBusError
-from revokebus.protocol.revocation import Revocation
 from tests.simulation.checkers import Judge, Violation
-from tests.simulation.faults import FAULTS, drawn
+from tests.simulation.faults import FAULTS, NOT_FOR_SESSIONS, ON_KEYS, drawn
+from tests.simulation.load import Load
 from tests.simulation.loop import SimulatedLoop
-from tests.simulation.world import BEGAN, World, no_other_chance
+from tests.simulation.world import World, no_other_chance
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,11 +20,28 @@ if TYPE_CHECKING:
     from tests.simulation.faults import Event
     from tests.simulation.servers import Topology
 
-_TOPOLOGIES: tuple[Topology, ...] = ("single", "sentinel", "cluster")
-_LIFE = 3600.0
-_WAYS = 80
+_TOPOLOGIES: tuple[Topology, ...] = ("single", "address", "sentinel", "cluster")
+_LATENCIES = 0.0002, 0.0002, 0.0002, 0.0002, 0.002, 0.002, 0.02, 0.02, 0.08, 0.15
+_TICKS, _BOUNDS = (0.5, 0.5, 0.5, 0.5, 0.2, 0.2, 2.0, 5.0), (2.0, 4.0, 15.0)
+_USUAL_TICK, _FAR = 0.5, 0.02
+_WAYS, _WAYS_OF_A_REQUEST = 80, 12
 _STARTED_WITHIN, _QUIET, _ARRIVED_WITHIN = 2.0, 6.5, 1.5
-_LOOK = 0.03
+_LOOK = 0.05
+
+
+def _settings(rng: random.Random, topology: Topology, latency: float) -> dict[str, Any]:
+    """Return what an instance may be set to, among others that are set otherwise."""
+    tick = rng.choice(_TICKS)
+    least = 2 * tick + 0.1 + 20 * latency
+    return {
+        "tick_interval": tick,
+        "max_staleness": rng.choice([*(each for each in _BOUNDS if each >= least), least + 1]),
+        "access_ttl": rng.choice((300, 900)),
+        "refresh_ttl": rng.choice((1800.0, 3600.0, 7200.0)),
+        "redis_timeout": max(1.0, _WAYS_OF_A_REQUEST * latency),
+        "rotation_grace": 30.0 if latency > _FAR else rng.choice((8.0, 30.0)),
+        "min_replicas": 0 if topology == "single" else rng.choice((0, 0, 0, 1)),
+    }
 
 
 @dataclass(frozen=True)
@@ -41,7 +57,7 @@ class Plan:
         latency: Of each way, there or back, in seconds.
         events: The faults.
         fresh_within: Within how many seconds after the last fault every instance is to be fresh,
-            if Redis is near.
+            if Redis is near and nobody ticks more slowly than usual.
     """
 
     seed: int
@@ -59,20 +75,32 @@ class Plan:
         rng = random.Random(seed)  # noqa: S311 - to repeat a run
         topology = rng.choice(_TOPOLOGIES)
         seconds = rng.choice((2.0, 4.0, 8.0))
-        common: dict[str, Any] = {"max_staleness": 2.0, "access_ttl": 900, "refresh_ttl": _LIFE}
+        latency = rng.choice(_LATENCIES)
+        common = _settings(rng, topology, latency)
+        differ = rng.random() < 0.5
         return cls(
             seed=seed,
             topology=topology,
-            settings=[dict(common) for _ in range(rng.choice((2, 3, 3, 4)))],
+            settings=[
+                _settings(rng, topology, latency) if differ else dict(common)
+                for _ in range(rng.choice((2, 3, 3, 4)))
+            ],
             seconds=seconds,
             pause=rng.choice((0.05, 0.1, 0.5)),
-            latency=rng.choice((0.0002, 0.0002, 0.002, 0.02)),
+            latency=latency,
             events=drawn(rng, topology, seconds, rng.randint(1, 8)),
         )
+
+    @property
+    def slack(self) -> float:
+        """By how many seconds everything may be slower than where all is near and as usual."""
+        slowest: float = max(each.get("tick_interval", _USUAL_TICK) for each in self.settings)
+        return _WAYS * self.latency + 2.2 * max(0.0, slowest - _USUAL_TICK)
 
     def __str__(self) -> str:
         head = f"seed {self.seed}: {self.topology}, {len(self.settings)} instances"
         lines = [f"{head}, {1000 * self.latency:g} ms away, a revocation each {self.pause:g} s"]
+        lines += map(str, self.settings)
         return "\n  ".join([*lines, *map(str, self.events)])
 
 
@@ -143,16 +171,14 @@ class _History:
         self._plan = plan
         self._trace = trace
         self._world = World(loop, plan.seed, plan.topology, plan.settings, plan.latency)
-        bound = plan.settings[0]["max_staleness"]
-        self._judge = Judge(self._world, bound, plan.fresh_within + _WAYS * plan.latency)
-        self._number = 0
-        self._began = loop.time()
-        self._is_over = False
+        self._judge = Judge(self._world, plan.fresh_within + plan.slack, plan.slack)
+        usual = not any(each.kind in NOT_FOR_SESSIONS for each in plan.events)
+        self._load = Load(self._world, self._judge, plan.pause, with_sessions=usual)
 
     async def run(self) -> Outcome:
         world, plan = self._world, self._plan
         began = self._loop.time()
-        load = asyncio.create_task(self._revoke())
+        load = asyncio.create_task(self._load.run())
         look = asyncio.create_task(self._look())
         await asyncio.sleep(_STARTED_WITHIN)
         faults_began = self._loop.time()
@@ -163,10 +189,10 @@ class _History:
                 each.result()
         await self._world.servers.settled()
         self._judge.all_is_well()
-        await asyncio.sleep(_QUIET)
-        self._is_over = True
+        await asyncio.sleep(_QUIET + plan.slack)
+        self._load.stop()
         await load
-        await asyncio.sleep(_ARRIVED_WITHIN)
+        await asyncio.sleep(_ARRIVED_WITHIN + plan.slack / 2)
         look.cancel()
         await self._judge.finish()
         await world.close()
@@ -184,39 +210,18 @@ class _History:
     async def _do(self, event: Event, began: float) -> None:
         await asyncio.sleep(began + event.at - self._loop.time())
         self._note(str(event))
-        undo = FAULTS[event.kind](self._world, event)
+        is_by_keys = event.kind in ON_KEYS
         self._judge.look_for_losses()
+        undo = FAULTS[event.kind](self._world, event)
+        self._judge.look_for_losses(by_keys=is_by_keys)
         if undo is not None:
             await asyncio.sleep(event.lasts)
             self._note(f"over: {event.kind}")
             undo()
-            self._judge.look_for_losses()
+            self._judge.look_for_losses(by_keys=is_by_keys)
 
     def _note(self, text: str) -> None:
         self._trace.lines.append(f"{self._loop.time() - 1000:8.3f} FAULT {text}")
-
-    async def _revoke(self) -> None:
-        world = self._world
-        while not self._is_over:
-            await asyncio.sleep(self._plan.pause * world.rng.uniform(0.5, 1.5))
-            instance = world.rng.choice(world.instances)
-            if instance.is_up and instance.engine._state() in ("fresh", "stale"):
-                self._number += 1
-                instance.spawn(self._revoke_one(instance, f"token-{self._number}"))
-
-    async def _revoke_one(self, instance: Any, jti: str) -> None:
-        # As its issuer has it, whose clock is right.
-        expires_at = float(int(BEGAN + self._loop.time() - self._began + _LIFE))
-        revocation = Revocation("jti", jti, expires_at)
-        try:
-            receipt = await instance.engine._revoker.revoke([revocation])
-        except NotDurableError:
-            self._judge.promise(jti, instance)
-        except RevokeBusError:
-            pass
-        else:
-            if receipt.revocations:
-                self._judge.acknowledge(jti, revocation.expires_at, instance)
 
     async def _look(self) -> None:
         while True:

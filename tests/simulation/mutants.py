@@ -134,15 +134,16 @@ def _any_server_is_the_same(stack: ExitStack) -> None:
 def _a_tick_only_reads(stack: ExitStack) -> None:
     """A tick is no write, so a former primary that knows that it is one answers."""
     _script(stack, "READ", "redis.call('PERSIST', KEYS[5])", "")
+    _script(stack, "READ", "redis.call('PERSIST', meta)", "")
     _script(stack, "READ", "beat(KEYS[5], ARGV[5], ARGV[6], ARGV[7])", "")
 
 
 def _nobody_confirms_the_primary(stack: ExitStack) -> None:
     """Sentinels are not asked whether the server that answers is the primary still."""
 
-    async def server(self: Primary) -> Any:
+    async def server(self: Primary, *, confirmed: bool = False) -> Any:  # noqa: ARG001 - Primary's
         if self._server is None:
-            await self._ask()
+            await self._asked()
         return self._server
 
     stack.enter_context(mock.patch.object(Primary, "server", server))

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Address = tuple[str, int]
 
 _AGAIN = 0.2
+_AT_ONCE = 1e-6
 
 
 class Peer(Protocol):
@@ -78,20 +79,16 @@ class _Direction:
         self._deliver = deliver
         self._is_answer = is_answer
         self._last = -math.inf
-        self._sent: deque[bytes] = deque()
+        self._sent: deque[tuple[float, bytes]] = deque()
         self.is_ended = False
 
     def send(self, data: bytes) -> None:
-        self._sent.append(data)
-        if len(self._sent) == 1:
-            self._start()
-
-    def _start(self) -> None:
-        loop, way = self._network.loop, self._way
+        way = self._way
         seconds = way.latency + self._network.rng.random() * way.jitter
-        due = max(loop.time() + seconds, self._last)
-        self._last = due
-        self._network.call_at(due, self._arrive)
+        self._last = max(self._network.loop.time() + seconds, self._last)
+        self._sent.append((self._last, data))
+        if len(self._sent) == 1:
+            self._network.call_at(self._last, self._arrive)
 
     def _arrive(self) -> None:
         if self.is_ended or not self._sent:
@@ -99,8 +96,11 @@ class _Direction:
         if not self._way.passes(is_answer=self._is_answer):
             self._network.call_at(self._network.loop.time() + _AGAIN, self._arrive)
             return
-        data = b"".join(self._sent)
-        self._sent.clear()
+        data, now = b"", self._network.loop.time()
+        while self._sent and self._sent[0][0] <= now + _AT_ONCE:
+            data += self._sent.popleft()[1]
+        if self._sent:
+            self._network.call_at(self._sent[0][0], self._arrive)
         self._deliver(data)
 
 
@@ -250,6 +250,7 @@ class Network:
         loop: As above.
         rng: As above.
         hosts: What can be connected to.
+        names: Addresses behind which another one is, of the moment.
     """
 
     def __init__(self, loop: SimulatedLoop, rng: random.Random, latency: float = 0.0002) -> None:
@@ -257,6 +258,7 @@ class Network:
         self.rng = rng
         self._latency = latency
         self.hosts: dict[Address, Host] = {}
+        self.names: dict[Address, Callable[[], Address]] = {}
         self._ways: dict[tuple[str, str], Way] = {}
         self._connections: list[Connection] = []
 
@@ -277,6 +279,8 @@ class Network:
         Raises:
             ConnectionRefusedError: Nothing listens there.
         """
+        if address in self.names:
+            address = self.names[address]()
         while True:
             host = self.hosts.get(address)
             way = self.way(client, host.process if host else Process("nowhere"))

@@ -28,6 +28,7 @@ _MISCONF = Failure(
 )
 _NOREPLICAS = Failure("NOREPLICAS Not enough good replicas to write.")
 _OOM = Failure("OOM command not allowed when used memory > 'maxmemory'.")
+_CLUSTERDOWN = Failure("CLUSTERDOWN The cluster is down")
 _NOSCRIPT = Failure("NOSCRIPT No matching script. Please use EVAL.")
 _REPLICATION_DELAY = 0.0005
 _AGAIN = 0.1
@@ -81,13 +82,18 @@ class _Client:
 
 
 class _Replica:
-    """A replica, as its primary sees it: what it has yet to receive."""
+    """A replica, as its primary sees it: what it has yet to receive.
+
+    Attributes:
+        is_new: Whether it has to receive everything, because its primary was started again.
+    """
 
     def __init__(self, server: Server) -> None:
         self.server = server
         self.queue: deque[tuple[int, list[tuple[bytes, Any, int | None]], list[Any]]] = deque()
         self.acknowledged = 0
         self.is_cut = False
+        self.is_new = False
 
 
 class Server:
@@ -114,6 +120,8 @@ class Server:
         cannot_save: Whether it refuses writes because it cannot write to disk.
         min_replicas: How many replicas must be there for it to accept writes.
         most_clients: How many it takes.
+        policy: What it evicts where it is full, as INFO says.
+        is_down: Whether the cluster, as far as it knows, has lost nodes that it needs.
         moved_to: Where the cluster has its slot, if not here.
         extra: Answers questions that only some servers know: Sentinels, nodes of a cluster.
     """
@@ -144,6 +152,8 @@ class Server:
         self.is_full = self.cannot_save = False
         self.min_replicas = 0
         self.most_clients = 10_000
+        self.policy = "noeviction"
+        self.is_down = False
         self.moved_to: Address | None = None
         self.extra: dict[bytes, Callable[[list[bytes]], Any]] = {}
         self.process = Process(name)
@@ -181,6 +191,10 @@ class Server:
         self.data.load(saved)
         self.data.touched.clear()
         self._begin()
+        self._offset += 1
+        for replica in self.replicas:
+            replica.is_new = True
+            self._send_to(replica)
 
     def start_afresh(self) -> None:
         """Hold nothing any more."""
@@ -236,6 +250,11 @@ class Server:
         """Whether it can be written to at this moment."""
         return not self.process.is_stopped and self._refusal("SET") is None
 
+    @property
+    def can_be_held(self) -> bool:
+        """Whether a hold can be set at this moment: also where it is full."""
+        return not self.process.is_stopped and self._refusal("PERSIST") is None
+
     def _replicate(self, published: list[tuple[bytes, bytes]]) -> None:
         touched, self.data.touched = self.data.touched, {}
         self.ever_held.update(touched)
@@ -252,10 +271,15 @@ class Server:
     def _send_to(self, replica: _Replica) -> None:
         def arrive() -> None:
             stopped = replica.server.process.is_frozen or replica.server.process.is_dead
-            if replica.is_cut or stopped or self.process.is_frozen:
-                if replica.queue and replica in self.replicas:
+            if replica.is_cut or stopped or self.process.is_stopped:
+                if (replica.queue or replica.is_new) and replica in self.replicas:
                     self._network.call_at(self._loop.time() + _AGAIN, arrive)
                 return
+            if replica.is_new and replica in self.replicas:
+                replica.is_new = False
+                replica.queue.clear()
+                replica.server.data.load(self.data.saved())
+                replica.acknowledged = self._offset
             while replica.queue and replica in self.replicas:
                 offset, changes, published = replica.queue.popleft()
                 replica.server.apply(changes, published)
@@ -308,8 +332,11 @@ class Server:
     def _refusal(self, name: str) -> Failure | None:
         if self.moved_to is not None and name in COMMANDS and name != "TIME":
             return _moved(self.moved_to)
-        if name not in WRITES:
-            return None
+        if self.is_down and name in COMMANDS and name != "TIME":
+            return _CLUSTERDOWN
+        return self._refusal_of_write(name) if name in WRITES else None
+
+    def _refusal_of_write(self, name: str) -> Failure | None:
         if self.primary is not None:
             return _READONLY
         if self.cannot_save:
@@ -339,6 +366,8 @@ class Server:
             digest = hashlib.sha1(text, usedforsecurity=False).hexdigest().encode()
             self._scripts[digest] = text
         count = int(words[2])
+        if self.is_down:
+            return _CLUSTERDOWN
         keys, args = words[3 : 3 + count], words[3 + count :]
         if self.moved_to is not None and keys:
             return _moved(self.moved_to)
@@ -375,6 +404,12 @@ class Server:
     def _do_ping(self, _: list[bytes]) -> Any:
         return _MISCONF if self.cannot_save else OK
 
+    def _do_auth(self, _: list[bytes]) -> Any:
+        return OK
+
+    def _do_select(self, _: list[bytes]) -> Any:
+        return OK
+
     def _do_pubsub(self, words: list[bytes]) -> Any:
         return [words[2], sum(words[2] in each.channels for each in self._clients)]
 
@@ -394,7 +429,7 @@ class Server:
         role = "master" if self.primary is None else "slave"
         return (
             f"# Server\r\nredis_version:7.4.0\r\nrun_id:{self.run_id}\r\n"
-            f"uptime_in_seconds:{uptime}\r\nmaxmemory_policy:noeviction\r\nevicted_keys:0\r\n"
+            f"uptime_in_seconds:{uptime}\r\nmaxmemory_policy:{self.policy}\r\nevicted_keys:0\r\n"
             f"aof_enabled:1\r\nrole:{role}\r\nconnected_slaves:{len(self.replicas)}\r\n"
         ).encode()
 

@@ -1,4 +1,4 @@
-"""One server, a primary that Sentinels watch over, or a cluster of three nodes."""
+"""One server, one address with a server in reserve, Sentinels, or a cluster of three nodes."""
 
 from __future__ import annotations
 
@@ -12,16 +12,19 @@ from tests.simulation.server import Server
 
 if TYPE_CHECKING:
     import random
+    from collections.abc import Callable, Sequence
 
-    from tests.simulation.loop import SimulatedLoop
+    from tests.simulation.loop import Process, SimulatedLoop
     from tests.simulation.lua import Lua
     from tests.simulation.network import Network
 
-Topology = Literal["single", "sentinel", "cluster"]
+Topology = Literal["single", "address", "sentinel", "cluster"]
+View = tuple[Server, int]
 
 _SLOT = 2962
 _DOWN_AFTER, _FAILOVER_TAKES, _LOOK = 1.0, 0.5, 0.1
 _DEMOTED_AFTER = 1.0
+_HEARD_WITHIN = 0.5
 _PORT, _SENTINEL_PORT = 6379, 26379
 
 
@@ -42,6 +45,7 @@ class Servers:
         primary: The one that is to be written to.
         all: Those that hold data, or may.
         failovers: How many there were.
+        sentinels: The Sentinels, where there are any.
     """
 
     def __init__(
@@ -56,7 +60,8 @@ class Servers:
         self.topology = topology
         self._loop = loop
         self._network = network
-        count = {"single": 1, "sentinel": 2, "cluster": 3}[topology]
+        self._rng = rng
+        count = {"single": 1, "address": 2, "sentinel": 2, "cluster": 3}[topology]
 
         def server(name: str, port: int) -> Server:
             clock = SimulatedClock(loop, began)
@@ -68,36 +73,60 @@ class Servers:
         self._epoch = 1
         self._down_since: float | None = None
         self._to_demote = 0
+        self._apart: set[Server] = set()
         self._is_closed = False
-        self.url = f"redis://redis0:{_PORT}"
-        self._sentinels: list[Server] = []
-        if topology == "sentinel":
+        self.url = f"redis://:password@redis0:{_PORT}/1"
+        self.sentinels: list[Server] = []
+        self._arrange(server)
+        observers = self.sentinels or self.all
+        self._views: dict[Server, View] = dict.fromkeys(observers, (self.primary, self._epoch))
+        if topology != "single":
+            self._watch()
+
+    def _arrange(self, server: Callable[[str, int], Server]) -> None:
+        """Let the first one be the primary, and the others what the topology has."""
+        if self.topology == "sentinel":
             self.all[1].follow(self.primary)
-            self._sentinels = [server(f"sentinel{number}", _SENTINEL_PORT) for number in range(3)]
-            for each in self._sentinels:
-                each.extra[b"SENTINEL"] = self._sentinel
+            self.sentinels = [server(f"sentinel{number}", _SENTINEL_PORT) for number in range(3)]
+            for each in self.sentinels:
+                each.extra[b"SENTINEL"] = partial(self._sentinel, each)
             names = ",".join(f"sentinel{number}:{_SENTINEL_PORT}" for number in range(3))
             self.url = f"redis+sentinel://{names}/main"
-        elif topology == "cluster":
+        elif self.topology == "cluster":
             # Of the other two, one is a replica of the node that has the slot.
             self.all[1].follow(self.primary)
             for each in self.all:
                 each.extra[b"CLUSTER"] = partial(self._nodes, each)
             self.url = "redis+cluster://" + ",".join(f"redis{n}:{_PORT}" for n in range(3))
-            self._show_owner()
-        if topology != "single":
-            self._watch()
+            for each in self.all[1:]:
+                each.moved_to = self.primary.address
+        elif self.topology == "address":
+            # As managed services have it: the name leads to whichever is the primary.
+            self.all[1].follow(self.primary)
+            self._network.names["redis", _PORT] = lambda: self.primary.address
+            self.url = f"redis://redis:{_PORT}"
 
     def close(self) -> None:
         """End them."""
         self._is_closed = True
-        for each in [*self.all, *self._sentinels]:
+        for each in [*self.all, *self.sentinels]:
             each.kill()
 
     async def settled(self) -> None:
-        """Wait until nobody has to be promoted or demoted."""
-        while self._down_since is not None or self._to_demote:  # noqa: ASYNC110 - time is virtual
+        """Wait until none has to be promoted or demoted, and all know it."""
+        while (  # noqa: ASYNC110 - time is virtual
+            self._down_since is not None or self._to_demote or not self._are_of_one_mind
+        ):
             await asyncio.sleep(_LOOK)
+
+    @property
+    def can_be_found(self) -> bool:
+        """Whether a Sentinel, if there are any, answers who is primary."""
+        return not self.sentinels or any(not each.process.is_stopped for each in self.sentinels)
+
+    @property
+    def _are_of_one_mind(self) -> bool:
+        return all(epoch == self._epoch for _, epoch in self._views.values())
 
     @property
     def replicas(self) -> list[Server]:
@@ -110,8 +139,7 @@ class Servers:
         if self._is_closed:
             return
         self._network.call_at(self._loop.time() + _LOOK, self._watch)
-        process = self.primary.process
-        if not process.is_dead and not process.is_frozen:
+        if not self._is_away(self.primary):
             self._down_since = None
             return
         if self._down_since is None:
@@ -124,6 +152,12 @@ class Servers:
         if candidates and self._loop.time() - self._down_since >= _DOWN_AFTER + _FAILOVER_TAKES:
             self.fail_over(candidates[0])
 
+    def _is_away(self, server: Server) -> bool:
+        """Return whether the others cannot reach it."""
+        if self.topology == "address":
+            return server.process.is_dead  # it is fenced before another takes its place
+        return server.process.is_stopped or server in self._apart
+
     def fail_over(self, replica: Server) -> None:
         """Make a replica the primary; the former one becomes its replica when it is back."""
         former, self.primary = self.primary, replica
@@ -131,8 +165,12 @@ class Servers:
         self._epoch += 1
         self.failovers += 1
         self._down_since = None
-        self._show_owner()
-        self._demote(former)
+        self._tell()
+        if self.topology == "address" and not former.process.is_dead:
+            former.replicas.clear()
+            former.follow(replica)
+        else:
+            self._demote(former)
 
     def _demote(self, former: Server) -> None:
         """Have the former primary follow the new one, some time after it is back."""
@@ -140,8 +178,7 @@ class Servers:
         def look() -> None:
             if self._is_closed:
                 return
-            process = former.process
-            if process.is_dead or process.is_frozen:
+            if self._is_away(former):
                 self._network.call_at(self._loop.time() + _LOOK, look)
             else:
                 self._network.call_at(self._loop.time() + _DEMOTED_AFTER, demote)
@@ -149,7 +186,7 @@ class Servers:
         def demote() -> None:
             if self._is_closed:
                 return
-            if former.process.is_dead or former.process.is_frozen:
+            if self._is_away(former):
                 look()
                 return
             self._to_demote -= 1
@@ -157,7 +194,6 @@ class Servers:
                 return  # it has become the primary again meanwhile
             former.replicas.clear()
             former.follow(self.primary)
-            self._show_owner()
 
         self._to_demote += 1
         look()
@@ -176,19 +212,68 @@ class Servers:
         former.start_afresh()
         self.primary = target
         self._epoch += 1
-        self._show_owner()
+        self._learn(former, (target, self._epoch))  # both ends of a move are told
+        self._tell()
+
+    def part(self, near: Sequence[Process], far: Sequence[Process]) -> Callable[[], None]:
+        """Part the primary and the instances near it from everyone else; return what heals it."""
+        primary = self.primary
+        others = [each for each in [*self.all, *self.sentinels] if each is not primary]
+        ways = [self._network.way(process, each.process) for process in near for each in others]
+        ways += [self._network.way(process, primary.process) for process in far]
+        links: list[Any] = [*ways, *primary.replicas]
+
+        def part(*, is_cut: bool) -> None:
+            for each in links:
+                each.is_cut = is_cut
+
+        def notice() -> None:
+            # A node that does not see most of the others refuses everything, as one of a cluster.
+            primary.is_down = self.topology == "cluster" and primary in self._apart
+
+        def heal() -> None:
+            part(is_cut=False)
+            self._apart.discard(primary)
+            notice()
+
+        part(is_cut=True)
+        self._apart.add(primary)
+        self._network.call_at(self._loop.time() + _DOWN_AFTER, notice)
+        return heal
+
+    # What each of them believes
+
+    def _tell(self) -> None:
+        """Let the new primary know at once who is it, and everyone else a little later."""
+        self._learn(self.primary, (self.primary, self._epoch))
+        for each in self._views:
+            late = self._rng.uniform(0.0, _HEARD_WITHIN)
+            learn = partial(self._learn, each, (self.primary, self._epoch))
+            self._network.call_at(self._loop.time() + late, learn)
+
+    def _learn(self, observer: Server, view: View) -> None:
+        if self._is_closed:
+            return
+        if observer in self._apart or observer.process.is_stopped:
+            again = partial(self._learn, observer, view)
+            self._network.call_at(self._loop.time() + _LOOK, again)
+        elif view[1] > self._views.get(observer, view)[1]:
+            self._views[observer] = view
+            if self.topology == "cluster":
+                observer.moved_to = None if observer is view[0] else view[0].address
 
     # What they answer
 
-    def _sentinel(self, words: list[bytes]) -> Any:
-        host, port = self.primary.address
+    def _sentinel(self, asked: Server, words: list[bytes]) -> Any:
+        primary, epoch = self._views[asked]
+        host, port = primary.address
         if words[1].upper() == b"MASTER":
             state = {
                 "name": "main",
                 "ip": host,
                 "port": port,
                 "flags": "master",
-                "config-epoch": self._epoch,
+                "config-epoch": epoch,
                 "num-slaves": 1,
                 "num-other-sentinels": 2,
                 "quorum": 2,
@@ -200,20 +285,16 @@ class Servers:
 
     def _nodes(self, asked: Server, _: list[bytes]) -> Any:
         lines = []
+        owner, newest = self._views[asked]
         for number, each in enumerate(self.all):
             host, port = each.address
             flags = "myself," if each is asked else ""
-            slots = "0-16383" if each is self.primary else ""
+            slots = "0-16383" if each is owner else ""
             flags += "slave" if each.primary is not None else "master"
             master = "-" if each.primary is None else f"{self.all.index(each.primary):040x}"
-            epoch = self._epoch if each is self.primary else 0
+            epoch = newest if each is owner else 0
             name, port_of_bus = f"{number:040x}", f"{host}:{port}@1{port}"
             lines.append(
                 f"{name} {port_of_bus} {flags} {master} 0 0 {epoch} connected {slots}".rstrip()
             )
         return ("\n".join(lines) + "\n").encode()
-
-    def _show_owner(self) -> None:
-        if self.topology == "cluster":
-            for each in self.all:
-                each.moved_to = None if each is self.primary else self.primary.address

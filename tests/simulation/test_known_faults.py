@@ -54,6 +54,32 @@ KNOWN: Mapping[str, Plan] = {
         _event(3, "restart_instance", which=_LAST),
         _event(4, "restart_instance", which=_LAST),
     ),
+    "an old snapshot, and no room for what is to be written back": _plan(
+        _event(0.5, "save"),
+        _event(2, "fill", lasts=6),
+        _event(2.5, "old_server", lasts=0.1),
+        _event(4.5, "restart_instance", which=_LAST),
+    ),
+    "a name leads to another server, which the former follows too late": _plan(
+        _event(1, "lag", lasts=6),
+        _event(1, "fail_over"),
+        topology="address",
+        settings=[_SETTINGS] * 6,
+        pause=1.0,
+        seed=5,
+    ),
+    "a primary is alone with some instances": _plan(
+        _event(1, "part", lasts=4), topology="sentinel", latency=0.002, pause=0.02
+    ),
+    "the same in a cluster": _plan(
+        _event(1, "part", lasts=4), topology="cluster", latency=0.002, pause=0.02
+    ),
+    "an instance starts while others revoke": _plan(
+        _event(1, "kill_instance", lasts=0.25, which=_LAST),
+        latency=0.02,
+        pause=0.01,
+        settings=[{**_SETTINGS, "max_staleness": 4.0}] * 3,
+    ),
     "ids ahead of the clock are given out twice": _plan(
         _event(0.5, "step_server", lasts=0.5, amount=0.502),
         _event(2.0, "save"),
@@ -74,7 +100,8 @@ KNOWN: Mapping[str, Plan] = {
         _event(6, "old_server", lasts=0.05),
         _event(6.01, "restart_instance", which=1),
         _event(6.01, "restart_instance", which=2),
-        fresh_within=4.0,  # likewise
+        settings=[{**_SETTINGS, "max_staleness": 4.0, "redis_timeout": 2.4}] * 3,
+        fresh_within=7.0,  # likewise
     ),
     "the author and Redis die within a tick": _plan(
         _event(1, "save"),
@@ -108,7 +135,20 @@ KNOWN: Mapping[str, Plan] = {
         _event(1, "empty_server", lasts=2), topology="sentinel", latency=0.002, pause=0.02
     ),
     "the lock of repairs without an end": _plan(_event(1, "orphan_repair")),
-    "260 ms there and back": _plan(latency=0.13),
+    "260 ms there and back": _plan(_event(1, "reset_all"), topology="address", latency=0.13),
+    "170 ms, with a password and a database": _plan(_event(1, "reset_all"), latency=0.085),
+    "Sentinels, 200 ms there and back": _plan(
+        _event(1, "reset_all"),
+        topology="sentinel",
+        latency=0.1,
+        settings=[{**_SETTINGS, "max_staleness": 4.0, "redis_timeout": 1.5}] * 3,
+    ),
+    "a cluster, 200 ms there and back": _plan(
+        _event(1, "reset_all"),
+        topology="cluster",
+        latency=0.1,
+        settings=[{**_SETTINGS, "max_staleness": 4.0, "redis_timeout": 1.5}] * 3,
+    ),
     "a meta key of another type": _plan(_event(1, "wrong_type", which=0)),
     "a log of another type": _plan(_event(1, "wrong_type", which=_LOG)),
 }

@@ -19,6 +19,7 @@ from tests.simulation.servers import Servers
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
 
+    from tests.simulation.load import Revoked
     from tests.simulation.loop import SimulatedLoop
     from tests.simulation.servers import Topology
 
@@ -57,7 +58,7 @@ class Instance:
         self._world.processes.append(self.process)
         self.engine = Engine(self._settings, clock=self.clock)
         self.starting = self.spawn(self.engine.start())
-        self.starting.add_done_callback(_retrieve)
+        self.starting.add_done_callback(retrieve)
 
     def spawn(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Run something in its process."""
@@ -68,9 +69,19 @@ class Instance:
         """Whether it can answer at this moment."""
         return not self.process.is_dead and not self.process.is_frozen
 
-    def knows(self, jti: str) -> bool:
-        """Return whether the copy has the token."""
-        return self.engine.is_revoked({"jti": jti})
+    @property
+    def is_running(self) -> bool:
+        """Whether it has started and has not ended."""
+        return self.engine._state() in ("fresh", "stale")
+
+    @property
+    def bound(self) -> float:
+        """Its ``max_staleness``."""
+        return self._settings.max_staleness
+
+    def knows(self, revoked: Revoked) -> bool:
+        """Return whether the copy refuses the token."""
+        return self.engine.is_revoked(revoked.claims)
 
     def staleness(self) -> float | None:
         """Return the age that it claims for its copy; None where it claims nothing."""
@@ -141,7 +152,7 @@ class World:
 
     def later(self, coroutine: Coroutine[Any, Any, Any]) -> None:
         """Let something go on beside everything else."""
-        self.loop.create_task(coroutine).add_done_callback(_retrieve)
+        self.loop.create_task(coroutine).add_done_callback(retrieve)
 
     async def close(self) -> None:
         """End everything."""
@@ -173,6 +184,7 @@ def no_other_chance(seed: int) -> Iterator[None]:
         yield
 
 
-def _retrieve(task: asyncio.Task[Any]) -> None:
+def retrieve(task: asyncio.Task[Any]) -> None:
+    """Take notice of how something has ended that nobody waits for."""
     if not task.cancelled():
         task.exception()

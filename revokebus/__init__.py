@@ -1,19 +1,24 @@
 """RevokeBus: a JWT revoked anywhere is refused everywhere, by a look-up in memory."""
 
-from revokebus.bus import RevokeBus
-from revokebus.errors import RevokeBusError
-from revokebus.replication.feed import Heard
-from revokebus.results import BusStatus, Confirmation, Finding, InstanceStatus, Receipt
-from revokebus.settings.cookies import CookieSettings
-from revokebus.settings.outside_issuer import OutsideIssuer
-from revokebus.settings.settings import Settings
-from revokebus.tokens.claims import AccessToken, RefreshToken
-from revokebus.tokens.issuer import TokenPair
-from revokebus.web.admin import admin_page
-from revokebus.web.clients import ClientAuthentication
-from revokebus.web.endpoints import introspection_endpoint, revocation_endpoint
-from revokebus.web.guards import client_of, require_access, require_refresh
-from revokebus.web.health import health_endpoints
+from typing import TYPE_CHECKING
+
+from revokebus.on_demand import on_demand
+
+if TYPE_CHECKING:
+    from revokebus.bus import RevokeBus
+    from revokebus.errors import RevokeBusError
+    from revokebus.replication.feed import Heard
+    from revokebus.results import BusStatus, Confirmation, Finding, InstanceStatus, Receipt
+    from revokebus.settings.cookies import CookieSettings
+    from revokebus.settings.outside_issuer import OutsideIssuer
+    from revokebus.settings.settings import Settings
+    from revokebus.tokens.claims import AccessToken, RefreshToken
+    from revokebus.tokens.issuer import TokenPair
+    from revokebus.web.admin import admin_page
+    from revokebus.web.clients import ClientAuthentication
+    from revokebus.web.endpoints import introspection_endpoint, revocation_endpoint
+    from revokebus.web.guards import client_of, require_access, require_refresh
+    from revokebus.web.health import health_endpoints
 
 __all__ = [
     "AccessToken",
@@ -39,3 +44,36 @@ __all__ = [
     "require_refresh",
     "revocation_endpoint",
 ]
+
+# The plugin for pytest is loaded in every environment that has this package, used or not.
+__getattr__ = on_demand(
+    __name__,
+    {
+        "AccessToken": "revokebus.tokens.claims",
+        "BusStatus": "revokebus.results",
+        "ClientAuthentication": "revokebus.web.clients",
+        "Confirmation": "revokebus.results",
+        "CookieSettings": "revokebus.settings.cookies",
+        "Finding": "revokebus.results",
+        "Heard": "revokebus.replication.feed",
+        "InstanceStatus": "revokebus.results",
+        "OutsideIssuer": "revokebus.settings.outside_issuer",
+        "Receipt": "revokebus.results",
+        "RefreshToken": "revokebus.tokens.claims",
+        "RevokeBus": "revokebus.bus",
+        "RevokeBusError": "revokebus.errors",
+        "Settings": "revokebus.settings.settings",
+        "TokenPair": "revokebus.tokens.issuer",
+        "admin_page": "revokebus.web.admin",
+        "client_of": "revokebus.web.guards",
+        "health_endpoints": "revokebus.web.health",
+        "introspection_endpoint": "revokebus.web.endpoints",
+        "require_access": "revokebus.web.guards",
+        "require_refresh": "revokebus.web.guards",
+        "revocation_endpoint": "revokebus.web.endpoints",
+    },
+)
+
+
+def __dir__() -> list[str]:
+    return __all__

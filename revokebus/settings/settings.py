@@ -140,6 +140,8 @@ class Settings(BaseSettings):
         frozen=True,
         extra="forbid",
         env_ignore_empty=True,
+        # A file of variables is shared with others, whose names are not ours to refuse.
+        dotenv_filtering="match_prefix",
         env_nested_delimiter="__",
         validate_default=True,
         # A value that is refused may be a secret: say which setting, never what was in it.

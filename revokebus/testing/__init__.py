@@ -1,12 +1,17 @@
 """For tests and demonstrations: real servers on free loopback ports, and a clock to move."""
 
-from revokebus.testing.app_server import AppServer, serving
-from revokebus.testing.clock import ManualClock
-from revokebus.testing.cluster import ClusterServers
-from revokebus.testing.kit import Kit, User
-from revokebus.testing.link import Link
-from revokebus.testing.redis_server import RedisServer
-from revokebus.testing.sentinel import SentinelServers
+from typing import TYPE_CHECKING
+
+from revokebus.on_demand import on_demand
+
+if TYPE_CHECKING:
+    from revokebus.testing.app_server import AppServer, serving
+    from revokebus.testing.clock import ManualClock
+    from revokebus.testing.cluster import ClusterServers
+    from revokebus.testing.kit import Kit, User
+    from revokebus.testing.link import Link
+    from revokebus.testing.redis_server import RedisServer
+    from revokebus.testing.sentinel import SentinelServers
 
 __all__ = [
     "AppServer",
@@ -19,3 +24,23 @@ __all__ = [
     "User",
     "serving",
 ]
+
+# Likewise.
+__getattr__ = on_demand(
+    __name__,
+    {
+        "AppServer": "revokebus.testing.app_server",
+        "ClusterServers": "revokebus.testing.cluster",
+        "Kit": "revokebus.testing.kit",
+        "Link": "revokebus.testing.link",
+        "ManualClock": "revokebus.testing.clock",
+        "RedisServer": "revokebus.testing.redis_server",
+        "SentinelServers": "revokebus.testing.sentinel",
+        "User": "revokebus.testing.kit",
+        "serving": "revokebus.testing.app_server",
+    },
+)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,9 +1,10 @@
 import secrets
 import string
+from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from revokebus import Settings
 from revokebus.engine.engine import Engine
@@ -237,3 +238,28 @@ async def test_a_misspelt_variable_is_told_of(
         "REVOKEBUS_TOKEN_SOURCE",
     ]
     assert "cookie" not in " ".join(told)
+
+
+def test_a_file_of_variables_is_shared_with_others(tmp_path: Path) -> None:
+    """The .env of an application that exists would be refused, or another's key taken for ours."""
+    file = tmp_path / ".env"
+    file.write_text(
+        "DATABASE_URL=postgresql://db/app\n"
+        "SECRET_KEY=of-something-else\n"
+        "ISSUER=of-something-else\n"
+        f"REVOKEBUS_SECRET_KEY={GOOD}\n"
+        "REVOKEBUS_COOKIES__SAMESITE=strict\n"
+    )
+    settings = Settings(_env_file=file)
+    assert isinstance(settings.secret_key, SecretStr)
+    assert settings.secret_key.get_secret_value() == GOOD
+    assert settings.issuer is None
+    assert settings.cookies.samesite == "strict"
+
+
+def test_a_slip_of_the_pen_in_a_file_of_variables_is_refused(tmp_path: Path) -> None:
+    """A bound that somebody has set would not be the one that counts."""
+    file = tmp_path / ".env"
+    file.write_text(f"REVOKEBUS_SECRET_KEY={GOOD}\nREVOKEBUS_MAX_STALENES=5\n")
+    with pytest.raises(ValidationError, match="max_stalenes"):
+        Settings(_env_file=file)

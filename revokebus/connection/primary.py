@@ -38,10 +38,14 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("revokebus")
 
-_ASKED_AGAIN_AFTER = 2.0
+LONGEST_WAIT = 0.25
+"""For which share of ``redis_timeout`` a request waits to hear who is primary, if one is known."""
+
+_ASKED_AGAIN_AFTER, _ASKED_AGAIN_AFTER_ERROR = 2.0, 0.5
 _ASKED_AGAIN_PER_BOUND = 6
 _TRIED_AGAIN = 3
 _SLOW_SECONDS, _SLOWER_THAN_USUAL = 0.1, 4.0
+_WAYS_TO_ASK = 4
 Answer = TypeVar("Answer")
 
 
@@ -99,7 +103,7 @@ class Primary:
         self._discovery = make_discovery(self._url, settings.namespace, settings.redis_timeout)
         self._server: Server | None = None
         self._retired: dict[Server, asyncio.Task[None]] = {}
-        self._asked_at = -math.inf
+        self._asked_at = self._due_at = -math.inf
         self._renewed_at = -math.inf
         self._doubts = 0
         self._asking: asyncio.Task[None] | None = None
@@ -116,16 +120,22 @@ class Primary:
         Raises:
             redis.RedisError: The primary cannot be found, and none is known from before.
         """
-        if self._clock.elapsed() - self._asked_at >= self._ask_again_after:
-            asking = self._ask_soon()
-            if confirmed:
-                await asyncio.wait([asking])
-        if self._server is None or self._doubts:
-            came_at = self._clock.elapsed()
-            # The first to come asks, the others take its answer, whatever was doubted since: of
-            # many who fail at once, each would have to wait for all before it.
-            while self._server is None or (self._doubts and self._asked_at < came_at):
-                await self._asked()
+        self._require_open()
+        came_at = self._clock.elapsed()
+        asking = self._ask_soon() if came_at >= self._due_at else None
+        if self._server is not None and (self._doubts or (confirmed and asking)):
+            # Who is known stays in use where no answer comes; but nothing is proven by it then.
+            patience = max(LONGEST_WAIT * self._deadline, _WAYS_TO_ASK * self._server.quickest)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(patience):
+                    if asking is not None:
+                        await asyncio.wait([asking])
+                    # The first to come asks, the others take its answer, whatever was doubted
+                    # since: of many who fail at once, each would have to wait for all before it.
+                    while self._doubts and self._asked_at < came_at:
+                        await self._asked()
+        while self._server is None:
+            await self._asked()
         return self._server
 
     def _ask_soon(self) -> asyncio.Task[None]:
@@ -136,11 +146,12 @@ class Primary:
         return self._asking
 
     async def _asked(self) -> None:
-        if not self._closed:
-            asking = self._ask_soon()
-            await asyncio.wait([asking])
-            if not asking.cancelled():
-                asking.result()
+        asking = self._ask_soon()
+        await asyncio.wait([asking])
+        self._require_open()
+        asking.result()
+
+    def _require_open(self) -> None:
         if self._closed:
             raise RedisConnectionError("the connections have been closed")
 
@@ -211,8 +222,9 @@ class Primary:
         if server.answered(self._clock.elapsed() - began) and self._url.kind != "single":
             # One that was frozen may have been deposed meanwhile, and answers as it wakes.
             self.doubt()
-            if await self.server() is not server:
-                raise RedisConnectionError("the server that has answered was deposed meanwhile")
+            await self.server()
+        if self._server is not None and self._server.address != server.address:
+            raise RedisConnectionError("the server that has answered was deposed meanwhile")
         return answer
 
     def doubt(self) -> None:
@@ -251,7 +263,9 @@ class Primary:
                     extra=event("primary_unconfirmed"),
                 )
             self._unanswered = str(error)
+            self._due_at = asked_at + min(self._ask_again_after, _ASKED_AGAIN_AFTER_ERROR)
         else:
+            self._due_at = asked_at + self._ask_again_after
             self._unanswered = ""
             self._use(address)
             if self._url.kind != "single":

@@ -54,9 +54,6 @@ class Log(Protocol):
     async def read(self, after: Position, heartbeat: bytes) -> Page:
         """Return the log from `after`, that entry included, and show that this instance lives."""
 
-    def confirmed(self, sent: float) -> float:
-        """Return the moment for which an answer to a request of the moment `sent` is proof."""
-
     def doubt_primary(self) -> None:
         """Look up the primary before the next request."""
 
@@ -172,7 +169,7 @@ class LogReader:
             if page is not None and not page.more:
                 await self._look_for_lost_writes(sent)
                 self._check_settled(page)
-                return self._log.confirmed(sent)
+                return min(sent, page.confirmed_at)
 
     def _check_settled(self, page: Page) -> None:
         if page.unsettled:

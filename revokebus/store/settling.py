@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from revokebus.connection.primary import LONGEST_WAIT
 from revokebus.errors import UnsettledError
+from revokebus.settings.redis_url import parse_redis_url
 
 if TYPE_CHECKING:
     from revokebus.settings.settings import Settings
@@ -25,9 +27,14 @@ def tick_deadline(settings: Settings) -> float:
 
 
 def settling_milliseconds(settings: Settings) -> int:
-    """Return after how long all have noticed: the longest pause, and a tick that hangs."""
+    """Return after how long all have noticed: the longest pause, and a tick that hangs.
+
+    Where Sentinels or the cluster are asked who is primary, a tick may wait for them first.
+    """
     pause = LONGEST_PAUSE * settings.tick_interval
-    return math.ceil(1000 * (pause + tick_deadline(settings)))
+    asks = parse_redis_url(settings.redis_url).kind != "single"
+    wait = LONGEST_WAIT * settings.redis_timeout if asks else 0.0
+    return math.ceil(1000 * (pause + wait + tick_deadline(settings)))
 
 
 def unsettled_error(left: int, repairing: int) -> UnsettledError | None:

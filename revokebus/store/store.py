@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import LockError
 
-from revokebus.errors import OtherDataSetError, StoreError, UnsettledError, WireError
+from revokebus.errors import OtherDataSetError, RefusedError, StoreError, UnsettledError, WireError
 from revokebus.protocol.continuity import Entry, Position
 from revokebus.protocol.revocation import Revocation, is_refused
 from revokebus.protocol.wire import (
@@ -75,6 +75,8 @@ class Page:
         server: Which process has answered; empty where that is not known.
         longest_life: For how many seconds a token may live at any instance.
         instances: How many there are, some that have ended included.
+        confirmed_at: When Sentinels or the cluster were asked last, in elapsed seconds, who is the
+            primary, and named the one that has answered: one that was deposed answers, too.
     """
 
     epoch: str
@@ -85,6 +87,7 @@ class Page:
     server: str = ""
     longest_life: float = 0.0
     instances: int = 1
+    confirmed_at: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,14 +157,6 @@ class Store:
         keys = [self._names.hold, self._names.meta]
         await self._requests.run(scripts.HOLD, keys, [milliseconds])
 
-    def confirmed(self, sent: float) -> float:
-        """Return the moment for which an answer to a request of the moment `sent` proves anything.
-
-        Before `sent` where Sentinels or the cluster were asked last who is primary; a deposed
-        primary answers, too.
-        """
-        return min(sent, self._primary.confirmed_at)
-
     async def read(self, after: Position, heartbeat: bytes) -> Page:
         """Return the log from `after`, that entry included, and show that this instance lives.
 
@@ -180,7 +175,7 @@ class Store:
         is_long = len(payload) > _LONG_ROW
         digest = hashlib.sha1(payload, usedforsecurity=False).hexdigest() if is_long else ""
         args += [self._settings.longest_life, digest, _PAGE_BYTES]
-        answer = await self._tick(keys, args)
+        answer, confirmed_at = await self._tick(keys, args)
         (epoch, version, server), rows, left, repairing, time, life, instances, more = answer
         if epoch and version != b"%d" % DATA_VERSION:
             raise StoreError(f"the data has format {version!r}, this is format {DATA_VERSION}")
@@ -194,10 +189,15 @@ class Store:
             server=server.decode(),
             longest_life=float(life or 0),
             instances=instances,
+            confirmed_at=confirmed_at,
         )
 
-    async def _tick(self, keys: list[str], args: list[Argument]) -> Any:
-        """Ask, within a deadline that grows with the way to Redis."""
+    async def _tick(self, keys: list[str], args: list[Argument]) -> tuple[Any, float]:
+        """Ask, within a deadline that grows with the way to Redis.
+
+        Returns:
+            The answer, and when the primary was confirmed that has given it.
+        """
         async with self._requests.deadline():
             # Apart, because who is far away asks for it as long as for all the rest.
             await self._primary.server(confirmed=True)
@@ -206,18 +206,19 @@ class Store:
             answer = await self._requests.run(
                 scripts.READ, keys, args, deadline=self._tick_deadline
             )
+        except RefusedError:
+            raise  # it has come in time
         except StoreError:
             # The next one may have to connect and sign in, over a way that may not be known yet.
-            is_known = bool(self._took[0])
-            enough = _MARGIN_TO_CONNECT * self._round_trip
-            self._allow(enough if is_known else 2 * self._tick_deadline)
+            self._allow(_MARGIN_TO_CONNECT * self._round_trip or 2 * self._tick_deadline)
             raise
+        confirmed_at = self._primary.confirmed_at  # the next look-up may confirm another
         took = self._clock.elapsed() - sent
         # An answer or two that are late do not mean that Redis is far away.
         self._took.append(took)
         self._round_trip = median(self._took)
         self._allow(_MARGIN * self._round_trip)
-        return answer
+        return answer, confirmed_at
 
     def _allow(self, seconds: float) -> None:
         enough = max(self._least_deadline, seconds)
@@ -248,6 +249,7 @@ class Store:
         keys: list[bytes | str] = [names.meta, names.hold, names.repair]
         keys += [names.record(target) for each in asked for target in each.targets]
         args: list[Argument] = [self._settling, TURN_MILLISECONDS, asked[0].epoch]
+        await self._confirm()
         sent = self._clock.elapsed()
         found, data_set, *rest = await self._requests.run(scripts.HAS, keys, args)
         error: StoreError | None = unsettled_error(*rest)
@@ -260,6 +262,12 @@ class Store:
         payloads = iter(found)
         refused = [_is_refused(list(islice(payloads, len(each.targets))), each) for each in asked]
         return [True if is_refused else error or False for is_refused in refused]
+
+    async def _confirm(self) -> None:
+        """Have the primary confirmed, if that was too long ago: this process may have slept."""
+        if self._primary.confirmed_at < self._clock.elapsed() - self._settings.max_staleness:
+            async with self._requests.deadline():
+                await self._primary.server(confirmed=True)
 
     async def settled_epoch(self) -> str:
         """Return which data set there is, if it has all that live instances know.

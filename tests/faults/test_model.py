@@ -147,9 +147,6 @@ class Model:
                 raise StoreError("the connection has broken")
         return Page(self.epoch, rest[:size], more=len(rest) > size, time=self.now)
 
-    def confirmed(self, sent: float) -> float:
-        return sent
-
     def doubt_primary(self) -> None:
         pass
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import TYPE_CHECKING
 
 import pytest
@@ -321,3 +322,58 @@ async def test_a_request_does_not_wait_for_what_only_confirms(
         assert slow.times == 1
     finally:
         await primary.close()
+
+
+async def test_an_answer_counts_for_the_server_that_has_given_it(
+    sentinels: SentinelServers, make_settings: MakeSettings
+) -> None:
+    """What a deposed primary answers would be proven by a look-up that names the new one."""
+    primary = Primary(make_settings(sentinels.url), SystemClock())
+
+    async def work(_: Redis) -> None:
+        primary._discovery = Named(("127.0.0.1", 1))
+        primary.doubt()
+        await primary.server()  # as another request does meanwhile
+
+    try:
+        with pytest.raises(RedisConnectionError, match="deposed meanwhile"):
+            await primary.run(work)
+    finally:
+        await primary.close()
+
+
+async def test_where_no_sentinel_answers_the_known_server_is_used(
+    sentinels: SentinelServers, make_settings: MakeSettings
+) -> None:
+    """Every request would take its whole deadline, and fail, although Redis is well."""
+    primary = Primary(make_settings(sentinels.url, redis_timeout=0.4), SystemClock())
+    try:
+        known = await primary.server()
+        primary._discovery = Slow()  # type: ignore[assignment]  # it checks nothing
+        primary.doubt()
+        async with asyncio.timeout(5):  # it is never answered, so each of these has to give up
+            assert await primary.server() is known
+            assert await primary.server(confirmed=True) is known
+    finally:
+        await primary.close()
+
+
+async def test_nothing_is_asked_any_more_after_the_end(make_settings: MakeSettings) -> None:
+    """A request that tries again would leave a task behind that no one ends."""
+    primary = Primary(make_settings("redis://127.0.0.1:1"), SystemClock())
+    await primary.close()
+    with pytest.raises(RedisConnectionError, match="closed"):
+        await primary.server()
+    assert not [task for task in asyncio.all_tasks() if "find-primary" in task.get_name()]
+
+
+async def test_who_has_slept_asks_who_is_primary_before_it_asks_redis(
+    sentinels: SentinelServers, make_settings: MakeSettings
+) -> None:
+    """After a suspension the first requests would be refused for want of a confirmation."""
+    settings = make_settings(sentinels.url, on_stale="ask_redis")
+    async with Engine(settings) as engine:
+        primary = engine._backend._running().redis.store._primary  # type: ignore[attr-defined]  # Redis's
+        primary.confirmed_at = -math.inf
+        primary._due_at = -math.inf
+        assert not await engine._backend.refuses([], 0.0)

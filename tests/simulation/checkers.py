@@ -137,11 +137,13 @@ class Judge:
     def _is_recorded(self, revoked: Revoked) -> bool:
         return revoked.is_in(self._world.servers.primary.data.get(revoked.key))
 
-    def look_for_losses(self, *, by_keys: bool = False) -> None:
+    def look_for_losses(self, *, by_keys: bool = False, unseen: bool = False) -> None:
         """Look which revocations the primary lacks, and who could write them back.
 
         Args:
             by_keys: Whether what is new among them has gone alone, record by record.
+            unseen: Whether they have gone from a server that is the same as before, so that nothing
+                tells of it before the next tick of who knows them.
         """
         if by_keys:
             self._keys_went_at = self._world.loop.time()
@@ -155,6 +157,8 @@ class Judge:
                     self._filled.add(name)
             else:
                 self._look_at_loss(name, revoked, by_keys=by_keys)
+                if unseen:
+                    self._at_risk[name] = self._world.loop.time()
 
     def _look_at_loss(self, name: str, revoked: Revoked, *, by_keys: bool) -> None:
         now = self._world.loop.time()

@@ -189,6 +189,7 @@ class _History:
                 each.result()
         await self._world.servers.settled()
         self._judge.all_is_well()
+        self._load.slow_down()
         await asyncio.sleep(_QUIET + plan.slack)
         self._load.stop()
         await load
@@ -213,7 +214,7 @@ class _History:
         is_by_keys = event.kind in ON_KEYS
         self._judge.look_for_losses()
         undo = FAULTS[event.kind](self._world, event)
-        self._judge.look_for_losses(by_keys=is_by_keys)
+        self._judge.look_for_losses(by_keys=is_by_keys, unseen=event.kind == "reload")
         if undo is not None:
             await asyncio.sleep(event.lasts)
             self._note(f"over: {event.kind}")

@@ -34,6 +34,7 @@ _USERS, _CLIENTS = 5, 3
 _LONG_AGO = 1_000_000
 _ASKED_EACH, _REFRESHED_EACH, _PATIENCE = 0.2, 0.6, 2.0
 _RECENT = 30
+_CALM = 4.0
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,10 @@ class Load:
         """Go on until `stop`."""
         sessions = [self._refresh(f"client-{number}") for number in range(self._clients)]
         await asyncio.gather(self._revoke(), self._ask(), *sessions)
+
+    def slow_down(self) -> None:
+        """Do less, where nothing goes wrong any more."""
+        self._pause *= _CALM
 
     def stop(self) -> None:
         """Begin nothing more."""

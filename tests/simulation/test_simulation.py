@@ -64,7 +64,7 @@ def test_every_promise_holds(first: int) -> None:
 @pytest.mark.parametrize("seed", range(6))
 def test_without_faults_nobody_is_refused(seed: int) -> None:
     """A violation would be one of the model, not of the code."""
-    outcome = run(replace(Plan.drawn(seed), events=[]))
+    outcome = run(replace(Plan.drawn(seed), events=[], pause=0.1))
     assert not outcome.violations
     assert outcome.acknowledged > 10
 

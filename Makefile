@@ -5,17 +5,21 @@ BIN := $(VENV)/bin
 BENCH := .venv-bench
 SUDO := $(shell test "$$(id -u)" = 0 || command -v sudo)
 READY := $(VENV)/.ready
+LOWEST := .venv-lowest
 
 # What the whole suite covers today, in percent of lines and branches.
 COVERED := 94
 
-.PHONY: help demo test coverage faults simulate bench load check docs package format lock clean
+.PHONY: help demo test lowest matrix beside coverage faults simulate bench load check docs package format lock clean
 
 help:
 	@echo "make demo    three instances, one revocation, and when each of them refused it"
 	@echo "             (ARGS=--serve leaves them running)"
 	@echo "make test    the whole test suite, on real servers that it starts and stops"
 	@echo "             (ARGS=tests/unit chooses, ARGS='-n 0' runs one test after the other)"
+	@echo "make lowest  the same, with the lowest versions of what it needs"
+	@echo "make matrix  the same with the lowest and the newest, on every Python >= 3.11 that is found"
+	@echo "make beside  whether it can be installed beside popular packages"
 	@echo "make coverage  the same, and how much of the code it runs; less than before is an error"
 	@echo "make faults  faults done to real servers under load, and which promises held"
 	@echo "             (SEED=n repeats a run, ONLY=word chooses, SECONDS=n goes on with random"
@@ -31,7 +35,7 @@ help:
 	@echo "make check   formatting, lint, types, direction of imports, spelling, the site"
 	@echo "make format  mend the formatting"
 	@echo "make clean   remove what the others have made"
-	@echo "make lock    renew requirements.lock from pyproject.toml"
+	@echo "make lock    renew requirements.lock, and that of the lowest versions, from pyproject.toml"
 
 $(READY): pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -47,6 +51,33 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest $(ARGS)
+
+$(LOWEST)/.ready: pyproject.toml requirements-lowest.lock
+	@echo "Setting up $(LOWEST) ..."
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet --require-hashes --requirement requirements-lowest.lock
+	$(LOWEST)/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+lowest: $(LOWEST)/.ready
+	$(LOWEST)/bin/python -m pytest $(ARGS)
+
+matrix:
+	@failed=0; for version in 3.11 3.12 3.13 3.14; do \
+	  python$$version -c '' 2>/dev/null || { echo "Python $$version is not on this machine"; continue; }; \
+	  for lock in requirements-lowest.lock requirements.lock; do \
+	    folder=$$(mktemp -d) && python$$version -m venv $$folder && \
+	    $$folder/bin/python -m pip install --quiet --require-hashes --requirement $$lock && \
+	    $$folder/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable . && \
+	    $$folder/bin/python -m pytest $(ARGS) && \
+	    echo "Python $$version, $$lock: passed" || { echo "Python $$version, $$lock: FAILED"; failed=1; }; \
+	    rm -rf $$folder; \
+	  done; \
+	done; exit $$failed
+
+beside: $(READY)
+	@$(BIN)/python -m pip install --quiet uv
+	@$(BIN)/python -m tests.beside
 
 coverage: $(READY)
 	rm -rf build/coverage && mkdir -p build/coverage
@@ -112,6 +143,9 @@ lock: $(READY)
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	  --no-header --no-annotate --upgrade --all-extras --group dev pyproject.toml \
 	  --output-file requirements.lock
+	$(BIN)/python -m tests.lowest | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
+	  --generate-hashes --no-header --no-annotate --all-extras --group dev --constraint - \
+	  pyproject.toml --output-file requirements-lowest.lock
 
 clean:
-	rm -rf $(VENV) $(BENCH) build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(BENCH) $(LOWEST) build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from typing import TYPE_CHECKING, Any
 
 import hiredis
@@ -11,6 +12,7 @@ import hiredis
 # tests/integration/test_connection.py fails if a release changes what is relied on here.
 from redis._parsers import _AsyncHiredisParser
 from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -24,6 +26,12 @@ if TYPE_CHECKING:
     from revokebus.settings.redis_url import Address
 
 
+# That a client says who it is would take a way there and back more with each connection.
+_ANONYMOUS: dict[str, None] = (
+    {"driver_info": None}
+    if "driver_info" in inspect.signature(AbstractConnection).parameters
+    else {"lib_name": None, "lib_version": None}  # redis-py before 7.2
+)
 _PATIENCE = 0.4
 _BLOCKING_PATIENCE = 0.9
 
@@ -152,7 +160,7 @@ def client(options: Mapping[str, Any], address: Address | None, deadline: float)
         "socket_timeout": None,
         "socket_connect_timeout": deadline,
         "health_check_interval": 0,
-        "driver_info": None,
+        **_ANONYMOUS,
         "retry": Retry(NoBackoff(), 0),
     }
     made: Client = Client.from_pool(ConnectionPool(**{**options, **where, **fixed}))  # type: ignore[assignment]  # redis-py says Redis

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fastapi.routing import iter_route_contexts
+from fastapi import routing
 
 from revokebus.web.guards import Guard
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from fastapi import FastAPI
     from fastapi.dependencies.models import Dependant
@@ -36,7 +36,7 @@ def describe_guards(app: FastAPI, settings: Settings) -> None:
 
 def _describe(app: FastAPI, document: dict[str, Any]) -> None:
     described: set[tuple[str | None, str]] = set()
-    for route in iter_route_contexts(app.routes):
+    for route in _routes(app):
         guards = list(_guards(getattr(route, "dependant", None)))
         path = document.get("paths", {}).get(route.path_format, {})
         for method in map(str.lower, route.methods or ()):
@@ -45,6 +45,15 @@ def _describe(app: FastAPI, document: dict[str, Any]) -> None:
                 described.add((route.path_format, method))
                 if guards:
                     _describe_operation(path[method], guards)
+
+
+def _routes(app: FastAPI) -> Iterable[Any]:
+    # Before 0.137 the routes of routers are the application's own.
+    every = getattr(routing, "iter_route_contexts", None)
+    if every is None:
+        return [each for each in app.routes if isinstance(each, routing.APIRoute)]
+    found: Iterable[Any] = every(app.routes)
+    return found
 
 
 def _guards(dependant: Dependant | None) -> Iterator[Guard[Any, Any]]:

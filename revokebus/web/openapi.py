@@ -17,8 +17,24 @@ if TYPE_CHECKING:
     from revokebus.settings.settings import Settings
 
 
+_ANSWERS = {
+    "401": "There is no token, or it is wrong, expired or revoked.",
+    "403": "The token does not allow this, or the request came from another site.",
+    "503": "It is not known at the moment whether the token was revoked; try again.",
+}
+_DETAIL = {
+    "application/json": {
+        "schema": {
+            "type": "object",
+            "properties": {"detail": {"type": "string"}},
+            "required": ["detail"],
+        }
+    }
+}
+
+
 def describe_guards(app: FastAPI, settings: Settings) -> None:
-    """Have the document of `app` say what its guards demand: scopes, and where none is needed.
+    """Have the document of `app` say what its guards demand, and what they answer.
 
     FastAPI itself lists the scopes of ``Security(...)`` only, and a scheme for each dependency, of
     which one would do.
@@ -65,7 +81,13 @@ def _guards(dependant: Dependant | None) -> Iterator[Guard[Any, Any]]:
 
 
 def _describe_operation(operation: dict[str, Any], guards: list[Guard[Any, Any]]) -> None:
-    """Put the schemes of all guards into one requirement, which asks for all of them."""
+    """Put the schemes of all guards into one requirement, which asks for all of them.
+
+    What guards answer is put beside what the route has said of the same status itself.
+    """
+    responses = operation.setdefault("responses", {})
+    for status, meaning in _ANSWERS.items():
+        responses.setdefault(status, {"description": meaning, "content": _DETAIL})
     names = {guard.scheme_name for guard in guards}
     together: dict[str, list[str]] = {name: [] for name in sorted(names)}
     others: list[dict[str, list[str]]] = []

@@ -162,3 +162,29 @@ def test_the_document_says_where_the_token_goes(make_settings: MakeSettings) -> 
 
         found = document_of(app)["components"]["securitySchemes"]["AccessToken"]
         assert (found["type"], found["in"], found["name"]) == ("apiKey", *scheme)
+
+
+def test_each_route_says_what_its_guard_answers(make_settings: MakeSettings) -> None:
+    """A generated client would not expect the answers that every guarded route can give."""
+    app = FastAPI()
+    RevokeBus.attach(app, make_settings())
+
+    @app.get("/open")
+    async def open_() -> None: ...
+
+    @app.get("/plain")
+    async def plain(token: Access) -> None: ...
+
+    @app.get("/own", responses={403: {"description": "Not on Sundays."}})
+    async def own(token: Access) -> None: ...
+
+    with TestClient(app) as client:
+        paths = client.get("/openapi.json").json()["paths"]
+        answer = client.get("/plain")
+    assert paths["/open"]["get"]["responses"].keys() == {"200"}
+    assert paths["/plain"]["get"]["responses"].keys() == {"200", "401", "403", "503"}
+    assert paths["/own"]["get"]["responses"]["403"]["description"] == "Not on Sundays."
+    content = paths["/plain"]["get"]["responses"]["401"]["content"]
+    assert answer.status_code == 401
+    assert answer.headers["Content-Type"] in content
+    assert answer.json().keys() == set(content["application/json"]["schema"]["required"])

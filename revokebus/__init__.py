@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from revokebus.on_demand import on_demand
 
 if TYPE_CHECKING:
-    from revokebus.bus import RevokeBus
+    from revokebus.bus import RevokeBus, get_bus
     from revokebus.errors import RevokeBusError
     from revokebus.replication.feed import Heard
     from revokebus.results import BusStatus, Confirmation, Finding, InstanceStatus, Receipt
@@ -38,6 +38,7 @@ __all__ = [
     "TokenPair",
     "admin_page",
     "client_of",
+    "get_bus",
     "health_endpoints",
     "introspection_endpoint",
     "require_access",
@@ -66,6 +67,7 @@ __getattr__ = on_demand(
         "TokenPair": "revokebus.tokens.issuer",
         "admin_page": "revokebus.web.admin",
         "client_of": "revokebus.web.guards",
+        "get_bus": "revokebus.bus",
         "health_endpoints": "revokebus.web.health",
         "introspection_endpoint": "revokebus.web.endpoints",
         "require_access": "revokebus.web.guards",

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from fastapi import WebSocket
 from fastapi.exception_handlers import http_exception_handler
+from starlette.requests import HTTPConnection  # noqa: TC002 - FastAPI reads it
 from starlette.websockets import WebSocketState
 
 from revokebus.engine.engine import Engine
 from revokebus.errors import ConfigurationError
 from revokebus.web.cookies import clear_token_cookies, set_token_cookies
-from revokebus.web.guards import STATE_NAME
+from revokebus.web.guards import STATE_NAME, bus_of
 from revokebus.web.openapi import describe_guards
 from revokebus.web.refusals import HTTP_ERRORS, http_error, websocket_error
 
@@ -35,7 +36,24 @@ class RevokeBus(Engine):
 
     Use `attach` in a FastAPI application. In a script or a worker use it as an async context
     manager: ``async with RevokeBus() as bus: await bus.revoke(token)``.
+
+    Args:
+        settings: As for `attach`, and so are the other two.
+        clock: See there.
+        credentials: See there.
     """
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        clock: Clock | None = None,
+        credentials: CredentialProvider | None = None,
+    ) -> None:
+        super().__init__(settings, clock=clock, credentials=credentials)
+        self._is_attached = False
+        # Or `bus.attach(app)` would make another bus, with the settings of the environment.
+        self.attach = self._attach_this  # type: ignore[assignment,method-assign]  # it takes less
 
     @classmethod
     def attach(
@@ -49,7 +67,9 @@ class RevokeBus(Engine):
         """Make a bus that starts and stops with `app` and that its guards find.
 
         It starts before the application's own lifespan and stops after it, so that both may use
-        it. It stands at ``app.state.revokebus``.
+        it. It stands at ``app.state.revokebus``, and `get_bus` is a dependency that brings it. A
+        bus that exists before the application, in a module of its own for example, is attached
+        with ``bus.attach(app)``, without further arguments.
 
         Args:
             app: The application, with a lifespan of its own or without. Not one that is mounted
@@ -60,22 +80,30 @@ class RevokeBus(Engine):
                 (``redis.CredentialProvider``), where it changes: IAM tokens, for example.
 
         Raises:
-            ConfigurationError: The application has a bus already, or has served a request; or
-                there are `credentials`, and a password in the settings.
+            ConfigurationError: The application has a bus already, or has served a request; the
+                bus is attached already; or there are `credentials`, and a password in the settings.
             pydantic.ValidationError: A setting is missing or wrong; the message names it.
         """
-        bus = cls(settings, clock=clock, credentials=credentials)
-        bus.cover(app)
+        return cls(settings, clock=clock, credentials=credentials).attach(app)
+
+    def _attach_this(self, app: FastAPI) -> Self:
+        if self._is_attached:
+            raise ConfigurationError(
+                "this bus is attached to an application already; one that is mounted in that "
+                "application is covered: bus.cover(app)"
+            )
+        self.cover(app)
+        self._is_attached = True
         inner = app.router.lifespan_context
 
         @asynccontextmanager
         async def lifespan(application: FastAPI) -> AsyncIterator[Mapping[str, Any] | None]:
-            async with bus, inner(application) as state:
+            async with self, inner(application) as state:
                 yield state
 
         # The application's own state, or none, is handed on as it is.
         app.router.lifespan_context = cast("Lifespan[Any]", lifespan)
-        return bus
+        return self
 
     def cover(self, app: FastAPI) -> None:
         """Let a mounted application use this bus; `attach` does so for the outer one.
@@ -117,6 +145,23 @@ class RevokeBus(Engine):
     def clear_cookies(self, response: Response) -> None:
         """Have the browser forget what `set_cookies` has set; revoke the session as well."""
         clear_token_cookies(response, self.settings)
+
+
+def get_bus(connection: HTTPConnection) -> RevokeBus:
+    """Return the bus of the application: a dependency, ``Depends(get_bus)``.
+
+    For routes in modules that the application imports, and that cannot import it.
+
+    Args:
+        connection: The request, or the opening of a WebSocket.
+
+    Raises:
+        ConfigurationError: The application has none.
+    """
+    bus = bus_of(connection)
+    if not isinstance(bus, RevokeBus):
+        raise ConfigurationError("app.state.revokebus is no RevokeBus: attach one")
+    return bus
 
 
 async def _answer(connection: Request | WebSocket, error: Exception) -> Response | None:

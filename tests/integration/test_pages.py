@@ -332,6 +332,8 @@ def test_guards(serve: Any, http: httpx2.Client) -> None:
         token = plain["Authorization"].split()[1]
         assert status(f"/download?access_token={token}") == 200
         assert status(f"/download?access_token={token}", plain) == 400
+        assert status("/logout", plain, "POST") == 200
+        assert status("/weather", plain) == 401
 
 
 def test_keys(tmp_path: Path) -> None:

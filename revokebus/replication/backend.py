@@ -111,6 +111,12 @@ class Backend(Protocol):
             StoreError: It is not known.
         """
 
+    async def catch_up(self) -> None:
+        """Wait for the tick that is overdue, because this process did not run; for no other.
+
+        It waits for ``redis_timeout`` at most, and where Redis is away not at all.
+        """
+
     async def instances(self) -> int:
         """Return how many processes are told of revocations at this moment, with this one.
 

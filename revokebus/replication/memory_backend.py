@@ -108,6 +108,9 @@ class MemoryBackend:
         """Return False: the copy, which is all there is, has been asked."""
         return False
 
+    async def catch_up(self) -> None:
+        """Do nothing: the copy is the original."""
+
     async def instances(self) -> int:
         """Return 1."""
         return 1

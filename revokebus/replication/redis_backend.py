@@ -365,6 +365,13 @@ class RedisBackend:
         self._check_usable(started)
         return await started.redis.store.refuses(targets, since, started.run.continuity.epoch)
 
+    async def catch_up(self) -> None:
+        """Wait for the tick that is overdue."""
+        if self._started is not None and (run := self._started.run).is_overdue:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.redis_timeout):
+                    await run.ticked.wait()
+
     async def instances(self) -> int:
         """Ask Redis how many are subscribed."""
         return await self._running().redis.store.subscribers()

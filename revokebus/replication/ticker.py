@@ -64,7 +64,9 @@ class Ticker:
         while True:
             run.wake.clear()
             began, rest = run.clock.elapsed(), self._interval()
+            run.begin_tick()
             rest = min(rest, await self._tick(), self.outbox.longest_rest())
+            run.end_tick(began + rest)
             self._sweep()
             self._note_state()
             await self._pause(began + rest - run.clock.elapsed())

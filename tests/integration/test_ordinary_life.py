@@ -7,6 +7,7 @@ import os
 import secrets
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ import httpx2
 import pytest
 
 from revokebus.testing import AppServer, serving
+from revokebus.testing.process import wait_until
 from revokebus.testing.redis_server import embedded_valkey
 
 if TYPE_CHECKING:
@@ -171,3 +173,49 @@ def test_refreshes_at_pods_whose_clocks_differ(
             pair = http.post(f"{server.url}/refresh", headers=old).raise_for_status().json()
             for each in (here, there):
                 assert status(http, each, pair["access_token"]) == 200
+
+
+def stay_frozen(seconds: float) -> None:
+    until = time.monotonic() + seconds
+    wait_until(lambda: time.monotonic() > until, "it was frozen long enough")
+
+
+def test_the_first_request_after_a_pause(redis_server: RedisServer, http: httpx2.Client) -> None:
+    """Where processes are frozen between requests, most first requests would be refused (503)."""
+    bound = 1.2
+    variables = {**environment(redis_server), "REVOKEBUS_MAX_STALENESS": str(bound)}
+    with AppServer(APP, variables) as server, AppServer(APP, environment(redis_server)) as other:
+        for _ in range(3):
+            kept, ended = (sign_in(http, server)["access_token"] for _ in range(2))
+            assert status(http, server, kept) == status(http, server, ended) == 200
+            server.freeze()
+            try:
+                done = http.delete(f"{other.url}/access-revoke", headers=bearer(ended))
+                assert done.is_success
+                stay_frozen(2 * bound)
+            finally:
+                server.thaw()
+            # What was revoked meanwhile is known before the first of them is answered.
+            assert status(http, server, ended) == 401
+            server.freeze()
+            stay_frozen(2 * bound)
+            server.thaw()
+            assert status(http, server, kept) == 200
+
+
+def test_the_first_request_after_a_pause_while_redis_hangs(
+    redis_server: RedisServer, http: httpx2.Client
+) -> None:
+    """It would be let through, or wait for ever, and so would all that come after it."""
+    variables = {**environment(redis_server), "REVOKEBUS_MAX_STALENESS": "1.2"}
+    with AppServer(APP, variables) as server:
+        token = sign_in(http, server)["access_token"]
+        server.freeze()
+        redis_server.freeze()
+        try:
+            stay_frozen(2.4)
+            server.thaw()
+            assert [status(http, server, token) for _ in range(3)] == [503, 503, 503]
+        finally:
+            server.thaw()
+            redis_server.thaw()

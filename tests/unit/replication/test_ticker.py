@@ -154,3 +154,29 @@ async def test_after_an_error_the_next_tick_does_not_take_its_time(
     assert await ticker._tick() <= 0.5
     reader.error = None
     assert await ticker._tick() == math.inf
+
+
+def test_a_tick_is_overdue_only_where_this_process_did_not_run(
+    clock: ManualClock, ticker: Ticker
+) -> None:
+    """In an outage every request would wait for one more tick before it is refused."""
+    run = ticker.run
+
+    def is_overdue() -> bool:
+        return run.is_overdue
+
+    assert not is_overdue()  # before the first
+    run.begin_tick()
+    clock.advance(60)  # it hangs
+    assert not is_overdue()
+    run.end_tick(clock.elapsed() + 0.5)
+    clock.advance(0.6)
+    assert not is_overdue()
+    clock.advance(10)  # the process is suspended
+    assert is_overdue()
+    ended = run.ticked
+    run.begin_tick()
+    assert is_overdue()  # which those that come now may wait for
+    run.end_tick(clock.elapsed())
+    assert ended.is_set()
+    assert not is_overdue()

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from revokebus.on_demand import on_demand
+from revokebus.on_demand import on_demand as _on_demand
 
 if TYPE_CHECKING:
     from revokebus.bus import RevokeBus, get_bus
@@ -47,34 +47,36 @@ __all__ = [
 ]
 
 # The plugin for pytest is loaded in every environment that has this package, used or not.
-__getattr__ = on_demand(
-    __name__,
-    {
-        "AccessToken": "revokebus.tokens.claims",
-        "BusStatus": "revokebus.results",
-        "ClientAuthentication": "revokebus.web.clients",
-        "Confirmation": "revokebus.results",
-        "CookieSettings": "revokebus.settings.cookies",
-        "Finding": "revokebus.results",
-        "Heard": "revokebus.replication.feed",
-        "InstanceStatus": "revokebus.results",
-        "OutsideIssuer": "revokebus.settings.outside_issuer",
-        "Receipt": "revokebus.results",
-        "RefreshToken": "revokebus.tokens.claims",
-        "RevokeBus": "revokebus.bus",
-        "RevokeBusError": "revokebus.errors",
-        "Settings": "revokebus.settings.settings",
-        "TokenPair": "revokebus.tokens.issuer",
-        "admin_page": "revokebus.web.admin",
-        "client_of": "revokebus.web.guards",
-        "get_bus": "revokebus.bus",
-        "health_endpoints": "revokebus.web.health",
-        "introspection_endpoint": "revokebus.web.endpoints",
-        "require_access": "revokebus.web.guards",
-        "require_refresh": "revokebus.web.guards",
-        "revocation_endpoint": "revokebus.web.endpoints",
-    },
-)
+if not TYPE_CHECKING:  # or every misspelt name would be there
+    __getattr__ = _on_demand(
+        __name__,
+        {
+            "AccessToken": "revokebus.tokens.claims",
+            "BusStatus": "revokebus.results",
+            "ClientAuthentication": "revokebus.web.clients",
+            "Confirmation": "revokebus.results",
+            "CookieSettings": "revokebus.settings.cookies",
+            "Finding": "revokebus.results",
+            "Heard": "revokebus.replication.feed",
+            "InstanceStatus": "revokebus.results",
+            "OutsideIssuer": "revokebus.settings.outside_issuer",
+            "Receipt": "revokebus.results",
+            "RefreshToken": "revokebus.tokens.claims",
+            "RevokeBus": "revokebus.bus",
+            "RevokeBusError": "revokebus.errors",
+            "Settings": "revokebus.settings.settings",
+            "TokenPair": "revokebus.tokens.issuer",
+            "admin_page": "revokebus.web.admin",
+            "client_of": "revokebus.web.guards",
+            "errors": "revokebus.errors",
+            "get_bus": "revokebus.bus",
+            "health_endpoints": "revokebus.web.health",
+            "introspection_endpoint": "revokebus.web.endpoints",
+            "require_access": "revokebus.web.guards",
+            "require_refresh": "revokebus.web.guards",
+            "revocation_endpoint": "revokebus.web.endpoints",
+        },
+    )
 
 
 def __dir__() -> list[str]:

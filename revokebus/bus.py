@@ -51,7 +51,6 @@ class RevokeBus(Engine):
         credentials: CredentialProvider | None = None,
     ) -> None:
         super().__init__(settings, clock=clock, credentials=credentials)
-        self._is_attached = False
         # Or `bus.attach(app)` would make another bus, with the settings of the environment.
         self.attach = self._attach_this  # type: ignore[assignment,method-assign]  # it takes less
 
@@ -80,20 +79,14 @@ class RevokeBus(Engine):
                 (``redis.CredentialProvider``), where it changes: IAM tokens, for example.
 
         Raises:
-            ConfigurationError: The application has a bus already, or has served a request; the
-                bus is attached already; or there are `credentials`, and a password in the settings.
+            ConfigurationError: The application has a bus already, or has served a request; or
+                there are `credentials`, and a password in the settings.
             pydantic.ValidationError: A setting is missing or wrong; the message names it.
         """
         return cls(settings, clock=clock, credentials=credentials).attach(app)
 
     def _attach_this(self, app: FastAPI) -> Self:
-        if self._is_attached:
-            raise ConfigurationError(
-                "this bus is attached to an application already; one that is mounted in that "
-                "application is covered: bus.cover(app)"
-            )
         self.cover(app)
-        self._is_attached = True
         inner = app.router.lifespan_context
 
         @asynccontextmanager
@@ -147,7 +140,7 @@ class RevokeBus(Engine):
         clear_token_cookies(response, self.settings)
 
 
-def get_bus(connection: HTTPConnection) -> RevokeBus:
+async def get_bus(connection: HTTPConnection) -> RevokeBus:
     """Return the bus of the application: a dependency, ``Depends(get_bus)``.
 
     For routes in modules that the application imports, and that cannot import it.

@@ -15,13 +15,14 @@ def on_demand(package: str, modules: Mapping[str, str]) -> Callable[[str], objec
 
     Args:
         package: Its name.
-        modules: In which module each of its names is.
+        modules: In which module each of its names is; a module of the package stands for itself.
     """
 
     def get(name: str) -> object:
         if name not in modules:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        value = getattr(importlib.import_module(modules[name]), name)
+        module = importlib.import_module(modules[name])
+        value = module if modules[name] == f"{package}.{name}" else getattr(module, name)
         setattr(sys.modules[package], name, value)
         return value
 

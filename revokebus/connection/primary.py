@@ -146,6 +146,7 @@ class Primary:
         return self._asking
 
     async def _asked(self) -> None:
+        self._require_open()
         asking = self._ask_soon()
         await asyncio.wait([asking])
         self._require_open()

@@ -188,7 +188,7 @@ class Checker:
     ) -> None:
         """Accept what the copy, if it is proven, or `policy` lets pass; None is any token."""
         self._lifecycle.require_running()
-        if not self._freshness.is_fresh and policy == "reject" and self._lifecycle.is_own_loop:
+        if not self._freshness.is_fresh and policy != "ask_redis" and self._lifecycle.is_own_loop:
             await self._backend.catch_up()
             if token is not None and self.is_known_revoked(token):
                 raise RevokedTokenError

@@ -367,10 +367,11 @@ class RedisBackend:
 
     async def catch_up(self) -> None:
         """Wait for the tick that is overdue."""
-        if self._started is not None and (run := self._started.run).is_overdue:
+        run = self._running().run
+        if (seconds := run.longest_wait(self._settings.redis_timeout)) > 0:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._settings.redis_timeout):
-                    await run.ticked.wait()
+                async with asyncio.timeout(seconds):
+                    await run.known.wait()
 
     async def instances(self) -> int:
         """Ask Redis how many are subscribed."""

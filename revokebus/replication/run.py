@@ -34,7 +34,7 @@ class Run:
         read: Set when the log was read to its end, whether that proves the copy or not, and then
             replaced.
         on_read: Are called at the same moments.
-        ticked: Set when a tick has ended, however, and then replaced.
+        known: Set when a tick has proven the copy, or failed to, and then replaced.
     """
 
     clock: Clock
@@ -45,30 +45,43 @@ class Run:
     decided: asyncio.Event = field(default_factory=asyncio.Event)
     read: asyncio.Event = field(default_factory=asyncio.Event)
     on_read: list[Callable[[], None]] = field(default_factory=list)
-    ticked: asyncio.Event = field(default_factory=asyncio.Event)
+    known: asyncio.Event = field(default_factory=asyncio.Event)
     _due_at: float = math.inf
-    _is_late: bool = False
+    _late_since: float = -math.inf
 
-    @property
-    def is_overdue(self) -> bool:
-        """Whether a tick has not begun that was due, or goes on that has begun too late.
+    def longest_wait(self, patience: float) -> float:
+        """Return for how many seconds to wait for a tick that comes too late; 0 where none does.
 
-        Then this process did not run: it was suspended, or its event loop was blocked.
+        It comes too late where this process did not run: it was suspended, or its event loop was
+        blocked. One that was due and has not begun is then begun at once.
+
+        Args:
+            patience: For how many seconds after its beginning a tick is waited for at most.
         """
-        return self._is_late or self._is_past_due()
+        now = self.clock.elapsed()
+        if self._is_past_due():
+            self.wake.set()  # timers of a loop may stand still where the machine was suspended
+            return patience
+        return max(0.0, self._late_since + patience - now)
 
     def _is_past_due(self) -> bool:
         return self.clock.elapsed() > self._due_at + _LATE
 
     def begin_tick(self) -> None:
         """Note that a tick begins."""
-        self._is_late, self._due_at = self._is_past_due(), math.inf
+        self._late_since = self.clock.elapsed() if self._is_past_due() else -math.inf
+        self._due_at = math.inf
+
+    def know(self) -> None:
+        """Note that a tick has proven the copy, or failed to."""
+        self._late_since = -math.inf
+        self.known.set()
+        self.known = asyncio.Event()
 
     def end_tick(self, due_at: float) -> None:
         """Note that a tick has ended, and when the next one is due, in elapsed seconds."""
-        self._is_late, self._due_at = False, due_at
-        self.ticked.set()
-        self.ticked = asyncio.Event()
+        self.know()
+        self._due_at = due_at
 
     def notify_readers(self) -> None:
         """Notify all that wait until the log was read to its end."""

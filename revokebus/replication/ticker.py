@@ -66,7 +66,7 @@ class Ticker:
             began, rest = run.clock.elapsed(), self._interval()
             run.begin_tick()
             rest = min(rest, await self._tick(), self.outbox.longest_rest())
-            run.end_tick(began + rest)
+            run.end_tick(max(began + rest, run.clock.elapsed() + _SHORTEST_PAUSE))
             self._sweep()
             self._note_state()
             await self._pause(began + rest - run.clock.elapsed())
@@ -76,6 +76,7 @@ class Ticker:
         run = self.run
         try:
             self.freshness.prove(await self.reader.prove())
+            run.know()
         except UnsettledError as error:
             run.counters.ticks["unsettled"] += 1
             run.conditions.note("ticker", error)

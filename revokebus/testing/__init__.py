@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from revokebus.on_demand import on_demand
+from revokebus.on_demand import on_demand as _on_demand
 
 if TYPE_CHECKING:
     from revokebus.testing.app_server import AppServer, serving
@@ -26,20 +26,21 @@ __all__ = [
 ]
 
 # Likewise.
-__getattr__ = on_demand(
-    __name__,
-    {
-        "AppServer": "revokebus.testing.app_server",
-        "ClusterServers": "revokebus.testing.cluster",
-        "Kit": "revokebus.testing.kit",
-        "Link": "revokebus.testing.link",
-        "ManualClock": "revokebus.testing.clock",
-        "RedisServer": "revokebus.testing.redis_server",
-        "SentinelServers": "revokebus.testing.sentinel",
-        "User": "revokebus.testing.kit",
-        "serving": "revokebus.testing.app_server",
-    },
-)
+if not TYPE_CHECKING:  # or every misspelt name would be there
+    __getattr__ = _on_demand(
+        __name__,
+        {
+            "AppServer": "revokebus.testing.app_server",
+            "ClusterServers": "revokebus.testing.cluster",
+            "Kit": "revokebus.testing.kit",
+            "Link": "revokebus.testing.link",
+            "ManualClock": "revokebus.testing.clock",
+            "RedisServer": "revokebus.testing.redis_server",
+            "SentinelServers": "revokebus.testing.sentinel",
+            "User": "revokebus.testing.kit",
+            "serving": "revokebus.testing.app_server",
+        },
+    )
 
 
 def __dir__() -> list[str]:

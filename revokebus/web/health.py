@@ -41,7 +41,8 @@ def health_endpoints(*, live: str = "/livez", ready: str = "/readyz") -> APIRout
     @router.get(ready, include_in_schema=False)
     async def readyz(request: Request, response: Response) -> dict[str, Any]:
         bus = bus_of(request)
-        status, is_ready = bus.status(), await bus.can_decide()
+        is_ready = await bus.can_decide()
+        status = bus.status()  # it may have waited for a proof
         response.headers.update(_NO_STORE)
         response.status_code = 200 if is_ready else 503
         return {"status": "ready" if is_ready else "not ready", "state": status.state}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 from fastapi import routing
@@ -87,7 +88,7 @@ def _describe_operation(operation: dict[str, Any], guards: list[Guard[Any, Any]]
     """
     responses = operation.setdefault("responses", {})
     for status, meaning in _ANSWERS.items():
-        responses.setdefault(status, {"description": meaning, "content": _DETAIL})
+        responses.setdefault(status, {"description": meaning, "content": deepcopy(_DETAIL)})
     names = {guard.scheme_name for guard in guards}
     together: dict[str, list[str]] = {name: [] for name in sorted(names)}
     others: list[dict[str, list[str]]] = []

@@ -51,6 +51,8 @@ def test_the_plugin_of_pytest_costs_nothing_where_it_is_not_used() -> None:
     run = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
+    errors = "import revokebus; revokebus.errors.StaleError; revokebus.on_demand.on_demand"
+    subprocess.run([sys.executable, "-c", errors], check=True)
     assert set(run.stdout.split()) == {
         "revokebus",
         "revokebus.on_demand",

@@ -156,27 +156,53 @@ async def test_after_an_error_the_next_tick_does_not_take_its_time(
     assert await ticker._tick() == math.inf
 
 
-def test_a_tick_is_overdue_only_where_this_process_did_not_run(
-    clock: ManualClock, ticker: Ticker
-) -> None:
+def test_only_what_comes_too_late_is_waited_for(clock: ManualClock, ticker: Ticker) -> None:
     """In an outage every request would wait for one more tick before it is refused."""
     run = ticker.run
-
-    def is_overdue() -> bool:
-        return run.is_overdue
-
-    assert not is_overdue()  # before the first
+    assert run.longest_wait(1.0) == 0  # before the first
     run.begin_tick()
     clock.advance(60)  # it hangs
-    assert not is_overdue()
+    assert run.longest_wait(1.0) == 0
     run.end_tick(clock.elapsed() + 0.5)
     clock.advance(0.6)
-    assert not is_overdue()
+    assert run.longest_wait(1.0) == 0
     clock.advance(10)  # the process is suspended
-    assert is_overdue()
-    ended = run.ticked
+    assert not run.wake.is_set()
+    assert run.longest_wait(1.0) == 1.0
+    assert run.wake.is_set()
+    known = run.known
     run.begin_tick()
-    assert is_overdue()  # which those that come now may wait for
-    run.end_tick(clock.elapsed())
-    assert ended.is_set()
-    assert not is_overdue()
+    assert run.longest_wait(1.0) == 1.0  # which those that come now may wait for
+    clock.advance(0.75)
+    assert run.longest_wait(1.0) == 0.25
+    clock.advance(0.75)  # it lists, say
+    assert run.longest_wait(1.0) == 0
+    run.know()
+    assert known.is_set()
+    assert run.longest_wait(1.0) == 0
+
+
+async def test_in_an_outage_no_tick_comes_too_late(
+    clock: ManualClock, reader: Reader, ticker: Ticker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tick that hangs is longer than its rest, and the next one would count as overdue."""
+    reader.error = StoreError("gone")
+    waits: list[float] = []
+
+    async def hang() -> float:
+        clock.advance(1.0)
+        raise StoreError("gone")
+
+    async def pause(_seconds: float) -> None:
+        clock.advance(0.02)
+        waits.append(ticker.run.longest_wait(1.0))
+        if len(waits) == 5:
+            raise asyncio.CancelledError
+
+    monkeypatch.setattr(reader, "prove", hang)
+    monkeypatch.setattr(ticker, "_pause", pause)
+    with pytest.raises(asyncio.CancelledError):
+        await ticker.tick_forever()
+    ticker.run.begin_tick()
+    waits.append(ticker.run.longest_wait(1.0))
+    assert waits == [0] * 6

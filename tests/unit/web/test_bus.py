@@ -73,12 +73,18 @@ def test_without_a_bus_it_is_said_what_to_do() -> None:
         client.post("/login/alice")
 
 
-def test_a_bus_is_attached_once(make_settings: MakeSettings) -> None:
+def test_a_bus_serves_one_application_at_a_time(make_settings: MakeSettings) -> None:
     """Two applications would start and stop the same bus under each other's feet."""
     bus = RevokeBus(make_settings())
-    bus.attach(FastAPI())
-    with pytest.raises(ConfigurationError, match="attached to an application already"):
-        bus.attach(FastAPI())
-    made = RevokeBus.attach(FastAPI(), make_settings())
-    with pytest.raises(ConfigurationError, match="attached to an application already"):
-        made.attach(FastAPI())
+    apps = [FastAPI(), FastAPI()]
+    for app in apps:
+        bus.attach(app)  # as a factory does that is called for each test
+    for app in apps:
+        with TestClient(app):
+            assert bus.status().state == "fresh"
+    with (
+        TestClient(apps[0]),
+        pytest.raises(ConfigurationError, match="running already"),
+        TestClient(apps[1]),
+    ):
+        pass

@@ -45,7 +45,7 @@ _ASKED_AGAIN_AFTER, _ASKED_AGAIN_AFTER_ERROR = 2.0, 0.5
 _ASKED_AGAIN_PER_BOUND = 6
 _TRIED_AGAIN = 3
 _SLOW_SECONDS, _SLOWER_THAN_USUAL = 0.1, 4.0
-_WAYS_TO_ASK = 4
+_WAYS_TO_ASK, _FORGETTING = 4, 1.05
 Answer = TypeVar("Answer")
 
 
@@ -56,7 +56,7 @@ class Server:
     Attributes:
         address: Where it is; None where the URL says so.
         redis: The client.
-        quickest: How many seconds its quickest answer took; 0 before the first.
+        quickest: How many seconds its quickest answer took lately; 0 before the first.
     """
 
     address: Address | None
@@ -66,7 +66,8 @@ class Server:
     def answered(self, seconds: float) -> bool:
         """Note how long an answer took; return whether that is long, for one so far away."""
         is_late = seconds > max(_SLOW_SECONDS, _SLOWER_THAN_USUAL * self.quickest)
-        self.quickest = min(self.quickest or seconds, seconds)
+        # Forgotten by and by, or every answer would be late where the way has become longer.
+        self.quickest = min(_FORGETTING * self.quickest or seconds, seconds)
         return is_late
 
     async def close(self) -> None:

@@ -90,7 +90,7 @@ async def test_away_later(
         clock.advance(1.5)
         assert engine.status().state == "stale"
         with pytest.raises(StaleError):
-            at_once(engine.authenticate(good.access_token, AccessToken))
+            await engine.authenticate(good.access_token, AccessToken)
         with pytest.raises(RevokedTokenError):
             at_once(engine.authenticate(revoked.access_token, AccessToken))
 
@@ -139,7 +139,14 @@ async def test_a_stalled_event_loop_is_stale_by_itself(
     """A process that was suspended would decide by what it knew before."""
     clock = ManualClock()
     async with Engine(make_settings(redis_server.url), clock=clock) as engine:
-        pair = engine.issue("alice")
+        good, revoked = (engine.issue(name) for name in ("alice", "bob"))
         clock.advance(5.5)  # no other task has run meanwhile
-        with pytest.raises(StaleError):
-            at_once(engine.authenticate(pair.access_token, AccessToken))
+        assert engine.status().state == "stale"
+        check = asyncio.create_task(engine.authenticate(good.access_token, AccessToken))
+        await asyncio.sleep(0)
+        assert not check.done()  # it waits for the proof that is overdue
+        await engine.revoke(revoked.access_token)
+        with pytest.raises(RevokedTokenError):
+            at_once(engine.authenticate(revoked.access_token, AccessToken))
+        assert (await check).subject == "alice"
+        assert engine.status().state == "fresh"

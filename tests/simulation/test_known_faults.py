@@ -143,6 +143,12 @@ KNOWN: Mapping[str, Plan] = {
         latency=0.1,
         settings=[{**_SETTINGS, "max_staleness": 4.0, "redis_timeout": 1.5}] * 3,
     ),
+    "a way that was short becomes long": _plan(
+        _event(0, "slow", lasts=4, amount=0.09),
+        topology="cluster",
+        latency=0.15,
+        settings=[{**_SETTINGS, "max_staleness": 5.0, "redis_timeout": 1.8}] * 3,
+    ),
     "a cluster, 200 ms there and back": _plan(
         _event(1, "reset_all"),
         topology="cluster",

@@ -257,6 +257,11 @@ class Settings(BaseSettings):
         """Whether revocations are shared through Redis."""
         return parse_redis_url(self.redis_url).kind != "memory"
 
+    @cached_property
+    def asks_for_primary(self) -> bool:
+        """Whether Sentinels, or the nodes of a cluster, are asked which server is the primary."""
+        return parse_redis_url(self.redis_url).kind in ("sentinel", "cluster")
+
     def own_keys(self) -> OwnKeys | None:
         """Return the application's own keys; None where `jwks_url` stands for them.
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from revokebus.connection.primary import LONGEST_WAIT
 from revokebus.errors import UnsettledError
-from revokebus.settings.redis_url import parse_redis_url
 
 if TYPE_CHECKING:
     from revokebus.settings.settings import Settings
@@ -32,8 +31,7 @@ def settling_milliseconds(settings: Settings) -> int:
     Where Sentinels or the cluster are asked who is primary, a tick may wait for them first.
     """
     pause = LONGEST_PAUSE * settings.tick_interval
-    asks = parse_redis_url(settings.redis_url).kind != "single"
-    wait = LONGEST_WAIT * settings.redis_timeout if asks else 0.0
+    wait = LONGEST_WAIT * settings.redis_timeout if settings.asks_for_primary else 0.0
     return math.ceil(1000 * (pause + wait + tick_deadline(settings)))
 
 

@@ -24,6 +24,12 @@ async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:
         _, pending = await asyncio.wait(pending, timeout=_CANCEL_AGAIN)
 
 
+def retrieve(task: asyncio.Task[Any]) -> None:
+    """Look at how `task` has ended, or the loop complains where nothing waits for it any more."""
+    if not task.cancelled():
+        task.exception()
+
+
 async def finish(work: Coroutine[Any, Any, None]) -> None:
     """Do `work` to its end, also when the caller is cancelled meanwhile, who then learns of it.
 

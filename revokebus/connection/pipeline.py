@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from revokebus.tasks import end
+from revokebus.tasks import end, retrieve
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -184,7 +184,7 @@ class Pipeline:
                 raise RedisConnectionError("the connections have been closed")
             if self._opening is None:
                 self._opening = asyncio.create_task(self._open(), name="revokebus-connect")
-                self._opening.add_done_callback(_retrieve)
+                self._opening.add_done_callback(retrieve)
             opening = self._opening
             await asyncio.wait([opening])  # all who wait share the outcome
             if opening.cancelled():
@@ -268,8 +268,3 @@ class Pipeline:
             self._lose(self._connection, RedisConnectionError("the connections have been closed"))
         if self._ending:
             await asyncio.wait(set(self._ending))
-
-
-def _retrieve(task: asyncio.Task[None]) -> None:
-    if not task.cancelled():
-        task.exception()  # or the loop complains where nobody waits for it any more

@@ -24,7 +24,7 @@ from revokebus.connection.client import client
 from revokebus.connection.credentials import url_with_credentials
 from revokebus.connection.discovery import make_discovery
 from revokebus.connection.pipeline import LostConnectionError
-from revokebus.tasks import end
+from revokebus.tasks import end, retrieve
 from revokebus.telemetry.events import event
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ class Primary:
         """Return what asks: one task, which goes on where a request that waits is given up."""
         if self._asking is None or self._asking.done():
             self._asking = asyncio.create_task(self._ask(), name="revokebus-find-primary")
-            self._asking.add_done_callback(_retrieve)
+            self._asking.add_done_callback(retrieve)
         return self._asking
 
     async def _asked(self) -> None:
@@ -302,8 +302,3 @@ class Primary:
         known = self._server.address if self._server else None
         # An empty host means the one that has answered.
         return (str(error.host) or (known[0] if known else ""), int(error.port))
-
-
-def _retrieve(task: asyncio.Task[None]) -> None:
-    if not task.cancelled():
-        task.exception()  # or the loop complains where nobody waits for it any more

@@ -90,7 +90,8 @@ faults: $(READY)
 	@SEED="$(SEED)" ONLY="$(ONLY)" SECONDS="$(SECONDS)" BINARY="$(BINARY)" $(BIN)/python -m tests.faults
 
 simulate: $(READY)
-	@SECONDS="$(SECONDS)" SEED="$(SEED)" MUTANT="$(MUTANT)" $(BIN)/python -m tests.simulation
+	@SECONDS="$(SECONDS)" FIRST="$(FIRST)" SEED="$(SEED)" MUTANT="$(MUTANT)" \
+		$(BIN)/python -m tests.simulation
 
 # The peers and the plots have an environment of their own: they are no part of the project.
 $(BENCH)/.ready: requirements.lock load_tests/requirements.txt

@@ -1,4 +1,8 @@
-"""`make simulate`: histories of new seeds, on all cores, until the time is over; or one of them."""
+"""`make simulate`: histories of new seeds, on all cores, until the time is over; or one of them.
+
+`SECONDS` is for how long, `FIRST` the first seed. With `SEED` that history alone is run, shrunk and
+shown with its trace, on request with a `MUTANT`.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +22,7 @@ from tests.simulation.history import Outcome, Plan, run, shrunk
 from tests.simulation.mutants import mutated
 
 _PER_TASK = 8
+_SHOWN = 30
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,7 @@ def campaign(seconds: float, first: int) -> int:
     until = time.monotonic() + seconds
     histories = acknowledged = 0
     virtual = 0.0
+    begins_with = first
     violating: list[int] = []
     columns = TextColumn("{task.description}"), *Progress.get_default_columns()[1:2]
     with (
@@ -90,16 +96,20 @@ def campaign(seconds: float, first: int) -> int:
                 acknowledged += found.acknowledged
                 virtual += found.virtual_seconds
                 violating += found.violating
+                for seed in found.violating:
+                    progress.console.print(f"broken: make simulate SEED={seed}")
             left = max(0.0, until - time.monotonic())
             text = f"{histories:,} histories, {len(violating)} in which a promise was broken"
             progress.update(bar, completed=seconds - left, description=text)
     sys.stdout.write(
-        f"{histories:,} histories, {virtual / 3600:.1f} hours of virtual time, "
+        f"{histories:,} histories from seed {begins_with}, "
+        f"{virtual / 3600:.1f} hours of virtual time, "
         f"{acknowledged:,} revocations; a promise was broken in {len(violating)}\n"
     )
-    for seed in sorted(violating)[:10]:
+    for seed in sorted(violating)[:_SHOWN]:
         show(shrunk(Plan.drawn(seed)), trace=False)
         sys.stdout.write(f"  again with: make simulate SEED={seed}\n")
+        sys.stdout.flush()
     return int(bool(violating))
 
 
@@ -114,7 +124,8 @@ def main() -> int:
     if seed := os.environ.get("SEED"):
         return replay(int(seed), os.environ.get("MUTANT") or None)
     seconds = float(os.environ.get("SECONDS") or 60)
-    return campaign(seconds, random.SystemRandom().randrange(10**9))
+    first = os.environ.get("FIRST") or random.SystemRandom().randrange(10**9)
+    return campaign(seconds, int(first))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from tests.simulation.servers import HEARD_WITHIN
 from tests.simulation.world import Instance
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ class Judge:
     A revocation is *lost* once no live instance holds it and the primary does not: nobody can be
     asked to know it. It is *at risk* while the primary lacks it and nobody who holds it can reach
     the primary, and until some time after that: nobody could write it back, or hold the others. It
-    is a *gap* where its record alone has gone, which holds nobody, and is filled once.
+    is a *gap* where its record alone has gone, which holds nobody, and is filled once: where the
+    log has gone as well, who starts does not know it before that.
 
     Args:
         world: The world.
@@ -110,13 +112,12 @@ class Judge:
     def let_pass(self, revoked: Revoked, instance: Instance, asked_at: float) -> None:
         """Note that Redis, asked by `instance`, knows nothing against a token."""
         name = revoked.name
-        confirms = self._world.servers.topology in ("sentinel", "cluster")
+        confirms = self._world.servers.confirms
         age = asked_at - self.acknowledged[name]
         if age <= (instance.bound if confirms else 0.0) + _TOLERATED:
             return
         self.look_for_losses()
-        gap = self._gaps.get(name)
-        is_gap = gap is not None and self._world.loop.time() - gap < _COMPARED_WITHIN + self._slack
+        is_gap = self._is_gap(name)
         if not is_gap and not self._is_excused(name) and not self._has_expired(revoked, instance):
             self._broken("ask", name, f"{instance.name} was told that {name} may pass")
 
@@ -185,6 +186,26 @@ class Judge:
             instance.is_up and is_reached and (primary.accepts if is_gap else primary.can_be_held)
         )
 
+    def _is_gap(self, name: str) -> bool:
+        since = self._gaps.get(name)
+        within = _COMPARED_WITHIN + self._slack
+        return since is not None and self._world.loop.time() - since < within
+
+    def _is_nowhere(self, name: str) -> bool:
+        """Return whether neither its record nor the log tells who starts of a revocation."""
+        data = self._world.servers.primary.data
+        return self._is_gap(name) and not self._revoked[name].is_in_log(data)
+
+    def _misled(self) -> float:
+        """Return by how many seconds a copy may be older than it claims to be.
+
+        Sentinels and the nodes of a cluster name the former primary until they know the new one.
+        """
+        servers = self._world.servers
+        bound = max(each.bound for each in self._world.instances)
+        is_recent = self._world.loop.time() - servers.agreed_at < bound + HEARD_WITHIN
+        return HEARD_WITHIN if servers.confirms and is_recent else 0.0
+
     def _is_excused(self, name: str) -> bool:
         since = self._at_risk.get(name)
         within = _REPAIRED_WITHIN + self._slack
@@ -212,6 +233,7 @@ class Judge:
         seen.taken = len(self.acknowledged)
         staleness = instance.staleness()
         is_fresh = instance.is_fresh
+        misled = self._misled()
         for name in list(seen.unknown):
             revoked = self._revoked[name]
             if instance.knows(revoked):
@@ -221,11 +243,11 @@ class Judge:
                 pass  # refused there, because it has expired
             elif is_fresh and staleness is not None and not self._is_excused(name):
                 age = now - self.acknowledged[name]
-                who = f"{instance.name} does not know {name}, {age:.3f} s old"
-                if age > instance.bound + _TOLERATED:
-                    self._broken("G1", instance.name, who)
-                if age > staleness * 1.001 + _TOLERATED:
-                    self._broken("G3", instance.name, f"{who}, and claims {staleness:.3f}")
+                allowed = min(instance.bound, staleness * 1.001) + misled + _TOLERATED
+                if age > allowed and not self._is_nowhere(name):
+                    who = f"{instance.name} does not know {name}, {age:.3f} s old"
+                    promise = "G1" if age > instance.bound + misled + _TOLERATED else "G3"
+                    self._broken(promise, instance.name, f"{who}, and claims {staleness:.3f}")
         self._look_again(instance, seen)
 
     def _look_again(self, instance: Instance, seen: _Seen) -> None:

@@ -27,6 +27,8 @@ _USUAL_TICK, _FAR = 0.5, 0.02
 _WAYS, _WAYS_OF_A_REQUEST = 80, 12
 _STARTED_WITHIN, _QUIET, _ARRIVED_WITHIN = 2.0, 6.5, 1.5
 _LOOK = 0.05
+# A key of another type is an error first, and each error costs half a second.
+_MADE_ANEW = 0.5
 
 
 def _settings(rng: random.Random, topology: Topology, latency: float) -> dict[str, Any]:
@@ -96,6 +98,10 @@ class Plan:
         """By how many seconds everything may be slower than where all is near and as usual."""
         slowest: float = max(each.get("tick_interval", _USUAL_TICK) for each in self.settings)
         return _WAYS * self.latency + 2.2 * max(0.0, slowest - _USUAL_TICK)
+
+    def count(self, kind: str) -> int:
+        """Return how many of the faults are of a kind."""
+        return sum(each.kind == kind for each in self.events)
 
     def __str__(self) -> str:
         head = f"seed {self.seed}: {self.topology}, {len(self.settings)} instances"
@@ -171,7 +177,8 @@ class _History:
         self._plan = plan
         self._trace = trace
         self._world = World(loop, plan.seed, plan.topology, plan.settings, plan.latency)
-        self._judge = Judge(self._world, plan.fresh_within + plan.slack, plan.slack)
+        fresh_within = plan.fresh_within + plan.slack + _MADE_ANEW * plan.count("wrong_type")
+        self._judge = Judge(self._world, fresh_within, plan.slack)
         usual = not any(each.kind in NOT_FOR_SESSIONS for each in plan.events)
         self._load = Load(self._world, self._judge, plan.pause, with_sessions=usual)
 

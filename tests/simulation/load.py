@@ -17,6 +17,7 @@ from revokebus.protocol.names import Names
 from revokebus.protocol.revocation import Revocation, everything
 from revokebus.protocol.wire import decode_payload
 from revokebus.tokens.claims import RefreshToken
+from tests.simulation.data import Stream
 from tests.simulation.world import BEGAN, retrieve
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from revokebus.tokens.issuer import TokenPair
     from tests.simulation.checkers import Judge
+    from tests.simulation.data import Data
     from tests.simulation.world import Instance, World
 
 _NAMES = Names("revokebus")
@@ -65,9 +67,19 @@ class Revoked:
         """Return whether a record refuses the token."""
         if not isinstance(record, bytes) or self.revocation.issued_before is None:
             return isinstance(record, bytes)
+        return self._is_said_by(record)
+
+    def is_in_log(self, data: Data) -> bool:
+        """Return whether a row of a server's log refuses the token."""
+        log = data.get(_NAMES.log.encode())
+        return isinstance(log, Stream) and any(
+            self._is_said_by(fields[1]) for _, fields in log.entries
+        )
+
+    def _is_said_by(self, payload: bytes) -> bool:
         return any(
             each.target == self.revocation.target and each.cut_off >= self.revocation.cut_off
-            for each in decode_payload(record)
+            for each in decode_payload(payload)
         )
 
 

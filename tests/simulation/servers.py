@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,7 +25,9 @@ View = tuple[Server, int]
 _SLOT = 2962
 _DOWN_AFTER, _FAILOVER_TAKES, _LOOK = 1.0, 0.5, 0.1
 _DEMOTED_AFTER = 1.0
-_HEARD_WITHIN = 0.5
+HEARD_WITHIN = 0.5
+"""Within how many seconds Sentinels and nodes know who has become the primary."""
+
 _PORT, _SENTINEL_PORT = 6379, 26379
 
 
@@ -45,6 +48,7 @@ class Servers:
         primary: The one that is to be written to.
         all: Those that hold data, or may.
         failovers: How many there were.
+        agreed_at: When Sentinels or nodes last came to be of one mind about it, by the loop's time.
         sentinels: The Sentinels, where there are any.
     """
 
@@ -70,6 +74,7 @@ class Servers:
         self.all = [server(f"redis{number}", _PORT) for number in range(count)]
         self.primary = self.all[0]
         self.failovers = 0
+        self.agreed_at = -math.inf
         self._epoch = 1
         self._down_since: float | None = None
         self._to_demote = 0
@@ -118,6 +123,11 @@ class Servers:
             self._down_since is not None or self._to_demote or not self._are_of_one_mind
         ):
             await asyncio.sleep(_LOOK)
+
+    @property
+    def confirms(self) -> bool:
+        """Whether there are others who say which server is the primary."""
+        return self.topology in ("sentinel", "cluster")
 
     @property
     def can_be_found(self) -> bool:
@@ -247,7 +257,7 @@ class Servers:
         """Let the new primary know at once who is it, and everyone else a little later."""
         self._learn(self.primary, (self.primary, self._epoch))
         for each in self._views:
-            late = self._rng.uniform(0.0, _HEARD_WITHIN)
+            late = self._rng.uniform(0.0, HEARD_WITHIN)
             learn = partial(self._learn, each, (self.primary, self._epoch))
             self._network.call_at(self._loop.time() + late, learn)
 
@@ -259,6 +269,7 @@ class Servers:
             self._network.call_at(self._loop.time() + _LOOK, again)
         elif view[1] > self._views.get(observer, view)[1]:
             self._views[observer] = view
+            self.agreed_at = self._loop.time()
             if self.topology == "cluster":
                 observer.moved_to = None if observer is view[0] else view[0].address
 

@@ -26,10 +26,10 @@ FIXED, PER_TEST = 40, 10
 FOUND_BY: Mapping[str, str] = {
     "a_step_of_the_clock_is_ignored": "an instance starts with its clock an hour ahead",
     "a_tick_only_reads": "a name leads to another server, which the former follows too late",
-    "any_server_is_the_same": "a primary is alone with some instances",
+    "any_server_is_the_same": "an old snapshot, and who knows most is 200 ms away",
     "epoch_does_not_matter": "a meta key of another type",
     "expired_by_the_wall": "an instance starts with its clock an hour ahead",
-    "first_row_may_be_missing": "records evicted, and the log lost",
+    "first_row_may_be_missing": "a primary is alone with some instances",
     "listed_before_the_position": "an instance starts while others revoke",
     "no_hold_by_holders": "an old snapshot, and no room for what is to be written back",
     "no_hold_by_redis": "an old snapshot, and no room for a hold",

@@ -29,6 +29,10 @@ Before = Annotated[
         help="Only tokens from before it: RFC 3339, as 2026-01-31T12:00:00Z.",
     ),
 ]
+Keep = Annotated[
+    str | None,
+    typer.Option("--keep", metavar="SID", help="The sid of a session that goes on."),
+]
 Issuer = Annotated[str | None, typer.Option(help="The iss of the tokens; by default our own.")]
 Confirm = Annotated[
     bool, typer.Option(help="Wait until every instance has answered that it refuses them.")

@@ -140,13 +140,15 @@ def print_findings(findings: Sequence[Finding], *, as_json: bool) -> None:
 
 
 def as_dict(revocation: Revocation) -> dict[str, Any]:
-    """Return a revocation as it stands in JSON."""
+    """Return a revocation as it stands in JSON; what it keeps only where it keeps a session."""
+    kept = revocation.kept
     return {
         "iss": revocation.issuer,
         "claim": revocation.claim,
         "value": revocation.value,
         "expires_at": revocation.expires_at,
         "issued_before": revocation.issued_before,
+        **({"kept": kept.session_id, "kept_issued_before": kept.issued_before} if kept else {}),
     }
 
 
@@ -158,4 +160,5 @@ def print_revocation(revocation: Revocation, position: str, *, as_json: bool) ->
     before = moment(revocation.issued_before)
     issuer = f" of {revocation.issuer}" if revocation.issuer else ""
     cut_off = f", issued before {before}" if before else ""
-    print_line(f"{position}  {revocation.claim} = {revocation.value}{issuer}{cut_off}")
+    kept = f", but session {revocation.kept.session_id}" if revocation.kept else ""
+    print_line(f"{position}  {revocation.claim} = {revocation.value}{issuer}{cut_off}{kept}")

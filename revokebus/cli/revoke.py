@@ -17,6 +17,7 @@ from revokebus.cli.options import (
     DryRun,
     EnvFile,
     Issuer,
+    Keep,
     Timeout,
     check_jti,
     read_moment,
@@ -79,6 +80,7 @@ def revoke_subject(
     subject: Annotated[str, typer.Argument(help="The sub of the tokens.")],
     *,
     issued_before: Before = None,
+    keep: Keep = None,
     issuer: Issuer = None,
     dry_run: DryRun = False,
     confirm: Confirm = True,
@@ -86,11 +88,13 @@ def revoke_subject(
     env_file: EnvFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Sign somebody out everywhere."""
+    """Sign a user out everywhere, or everywhere else."""
     before = read_moment(issued_before)
 
     async def work(bus: Engine, options: dict[str, Any]) -> Receipt:
-        return await bus.revoke_subject(subject, before, issuer=issuer, dry_run=dry_run, **options)
+        return await bus.revoke_subject(
+            subject, before, keep=keep, issuer=issuer, dry_run=dry_run, **options
+        )
 
     _revoke(work, confirm, timeout, env_file, as_json=as_json)
 

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from revokebus.store.parts import StoreParts
     from revokebus.store.store import Store
 
-_FIELDS = frozenset({"iss", "claim", "value", "expires_at", "issued_before"})
+_FIELDS = ("iss", "claim", "value", "expires_at", "issued_before")
+_MORE_FIELDS = (*_FIELDS, "kept", "kept_issued_before")
 _AT_ONCE = 500
 
 
@@ -121,9 +122,10 @@ def read_lines(lines: Iterable[str]) -> Iterator[Revocation]:
             continue
         try:
             fields: Any = json.loads(line)
-            if not isinstance(fields, dict) or set(fields) != _FIELDS:
-                raise ValueError(f"an object with {', '.join(sorted(_FIELDS))} is expected")
-            names = ("iss", "claim", "value", "expires_at", "issued_before")
+            is_object = isinstance(fields, dict)
+            names = _MORE_FIELDS if is_object and "kept" in fields else _FIELDS
+            if not is_object or set(fields) != set(names):
+                raise ValueError(f"an object with {', '.join(sorted(names))} is expected")
             yield revocation_of([fields[name] for name in names])
         except WireError as error:
             raise ValueError(f"line {number}: {error.kind} is not as it must be") from None

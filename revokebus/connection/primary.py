@@ -45,7 +45,7 @@ _ASKED_AGAIN_AFTER, _ASKED_AGAIN_AFTER_ERROR = 2.0, 0.5
 _ASKED_AGAIN_PER_BOUND = 6
 _TRIED_AGAIN = 3
 _SLOW_SECONDS, _SLOWER_THAN_USUAL = 0.1, 4.0
-_WAYS_TO_ASK, _FORGETTING = 4, 1.05
+_WAYS_TO_ASK, _FORGETTING, _LONGER_WAY = 4, 1.05, 2.0
 Answer = TypeVar("Answer")
 
 
@@ -57,18 +57,26 @@ class Server:
         address: Where it is; None where the URL says so.
         redis: The client.
         quickest: How many seconds its quickest answer took lately; 0 before the first.
+        was_late: Whether an answer took long since it was last confirmed to be the primary.
     """
 
     address: Address | None
     redis: Client
     quickest: float = 0.0
+    was_late: bool = False
 
     def answered(self, seconds: float) -> bool:
         """Note how long an answer took; return whether that is long, for one so far away."""
         is_late = seconds > max(_SLOW_SECONDS, _SLOWER_THAN_USUAL * self.quickest)
         # Forgotten by and by, or every answer would be late where the way has become longer.
         self.quickest = min(_FORGETTING * self.quickest or seconds, seconds)
+        self.was_late = self.was_late or is_late
         return is_late
+
+    def confirmed(self) -> None:
+        """Note that it was late, and was the primary all the same: the way may be longer now."""
+        self.quickest *= _LONGER_WAY
+        self.was_late = False
 
     async def close(self) -> None:
         """End every connection."""
@@ -253,6 +261,7 @@ class Primary:
     async def _ask(self) -> None:
         doubts, asked_at = self._doubts, self._clock.elapsed()
         known = self._server.address if self._server else None
+        late = self._server if self._server and self._server.was_late else None
         try:
             address = await self._discovery.find(known)
         except RedisError as error:
@@ -270,6 +279,8 @@ class Primary:
             self._due_at = asked_at + self._ask_again_after
             self._unanswered = ""
             self._use(address)
+            if late is not None and late is self._server:
+                late.confirmed()
             if self._url.kind != "single":
                 self.confirmed_at = asked_at
         self._asked_at = asked_at

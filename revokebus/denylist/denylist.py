@@ -17,6 +17,7 @@ from revokebus.denylist.table import COVERED, LAST_WHOLE, NEW, CutOffTable, Tabl
 from revokebus.protocol.revocation import (
     EVERYTHING,
     Revocation,
+    cut_off_covers,
     is_refused,
     kind_and_text,
     value_of,
@@ -194,7 +195,7 @@ class Denylist:
             self._sweep_bucket(now)
 
     def _put(self, revocation: Revocation, *, always: bool) -> bool:
-        claim, value, expires_at, issued_before, issuer = revocation
+        claim, value, expires_at, issued_before, issuer, kept = revocation
         kind, text = ("string", value) if type(value) is str else kind_and_text(value) or ("", "")
         shape, key = pack(text)
         cut_off = math.inf if issued_before is None else issued_before
@@ -203,7 +204,7 @@ class Denylist:
             return False  # an empty text is no id
         about = issuer, claim, kind, shape, len(key)
         table, other = self._pair(about, is_plain=is_plain)
-        if other is not None and _covers(other.find(key), expires_at, cut_off):
+        if other is not None and _covers(other, key, revocation):
             return False
         if self._size >= self._most and not always and (table is None or not table.find(key)):
             self.sweep(_SWEPT_FOR_ROOM)
@@ -213,7 +214,10 @@ class Denylist:
             table, _ = self._pair(about, is_plain=is_plain)  # it may have been dropped just now
         if table is None:
             table = self._make_table(_About(*about), is_plain=is_plain)
-        change = table.put(key, expires_at, cut_off)
+        if isinstance(table, CutOffTable):
+            change = table.put_kept(key, expires_at, cut_off, kept)
+        else:
+            change = table.put(key, expires_at)
         self._size += change is NEW
         return change is not COVERED
 
@@ -274,23 +278,19 @@ class Denylist:
                     for table in self._tables.get(_About(of, claim, kind, shape, len(key)), ()):
                         yield table, key
 
-    def _found(self, revocation: Revocation) -> Iterator[tuple[float, float]]:
+    def _where(self, revocation: Revocation) -> Iterator[tuple[Table, bytes]]:
         issuer, claim, kind, text = revocation.target
         shape, key = pack(text)
         for table in self._tables.get(_About(issuer, claim, kind, shape, len(key)), ()):
-            if (found := table.find(key)) is not None:
-                yield found
+            yield table, key
 
     def holds(self, revocation: Revocation) -> bool:
         """Return whether there is an entry for the target of `revocation`."""
-        return any(True for _ in self._found(revocation))
+        return any(table.find(key) is not None for table, key in self._where(revocation))
 
     def covers(self, revocation: Revocation) -> bool:
         """Return whether an entry refuses whatever `revocation` does, for as long."""
-        return any(
-            _covers(found, revocation.expires_at, revocation.cut_off)
-            for found in self._found(revocation)
-        )
+        return any(_covers(table, key, revocation) for table, key in self._where(revocation))
 
     def live(self) -> Iterator[Revocation]:
         """Yield every entry that has not expired; the copy may change meanwhile.
@@ -307,6 +307,7 @@ class Denylist:
                         expires_at,
                         None if cut_off == math.inf else cut_off,
                         about.issuer,
+                        table.kept_of(key),
                     )
 
     def sweep(self, limit: int) -> int:
@@ -350,8 +351,11 @@ class Denylist:
                 del self._claims[about.issuer, about.claim]
 
 
-def _covers(found: tuple[float, float] | None, expires_at: float, cut_off: float) -> bool:
-    return found is not None and found[0] >= expires_at and found[1] >= cut_off
+def _covers(table: Table, key: bytes, revocation: Revocation) -> bool:
+    found = table.find(key)
+    if found is None or found[0] < revocation.expires_at:
+        return False
+    return cut_off_covers(found[1], table.kept_of(key), revocation.cut_off, revocation.kept)
 
 
 class Probe:
@@ -388,6 +392,11 @@ class Probe:
             self._known = made, look_ups
         for table, key in look_ups:
             cut_off = table.cut_off(key)
-            if cut_off is not None and is_refused(self._since, cut_off):
+            if cut_off is None or not is_refused(self._since, cut_off):
+                continue
+            kept = table.kept_of(key)
+            if kept is None or kept.session_id != self._claims.get("sid"):
+                return True
+            if is_refused(self._since, kept.issued_before):
                 return True
         return False

@@ -16,6 +16,8 @@ import math
 import struct
 from typing import TYPE_CHECKING, Final, Literal
 
+from revokebus.protocol.revocation import Kept, cut_off_covers, merged_cut_off
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -75,6 +77,11 @@ class Table:
         """Return the cut-off of `key`, in seconds since the epoch; None where it is not held."""
         found = self.find(key)
         return None if found is None else found[1]
+
+    def kept_of(self, key: bytes) -> Kept | None:
+        """Return the session that the cut-off of `key` keeps: here none."""
+        del key
+        return None
 
     def find(self, key: bytes) -> tuple[float, float] | None:
         """Return when `key` expires, and its cut-off; None where it is not held."""
@@ -205,10 +212,54 @@ class Table:
 
 
 class CutOffTable(Table):
-    """Keys that refuse the tokens of before a cut-off, each until any moment."""
+    """Keys that refuse the tokens of before a cut-off, each until any moment.
+
+    Args:
+        key_size: The length of each key, in bytes.
+
+    Attributes:
+        kept: The session that goes on, of the keys whose cut-off keeps one: few, and so no bytes
+            of the table. It is changed before the cut-off, which is always that of both: whoever
+            looks meanwhile sees the one as before, and the other as it will be.
+    """
 
     _VALUE = struct.Struct("<dd")
     _ENDS = "<%dxd8x"
+
+    def __init__(self, key_size: int) -> None:
+        super().__init__(key_size)
+        self.kept: dict[bytes, Kept] = {}
+
+    def kept_of(self, key: bytes) -> Kept | None:
+        """Return the session that the cut-off of `key` keeps, if it keeps one."""
+        return self.kept.get(key)
+
+    def put_kept(self, key: bytes, expires_at: float, cut_off: float, kept: Kept | None) -> Change:
+        """Hold `key` as `put` does, with the session that its cut-off keeps."""
+        known = self.find(key)
+        if known is None:
+            if kept is not None:
+                self.kept[key] = kept
+            return self.put(key, expires_at, cut_off)
+        known_kept = self.kept.get(key)
+        if known[0] >= expires_at and cut_off_covers(known[1], known_kept, cut_off, kept):
+            return COVERED
+        _, kept = merged_cut_off(cut_off, kept, known[1], known_kept)
+        if kept is not None:
+            self.kept[key] = kept
+        else:
+            self.kept.pop(key, None)
+        self.put(key, expires_at, cut_off)
+        return LENGTHENED
+
+    def sweep(self, now: float) -> tuple[int, int]:
+        """Drop what has expired by `now` from the next bucket, as that of a `Table` does."""
+        bucket = bytes(self._directory[self._swept_to]) if self.kept else b""
+        swept = super().sweep(now)
+        for key, value in self._record.iter_unpack(bucket):
+            if self._unpack(value)[0] <= now:
+                self.kept.pop(key, None)
+        return swept
 
     def _pack(self, expires_at: float, cut_off: float) -> bytes:
         return self._VALUE.pack(expires_at, cut_off)

@@ -495,6 +495,7 @@ class Engine:
         subject: str,
         issued_before: float | datetime | None = None,
         *,
+        keep: str | None = None,
         issuer: str | None = None,
         dry_run: bool = False,
         min_replicas: int | None = None,
@@ -508,6 +509,8 @@ class Engine:
         Args:
             subject: The ``sub`` of the tokens.
             issued_before: The moment; now by default. For the rest see `revoke_session`.
+            keep: The ``sid`` of a session that goes on: that of the user's own token, to sign out
+                everywhere else. What another call has ended stays so.
             issuer: The ``iss`` of the tokens; the application's own by default.
             dry_run: Revoke nothing, and say in the receipt what would be touched.
             min_replicas: As for `revoke`, and so are the last two.
@@ -521,6 +524,7 @@ class Engine:
             "sub",
             subject,
             issued_before,
+            keep=keep,
             issuer=issuer,
             dry_run=dry_run,
             min_replicas=min_replicas,
@@ -534,6 +538,7 @@ class Engine:
         value: Value,
         issued_before: float | datetime | None = None,
         *,
+        keep: str | None = None,
         issuer: str | None = None,
         dry_run: bool = False,
         min_replicas: int | None = None,
@@ -542,7 +547,8 @@ class Engine:
     ) -> Receipt:
         """Refuse every token with a claim, of sign-ins from before a moment.
 
-        For a client, a tenant, a device. Of several such calls the latest moment counts.
+        For a client, a tenant, a device. Of several such calls the latest moment counts, and a
+        session goes on as long as each of them keeps it, or has a moment before its sign-in.
 
         Args:
             claim: Its name, one of those in ``revocable_claims``, or ``sub``.
@@ -550,6 +556,8 @@ class Engine:
                 ``"1"`` nor ``true``. A claim that is a list is meant if this is in it.
             issued_before: The moment; now by default, and none for ``jti``, which is of one token.
                 For the rest see `revoke_session`.
+            keep: The ``sid`` of a session that goes on, as for `revoke_subject`; not for ``jti``
+                and ``sid``.
             issuer: The ``iss`` of the tokens; the application's own by default.
             dry_run: Revoke nothing, and say in the receipt what would be touched.
             min_replicas: As for `revoke`, and so are the last two.
@@ -559,7 +567,7 @@ class Engine:
         Raises:
             Exception: Those of `revoke_session`.
         """
-        revocation = self._revoker.of_claim(claim, value, issued_before, issuer)
+        revocation = self._revoker.of_claim(claim, value, issued_before, issuer, keep)
         return await self._revoker.revoke_one(
             revocation, Assurance(min_replicas, confirm, timeout), dry_run=dry_run
         )

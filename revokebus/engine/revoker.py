@@ -18,6 +18,7 @@ from revokebus.errors import (
 )
 from revokebus.protocol.revocation import (
     ALWAYS,
+    Kept,
     Revocation,
     everything,
     just_after,
@@ -43,6 +44,7 @@ logger = logging.getLogger("revokebus")
 _LONGEST_NUMBER = 400
 _LONGEST_WAIT = 60.0
 _ADDED_AT_ONCE = 500
+_OF_ONE_SESSION = ("jti", "sid")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +117,9 @@ class Revoker:
         value: Value,
         issued_before: float | datetime | None,
         issuer: str | None,
+        keep: str | None = None,
     ) -> Revocation:
-        """Return the revocation of every token with a claim, up to a cut-off."""
+        """Return the revocation of every token with a claim, up to a cut-off, but for a session."""
         allowed = self._settings.revocable_names
         if claim not in allowed:
             raise ValueError(
@@ -126,12 +129,13 @@ class Revoker:
         _check_value(value)
         if claim in ALWAYS and not isinstance(value, str):
             raise ValueError(f"{claim} is a text in every token, so no token has this value")
+        kept = None if keep is None else _kept(keep, claim)
         of = self._issuer(issuer)
         if claim == "jti" and issued_before is None:  # one token, whenever it was issued
             cut_off = None
         else:
             cut_off = self._cut_off(issued_before, is_ours=self._settings.is_own(of))
-        return Revocation(claim, plain(value), self._last(), cut_off, of)
+        return Revocation(claim, plain(value), self._last(), cut_off, of, kept)
 
     def of_everything(self, issued_before: float | datetime | None) -> Revocation:
         """Return the revocation of every token, up to a cut-off."""
@@ -300,6 +304,14 @@ class Revoker:
         if min_replicas and not self._settings.uses_redis:
             raise ConfigurationError("min_replicas needs a Redis; memory:// has no replicas")
         return min_replicas
+
+
+def _kept(session_id: object, claim: str) -> Kept:
+    if claim in _OF_ONE_SESSION:
+        raise ValueError(f"a {claim} belongs to one session, so there is no other one to keep")
+    if not is_identifier(session_id):
+        raise ValueError("keep must be the sid of a session, a text of 1 to 4096 characters")
+    return Kept(str.__str__(session_id))
 
 
 def _check_value(value: object) -> None:

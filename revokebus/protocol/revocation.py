@@ -135,6 +135,19 @@ def is_refused(since: float, issued_before: float) -> bool:
     return since < issued_before or (since == issued_before and since == math.floor(since))
 
 
+class Kept(NamedTuple):
+    """A session that a cut-off does not end.
+
+    Attributes:
+        session_id: The ``sid`` of its tokens.
+        issued_before: Those from before this moment are refused all the same, by a cut-off that
+            did not keep it; in seconds since the epoch, 0 where there is none.
+    """
+
+    session_id: str
+    issued_before: float = 0.0
+
+
 class Revocation(NamedTuple):
     """Every token whose `claim` equals `value`, or has it in its list, is refused.
 
@@ -147,6 +160,7 @@ class Revocation(NamedTuple):
         issued_before: Only tokens from before this moment are refused, in seconds since the
             epoch; None for all, those not issued yet included.
         issuer: The ``iss`` of the tokens that are meant.
+        kept: The session that goes on; its own cut-off is the earlier one.
     """
 
     claim: str
@@ -154,6 +168,7 @@ class Revocation(NamedTuple):
     expires_at: float
     issued_before: float | None = None
     issuer: str = ""
+    kept: Kept | None = None
 
     @property
     def target(self) -> Target:
@@ -166,27 +181,71 @@ class Revocation(NamedTuple):
         """`issued_before` as a number: infinity where all tokens are refused."""
         return math.inf if self.issued_before is None else self.issued_before
 
+    def cut_off_of(self, session_id: object) -> float:
+        """Return the cut-off for the tokens of a session; any other value is none that is kept."""
+        kept = self.kept
+        return kept.issued_before if kept and kept.session_id == session_id else self.cut_off
+
     def refuses(self, claims: Mapping[str, object], *, issuer: str, since: float) -> bool:
         """Return whether a token is refused by this one; for the arguments see `Denylist`."""
         if self.claim != EVERYTHING and self.issuer != issuer:
             return False
         target = self.target
         has_it = (target.kind, target.text) in values_of(claims, self.claim)
-        return has_it and is_refused(since, self.cut_off)
+        return has_it and is_refused(since, self.cut_off_of(claims.get("sid")))
 
     def covers(self, other: Revocation) -> bool:
         """Return whether this one, of the same target, makes `other` superfluous."""
-        return self.expires_at >= other.expires_at and self.cut_off >= other.cut_off
+        return self.expires_at >= other.expires_at and (
+            cut_off_covers(self.cut_off, self.kept, other.cut_off, other.kept)
+        )
 
     def merged(self, other: Revocation | None) -> Revocation:
         """Return one that refuses, for as long, whatever this or `other` of its target does."""
         if other is None or self.covers(other):
             return self
-        cut_off = max(self.cut_off, other.cut_off)
+        cut_off, kept = merged_cut_off(self.cut_off, self.kept, other.cut_off, other.kept)
         return self._replace(
             expires_at=max(self.expires_at, other.expires_at),
             issued_before=None if cut_off == math.inf else cut_off,
+            kept=kept,
         )
+
+
+def session_among(targets: Iterable[Target]) -> str | None:
+    """Return the ``sid`` of the token that `targets` are of; None where it has none."""
+    return next((each.text for each in targets if each.claim == "sid"), None)
+
+
+def cut_off_covers(
+    cut_off: float, kept: Kept | None, other: float, other_kept: Kept | None
+) -> bool:
+    """Return whether a cut-off, with the session it keeps, refuses whatever another one does."""
+    if cut_off < other or kept is None:
+        return cut_off >= other
+    return kept.issued_before >= _of(kept.session_id, other, other_kept)
+
+
+def merged_cut_off(
+    cut_off: float, kept: Kept | None, other: float, other_kept: Kept | None
+) -> tuple[float, Kept | None]:
+    """Return the cut-off that refuses what either does, and the session that both of them keep.
+
+    It is one session at most: where two cut-offs keep different ones, the earlier cut-off's session
+    is ended by the later cut-off.
+    """
+    latest = max(cut_off, other)
+    for each in filter(None, (kept, other_kept)):
+        of_session = max(
+            _of(each.session_id, cut_off, kept), _of(each.session_id, other, other_kept)
+        )
+        if of_session < latest:
+            return latest, Kept(each.session_id, of_session)
+    return latest, None
+
+
+def _of(session_id: str, cut_off: float, kept: Kept | None) -> float:
+    return kept.issued_before if kept and kept.session_id == session_id else cut_off
 
 
 def everything(expires_at: float, issued_before: float) -> Revocation:

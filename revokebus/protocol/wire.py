@@ -2,8 +2,9 @@
 
 A *payload* is the version, a space, and a JSON array of rows
 ``[issuer, claim, value, expires_at, issued_before]``; the last is null if all tokens are refused.
-JSON keeps any character of a claim's value apart from the syntax. The log and the records hold
-payloads; the write script reads the two numbers at the end of a record. A *message* on the channel
+Where a cut-off keeps a session two more follow: its ``sid``, and the cut-off of its own tokens, 0
+if there is none. JSON keeps any character of a text apart from the syntax. The log and the records
+hold payloads; the write script reads what follows the value in a record. A *message* on the channel
 puts the payload behind its place in the log::
 
     RB <epoch> <previous entry's id> <this entry's id> <payload>
@@ -25,7 +26,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from revokebus.errors import WireError
-from revokebus.protocol.revocation import Revocation, plain
+from revokebus.protocol.revocation import Kept, Revocation, plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -100,7 +101,10 @@ class Inquiry:
 
 def encode_rows(revocations: Iterable[Revocation]) -> list[str]:
     """Return each of `revocations` as a row of a payload, in ASCII."""
-    rows = [[r.issuer, r.claim, r.value, r.expires_at, r.issued_before] for r in revocations]
+    rows = [
+        [r.issuer, r.claim, r.value, r.expires_at, r.issued_before, *(r.kept or ())]
+        for r in revocations
+    ]
     if not rows:
         return []
     # All in one call, which takes a quarter of the time. A line break parts items and rows, and
@@ -186,9 +190,9 @@ def revocation_of(row: object) -> Revocation:
     Raises:
         WireError: It is none.
     """
-    if not isinstance(row, list) or len(row) != 5:  # noqa: PLR2004 - see the module's docstring
+    if not isinstance(row, list) or len(row) not in (5, 7):
         raise WireError("type")
-    issuer, claim, value, expires_at, issued_before = row
+    issuer, claim, value, expires_at, issued_before, *keeps = row
     if not isinstance(issuer, str) or len(issuer) > _MAX_ISSUER:
         raise WireError("issuer")
     if not isinstance(claim, str) or not 0 < len(claim) <= _MAX_CLAIM:
@@ -200,7 +204,19 @@ def revocation_of(row: object) -> Revocation:
     if not 0 < len(str(value)) <= _MAX_VALUE:
         raise WireError("value")
     cut_off = None if issued_before is None else _decode_moment(issued_before, "issued_before")
-    return Revocation(claim, value, _decode_moment(expires_at, "expires_at"), cut_off, issuer)
+    kept = _decode_kept(keeps[0], keeps[1], cut_off) if keeps else None
+    return Revocation(claim, value, _decode_moment(expires_at, "expires_at"), cut_off, issuer, kept)
+
+
+def _decode_kept(session_id: object, issued_before: object, cut_off: float | None) -> Kept:
+    if not isinstance(session_id, str) or not 0 < len(session_id) <= _MAX_VALUE:
+        raise WireError("kept")
+    # Zero, and not False, says that there is none.
+    is_none = issued_before == 0 and not isinstance(issued_before, bool)
+    moment = 0.0 if is_none else _decode_moment(issued_before, "kept")
+    if cut_off is None or moment >= cut_off:
+        raise WireError("kept")  # it would not be kept
+    return Kept(session_id, moment)
 
 
 def _decode_moment(moment: object, name: str) -> float:

@@ -35,6 +35,7 @@ class Heard:
         seconds: From the record until it was applied here, by two clocks, in whole milliseconds;
             None where there is no record.
         missed: How many others this watcher was too slow for, just before.
+        kept: The ``sid`` of the session that goes on; None where all end.
     """
 
     claim: str
@@ -45,6 +46,7 @@ class Heard:
     position: str | None
     seconds: float | None
     missed: int = 0
+    kept: str | None = None
 
 
 class Feed:
@@ -85,6 +87,7 @@ class Feed:
                 at=written_at or now,
                 position=position,
                 seconds=max(0.0, now - written_at) if written_at else None,
+                kept=each.kept and each.kept.session_id,
             )
             for watcher in self._watchers:
                 watcher.put(heard)

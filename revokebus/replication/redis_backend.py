@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from revokebus.errors import ConfigurationError, OtherDataSetError, RefusedError, StoreError
 from revokebus.protocol.heartbeat import VERSION, Heartbeat, describe, encode_heartbeat
-from revokebus.protocol.revocation import is_refused
+from revokebus.protocol.revocation import is_refused, session_among
 from revokebus.protocol.wire import decode_entry_id, encode_entry_id
 from revokebus.replication.applier import Applier
 from revokebus.replication.backend import Confirmed, Health
@@ -359,7 +359,8 @@ class RedisBackend:
     async def refuses(self, targets: Sequence[Target], since: float) -> bool:
         """Ask Redis, after looking at what is not yet written there."""
         unsaved = [found for target in targets if (found := self._outbox.get(target))]
-        if any(is_refused(since, each.cut_off) for each in unsaved):
+        session = session_among(targets)
+        if any(is_refused(since, each.cut_off_of(session)) for each in unsaved):
             return True  # revoked here, where the copy may have had no room for it
         started = self._running()
         self._check_usable(started)

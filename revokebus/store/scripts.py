@@ -123,7 +123,8 @@ return {found, 'same', unsettled(KEYS[1], KEYS[2], KEYS[3], ARGV[1], ARGV[2])}
 
 # A record is only ever lengthened: its life is reckoned by both clocks, Redis's and the writer's,
 # the longest reckoning counts, and the value, from which others read, keeps the later expiry and
-# the later cut-off. Nothing but the data set's name is written before XADD, so that a Redis that is
+# the later cut-off, and the session that both keep: `merged_cut_off` has the same decision in
+# Python. Nothing but the data set's name is written before XADD, so that a Redis that is
 # full or fenced refuses as a whole. A writer that may not publish has written all the same. One
 # that knows a data set does not make, or take, another: it would be acknowledged by a server that
 # has lost everything, or by a former primary that has come back empty.
@@ -135,21 +136,39 @@ local function stored(key)
   local value = redis.pcall('GET', key)
   return type(value) == 'string' and value or nil
 end
+local number = '([%d.]+)'
 local function split(value)
-  local what, till, cut_off = string.match(value, '^(.*,)([%d.]+),([%d.nul]+)%]%]$')
-  if tonumber(till or '') and (cut_off == 'null' or tonumber(cut_off)) then
-    return what, till, cut_off
+  local plain, keeping = '^(.*,)' .. number .. ',([%d.nul]+)%]%]$', '^(.*,)' .. number .. ','
+  keeping = keeping .. number .. ',(".*"),' .. number .. '%]%]$'
+  local row = {}
+  row.what, row.till, row.cut_off = string.match(value, plain)
+  if not row.what then
+    row.what, row.till, row.cut_off, row.kept, row.kept_before = string.match(value, keeping)
   end
+  local is_row = tonumber(row.till or '') and (row.cut_off == 'null' or tonumber(row.cut_off))
+  if is_row and (not row.kept or tonumber(row.kept_before)) then return row end
 end
 local function later(one, other)
   if one == 'null' or other == 'null' then return 'null' end
   return tonumber(one) > tonumber(other) and one or other
 end
+local function cut_off_of(session, row)
+  return row.kept == session and row.kept_before or row.cut_off
+end
 local function merged(old, value)
-  local what, till, cut_off = split(value)
-  local old_what, old_till, old_cut_off = split(old or '')
-  if not what or what ~= old_what then return value end
-  return what .. later(till, old_till) .. ',' .. later(cut_off, old_cut_off) .. ']]'
+  local row, known = split(value), split(old or '')
+  if not row or not known or row.what ~= known.what then return value end
+  local cut_off, keeps = later(row.cut_off, known.cut_off), ''
+  for _, each in ipairs({row, known}) do
+    if each.kept then
+      local before = later(cut_off_of(each.kept, row), cut_off_of(each.kept, known))
+      if before ~= 'null' and (cut_off == 'null' or tonumber(before) < tonumber(cut_off)) then
+        keeps = ',' .. each.kept .. ',' .. before
+        break
+      end
+    end
+  end
+  return row.what .. later(row.till, known.till) .. ',' .. cut_off .. keeps .. ']]'
 end
 local function log_row()
   local oldest = string.format('%.0f', math.max(0, (now - tonumber(retention)) * 1000))
@@ -185,7 +204,8 @@ return publish(id)
 )
 
 # A refresh token is exchanged, unless something that is recorded refuses it: a record that ends in
-# null, one that cannot be read, or a cut-off after the token. `protocol/exchange.py` has the same
+# null, one that cannot be read, or a cut-off after the token that does not keep its session; where
+# it does, another number ends the record. `protocol/exchange.py` has the same
 # decision in Python, with its reasons. During a hold or a repair no token is exchanged.
 EXCHANGE = Script.of(
     _UNSETTLED
@@ -202,7 +222,9 @@ end
 for i = 5, #KEYS do
   local value = text(KEYS[i])
   if value then
-    local cut_off = tonumber(string.match(value, '([%d.]+)%]%]$') or '')
+    local cut_off, kept, before = string.match(value, ',([%d.]+),(".*"),([%d.]+)%]%]$')
+    if not kept then cut_off = string.match(value, '([%d.]+)%]%]$') end
+    cut_off = tonumber((kept == ARGV[14] and before or cut_off) or '')
     if not cut_off or cut_off > since or (whole and cut_off == since) then
       return {'revoked', 0, ''}
     end

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import TYPE_CHECKING
 
@@ -62,7 +63,7 @@ class Sessions:
         args += [exchange.generation, exchange.issued_at, exchange.since, whole]
         spans = settings.rotation_grace, settings.redis_timeout, exchange.life
         args += [math.ceil(1000 * seconds) for seconds in spans]
-        args += [exchange.note, MOST_TIMES, exchange.jti]
+        args += [exchange.note, MOST_TIMES, exchange.jti, json.dumps(session.text)]
         outcome, *rest = await self._requests.run(scripts.EXCHANGE, keys, args, again=True)
         if outcome == b"other":
             raise OtherDataSetError

@@ -16,7 +16,7 @@ from redis.exceptions import LockError
 
 from revokebus.errors import OtherDataSetError, RefusedError, StoreError, UnsettledError, WireError
 from revokebus.protocol.continuity import Entry, Position
-from revokebus.protocol.revocation import Revocation, is_refused
+from revokebus.protocol.revocation import Revocation, is_refused, session_among
 from revokebus.protocol.wire import (
     DATA_VERSION,
     decode_entry_id,
@@ -95,6 +95,10 @@ class _Asked:
     targets: Sequence[Target]
     since: float
     epoch: str
+
+    @property
+    def session(self) -> str | None:
+        return session_among(self.targets)
 
 
 class Store:
@@ -370,6 +374,6 @@ def _is_refused(payloads: Sequence[bytes | None], asked: _Asked) -> bool:
     for payload, target in zip(payloads, asked.targets, strict=True):
         if payload is not None:
             held = _read_record(payload, target)
-            if held is None or is_refused(asked.since, held.cut_off):
+            if held is None or is_refused(asked.since, held.cut_off_of(asked.session)):
                 return True
     return False

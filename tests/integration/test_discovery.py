@@ -188,7 +188,7 @@ async def test_an_answer_of_one_that_was_deposed_meanwhile_does_not_count(
         assert await primary.run(work, again=True) == "done"
         assert asked[0] is not asked[-1]
         asked.clear()
-        clock.step = 1.0  # for one that is known to be as far away as that
+        clock.step = 2.0  # for one that is known to be as far away as that
         primary._discovery = Named(sentinels.servers[1].address)
         with pytest.raises(RedisConnectionError, match="deposed"):
             await primary.run(swap(primary, sentinels.servers[0].address))

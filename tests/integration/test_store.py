@@ -2,26 +2,34 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import secrets
 import time
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
 from revokebus.clock import SystemClock
 from revokebus.errors import OtherDataSetError, StoreError, UnsettledError
 from revokebus.protocol.continuity import Entry, Position
 from revokebus.protocol.exchange import Exchange, Exchanged, Outcome
 from revokebus.protocol.heartbeat import Heartbeat, describe, encode_heartbeat
-from revokebus.protocol.revocation import Revocation, Target
+from revokebus.protocol.names import Names
+from revokebus.protocol.revocation import Kept, Revocation, Target
 from revokebus.protocol.wire import (
+    DATA_VERSION,
     MAX_BYTES,
     decode_entry_id,
     decode_message,
     decode_payload,
     encode_payload,
 )
+from revokebus.store import scripts
 from revokebus.store.listing import PAGE_ENTRIES, Listing
 from revokebus.store.parts import StoreParts
 from revokebus.store.writes import batches
@@ -41,6 +49,7 @@ CLOCK = SystemClock()
 SESSION = Target("", "sid", "string", "s")
 EXCHANGE = Exchange(generation=0, jti="0", issued_at=1.0, since=1.5, life=60.0, note=b'["1"]')
 ANY = ""
+_NOTHING = "2 []"
 BEAT = encode_heartbeat(
     Heartbeat(
         "1.0",
@@ -155,6 +164,45 @@ async def test_a_late_write_of_an_older_revocation_does_not_shorten_it(
     await store.writes.write([revocation("a,]]", life=60)], ANY)
     assert [decode_payload(payload or b"") for payload in await everything(store)] == [[later]]
     assert client.ttl("{revokebus}:r:jti:a,]]") >= 899
+
+
+_KEPT = ["s", 's",1.0,"', "]]", "\\", "null", "é"]
+_ROWS = st.builds(
+    Revocation,
+    claim=st.just("sub"),
+    value=st.just('a","b"],[1,2'),
+    expires_at=st.sampled_from([3e9, 3e9 + 7]),
+    issued_before=st.none() | st.integers(1, 8).map(lambda half: half / 2),
+    issuer=st.just(""),
+    kept=st.none() | st.builds(Kept, st.sampled_from(_KEPT), st.just(0.0)),
+).map(lambda each: each if each.issued_before else each._replace(kept=None))
+
+
+@given(rows=st.lists(_ROWS, min_size=1, max_size=5), since=st.integers(0, 8))
+@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_redis_merges_as_the_copy_does(
+    client: redis.Redis, rows: list[Revocation], since: int
+) -> None:
+    """What an instance looks up in Redis would differ from what every copy says."""
+    write = client.register_script(scripts.WRITE.text)
+    names, target = Names(secrets.token_hex(4)), rows[0].target
+    key, session = names.record(target), "{x}:s:s"
+    merged = rows[0]
+    for each in rows:
+        text = encode_payload([each])
+        args: list[Any] = ["e" * 32, DATA_VERSION, _NOTHING, 0, "", names.channel, 1000, text]
+        write([*names.data_set, key], [*args, "", each.expires_at, 100])
+        merged = each.merged(merged)
+    assert decode_payload(client.get(key) or b"") == [merged]  # type: ignore[arg-type]  # redis-py's stubs
+    client.delete(names.hold)
+    exchange = client.register_script(scripts.EXCHANGE.text)
+    for sid in (*_KEPT, "other"):
+        client.delete(session)
+        args = [0, 0, "e" * 32, 0, 1.0, since + 0.25, "0", 30, 30, 60_000, '["1"]', 16, "j"]
+        keys: list[bytes | str] = [names.meta, names.hold, names.repair, session, key]
+        outcome, *_ = exchange(keys, [*args, json.dumps(sid)])
+        refused = merged.refuses({"sub": merged.value, "sid": sid}, issuer="", since=since + 0.25)
+        assert outcome == (b"revoked" if refused else b"granted")
 
 
 async def test_a_log_that_was_emptied_is_noticed(store: Store, client: redis.Redis) -> None:

@@ -14,7 +14,7 @@ from revokebus.errors import (
     RevokedTokenError,
 )
 from revokebus.protocol.names import Names
-from revokebus.protocol.revocation import Revocation, everything
+from revokebus.protocol.revocation import Kept, Revocation, everything
 from revokebus.protocol.wire import decode_payload
 from revokebus.tokens.claims import RefreshToken
 from tests.simulation.data import Stream
@@ -100,7 +100,9 @@ def _drawn(rng: random.Random, number: int, now: float) -> Revoked:
     if kind < 0.97:
         user = f"user-{number % _USERS}"
         name, cut_off = f"{user} before {number}", now + 0.5
-        return Revoked(name, Revocation("sub", user, expires_at, cut_off), int(now) - 1)
+        kept = Kept(f"session-of-{user}-{number % 3}") if number % 2 else None
+        revocation = Revocation("sub", user, expires_at, cut_off, kept=kept)
+        return Revoked(name, revocation, int(now) - 1)
     # Every token from long ago, each time of a second more.
     cut_off = BEGAN - _LONG_AGO + number
     name = f"everything before {number}"

@@ -149,6 +149,12 @@ KNOWN: Mapping[str, Plan] = {
         latency=0.15,
         settings=[{**_SETTINGS, "max_staleness": 5.0, "redis_timeout": 1.8}] * 3,
     ),
+    "a way that is short for a second": _plan(
+        _event(1, "slow", lasts=1, amount=0.066, which=2),
+        topology="cluster",
+        latency=0.15,
+        settings=[{**_SETTINGS, "max_staleness": 5.0, "redis_timeout": 1.8}] * 3,
+    ),
     "a cluster, 200 ms there and back": _plan(
         _event(1, "reset_all"),
         topology="cluster",

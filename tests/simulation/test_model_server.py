@@ -246,7 +246,8 @@ def _own_command(rng: random.Random) -> list[bytes]:
     made = [b"e" * 32, b"3", b"2 []", _SETTLING, epoch, b"{m}:ch"]
     watched = [b"{m}:meta", b"{m}:hold", b"{m}:repair"]
     session = b"{m}:s:s"
-    row = b'["","jti","a",%d.0,%s]' % (2 * 10**9 + rng.randrange(5), rng.choice((b"null", b"5.5")))
+    cut_offs = b"null", b"5.5", b'6.5,"s1",0.0', b'7.5,"s1",4.5', b'6.5,"s2",5.5'
+    row = b'["","jti","a",%d.0,%s]' % (2 * 10**9 + rng.randrange(5), rng.choice(cut_offs))
     payload = b"2 [" + row + b"]"
     generation = b"%d" % rng.randrange(4)
     exchange = [
@@ -255,7 +256,7 @@ def _own_command(rng: random.Random) -> list[bytes]:
         epoch,
         generation,
         b"1000",
-        b"1000.5",
+        rng.choice((b"1000.5", b"6.0")),
         b"0",
         b"30000",
         b"1000",
@@ -263,6 +264,7 @@ def _own_command(rng: random.Random) -> list[bytes]:
         b'["w",1,"j%s"]' % generation,
         b"10",
         b"j%s" % generation,
+        b'"s1"',
     ]
     choices = [
         _eval(scripts.OPEN.text, _DATA_SET, made),

@@ -19,7 +19,7 @@ import revokebus
 from revokebus.clock import ExpiryClock, SystemClock
 from revokebus.denylist.denylist import Denylist
 from revokebus.protocol import wire
-from revokebus.protocol.revocation import Revocation
+from revokebus.protocol.revocation import Kept, Revocation
 from revokebus.protocol.wire import Message, decode_payload, encode_payload
 from revokebus.replication.applier import Applier
 from revokebus.replication.feed import Feed
@@ -137,7 +137,8 @@ rows = st.builds(
     expires_at=st.sampled_from([2e9, 2e9 + 0.5, 1.0]),
     issued_before=st.sampled_from([None, None, 1e9]),
     issuer=st.sampled_from(["", "https://idp.example"]),
-)
+    kept=st.none() | st.builds(Kept, st.sampled_from(["s", "x" * 4096]), st.just(0.0)),
+).map(lambda each: each if each.issued_before else each._replace(kept=None))
 foreign = st.sampled_from([b"", b"2 [", b"2 [}", b'2 [["","jti","a",1.0,null],', b"\n", b"3 []"])
 
 

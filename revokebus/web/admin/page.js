@@ -61,7 +61,8 @@ function meaning(each) {
   const issuer = each.issuer ? ` of ${each.issuer}` : "";
   if (each.claim === "revokebus:everything") return "everybody";
   const names = { jti: "token", sid: "session", sub: "user" };
-  return `${names[each.claim] ?? each.claim} ${each.value}${issuer}`;
+  const kept = each.kept === null ? "" : `, but session ${each.kept}`;
+  return `${names[each.claim] ?? each.claim} ${each.value}${issuer}${kept}`;
 }
 
 function showRevocation(each) {
@@ -130,6 +131,7 @@ async function revoke(event) {
   event.preventDefault();
   const button = byId("send");
   const order = { kind: byId("kind").value, value: byId("value").value };
+  if (order.kind === "subject" && byId("keep").value) order.keep = byId("keep").value;
   button.disabled = true;
   byId("result").replaceChildren(element("span", "Asking every instance …", "hint"));
   try {
@@ -155,6 +157,8 @@ function reason(status, told) {
 
 byId("form").addEventListener("submit", revoke);
 byId("kind").addEventListener("change", (event) => {
-  byId("value-label").textContent = event.target.value === "subject" ? "Subject" : "Session";
+  const isSubject = event.target.value === "subject";
+  byId("value-label").textContent = isSubject ? "Subject" : "Session";
+  byId("keep-label").hidden = !isSubject;
 });
 listen();

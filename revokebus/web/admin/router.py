@@ -63,12 +63,13 @@ class _AdminRoute(APIRoute):
 
 
 class Order(BaseModel):
-    """What the form asks for."""
+    """What the form asks for; a session is kept of a subject's."""
 
     model_config = ConfigDict(extra="forbid")
 
     kind: Literal["subject", "session"]
     value: str = Field(min_length=1, max_length=_LONGEST)
+    keep: str | None = Field(default=None, min_length=1, max_length=_LONGEST)
     timeout: float = Field(default=2.0, gt=0, le=_LONGEST_WAIT)
 
 
@@ -134,9 +135,14 @@ def _file(name: str) -> bytes:
 
 
 async def _revoke(bus: Engine, order: Order) -> Receipt:
-    revoke = bus.revoke_subject if order.kind == "subject" else bus.revoke_session
     try:
-        return await revoke(order.value, confirm="fleet", timeout=order.timeout)
+        if order.kind == "subject":
+            return await bus.revoke_subject(
+                order.value, keep=order.keep, confirm="fleet", timeout=order.timeout
+            )
+        if order.keep is not None:
+            raise ValueError("a session is one, so there is no other one to keep")
+        return await bus.revoke_session(order.value, confirm="fleet", timeout=order.timeout)
     except NotConfirmedError as error:
         return error.receipt
     except UnavailableError as error:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from revokebus.clock import ExpiryClock
 from revokebus.denylist.denylist import Denylist, Probe
-from revokebus.protocol.revocation import Revocation
+from revokebus.protocol.revocation import Kept, Revocation
 from revokebus.protocol.wire import encode_payload, plain_rows
 from revokebus.testing import ManualClock
 
@@ -184,7 +184,8 @@ revocations = st.builds(
     expires_at=st.integers(1, 60).map(float),
     issued_before=st.none() | st.integers(1, 40).map(lambda half: half / 2),
     issuer=st.sampled_from(["", "x"]),
-)
+    kept=st.none() | st.builds(Kept, st.sampled_from(["s", "t"]), st.just(0.0)),
+).map(lambda each: each if each.issued_before else each._replace(kept=None))
 histories = st.lists(revocations | st.floats(0, 20), max_size=30)
 
 
@@ -202,8 +203,10 @@ def test_no_cut_off_is_forgotten(history: list[Revocation | float], since: float
             added.append(step._replace(expires_at=start + step.expires_at))
             denylist.add(added[-1])
         denylist.sweep(1)
-        for issuer, value in itertools.product(["", "x"], ["a", "1", 1, True]):
-            claims = {"jti": value, "sub": [value, None]}
+        for issuer, value, sid in itertools.product(
+            ["", "x"], ["a", "1", 1, True], ["s", "t", "u"]
+        ):
+            claims = {"jti": value, "sub": [value, None], "sid": sid}
             live = [each for each in added if each.expires_at > clock.wall()]
             wanted = any(each.refuses(claims, issuer=issuer, since=since) for each in live)
             found = denylist.matches(claims, issuer=issuer, since=since)
@@ -223,6 +226,7 @@ def test_no_cut_off_is_forgotten(history: list[Revocation | float], since: float
             expires_at=st.integers(-5, 50).map(float) | st.just(2.0**33),
             issued_before=st.none(),
             issuer=st.sampled_from(["", "https://idp.example"]),
+            kept=st.none(),
         ),
         max_size=40,
     ),

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import math
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from revokebus.clock import ExpiryClock
 from revokebus.denylist.denylist import Denylist
 from revokebus.protocol.revocation import (
+    Kept,
     Revocation,
     everything,
     is_refused,
@@ -21,7 +22,11 @@ from revokebus.protocol.revocation import (
     targets_of,
     values_of,
 )
+from revokebus.protocol.wire import decode_payload, encode_payload
 from revokebus.testing import ManualClock
+
+if TYPE_CHECKING:
+    import random
 
 moments = st.floats(min_value=1e9, max_value=2e9) | st.integers(10**9, 2 * 10**9).map(float)
 scalars = (
@@ -65,6 +70,55 @@ def test_merging_never_weakens(parts: list[tuple[float, float | None]]) -> None:
         merged = each.merged(merged)
     assert all(merged.covers(each) for each in revocations)
     assert merged.expires_at == max(at for at, _ in parts)
+
+
+cut_offs = st.integers(1, 6).map(lambda half: half / 2)
+sessions = st.sampled_from(["a", "b", "c"])
+
+
+@given(
+    st.lists(
+        st.builds(
+            Revocation,
+            claim=st.just("sub"),
+            value=st.just("alice"),
+            expires_at=st.just(9.0),
+            issued_before=st.none() | cut_offs,
+            issuer=st.just(""),
+            kept=st.none() | st.builds(Kept, sessions, st.just(0.0)),
+        ).map(lambda each: each if each.issued_before else each._replace(kept=None)),
+        min_size=1,
+        max_size=5,
+    ),
+    cut_offs.map(lambda moment: moment - 0.25),
+    st.randoms(use_true_random=False),
+)
+def test_merging_is_exact_with_sessions_that_are_kept(
+    each_one: list[Revocation], since: float, rng: random.Random
+) -> None:
+    """Of two password changes at once one would bring back a device, or end both."""
+    parts = list(each_one)
+    while len(parts) > 1:  # in any order, and of any two
+        rng.shuffle(parts)
+        parts.append(parts.pop().merged(parts.pop()))
+    (merged,) = parts
+    for session in ("a", "b", "c", None):
+        claims = {"sub": "alice", "sid": session}
+        wanted = any(each.refuses(claims, issuer="", since=since) for each in each_one)
+        assert merged.refuses(claims, issuer="", since=since) == wanted
+    assert all(merged.covers(each) for each in each_one)
+    assert decode_payload(encode_payload([merged])) == [merged]
+
+
+def test_what_refuses_less_does_not_cover() -> None:
+    """A record that lacks an earlier sign-out of a session that is kept would not be repaired."""
+    keeping = Revocation("sub", "alice", 9.0, 5.0, "", Kept("a"))
+    assert not keeping.covers(keeping._replace(kept=None))
+    assert not keeping.covers(Revocation("sub", "alice", 9.0, 2.0))
+    assert keeping._replace(kept=Kept("a", 2.0)).covers(Revocation("sub", "alice", 9.0, 2.0))
+    assert keeping.covers(keeping._replace(issued_before=4.0))
+    assert not keeping.covers(keeping._replace(issued_before=4.0, kept=Kept("b")))
+    assert keeping._replace(kept=None).covers(keeping)
 
 
 @given(moments)

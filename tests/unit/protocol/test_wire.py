@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from revokebus.errors import WireError
-from revokebus.protocol.revocation import Revocation, plain
+from revokebus.protocol.revocation import Kept, Revocation, plain
 from revokebus.protocol.wire import (
     MAX_BYTES,
     MAX_EXPIRES_AT,
@@ -30,7 +30,8 @@ revocations = st.builds(
     expires_at=st.floats(min_value=1, max_value=MAX_EXPIRES_AT),
     issued_before=st.none() | st.floats(min_value=1, max_value=MAX_EXPIRES_AT),
     issuer=st.text(max_size=64),
-)
+    kept=st.none() | st.builds(Kept, st.text(min_size=1, max_size=64), st.floats(0, 0.5)),
+).map(lambda each: each if each.issued_before else each._replace(kept=None))
 
 
 @given(st.lists(revocations, max_size=20))
@@ -49,7 +50,8 @@ simple = st.builds(
     expires_at=st.integers(1, 10**11).map(float) | st.floats(min_value=1, max_value=1e11),
     issued_before=st.none() | st.just(5.0),
     issuer=st.sampled_from(["", "https://idp.example"]),
-)
+    kept=st.none() | st.builds(Kept, st.text('ab"\\\n,[]1.', min_size=1), st.just(0.0)),
+).map(lambda each: each if each.issued_before else each._replace(kept=None))
 payloads = st.one_of(
     simple.map(lambda each: encode_payload([each])),
     st.lists(simple, max_size=3).map(encode_payload),
@@ -141,6 +143,15 @@ def test_arbitrary_json_raises_nothing_but_wire_errors(value: object) -> None:
         (b'2 [["", "sub", "a", 1, 0]]', "issued_before"),
         (b'2 [["", "sub", "a", 1, "1"]]', "issued_before"),
         (b'2 [["", "sub", "a", 1, true]]', "issued_before"),
+        (b'2 [["", "sub", "a", 9, 5, "s"]]', "type"),
+        (b'2 [["", "sub", "a", 9, 5, "s", 0, 0]]', "type"),
+        (b'2 [["", "sub", "a", 9, 5, "", 0]]', "kept"),
+        (b'2 [["", "sub", "a", 9, 5, 7, 0]]', "kept"),
+        (b'2 [["", "sub", "a", 9, 5, "s", 5]]', "kept"),
+        (b'2 [["", "sub", "a", 9, 5, "s", -1]]', "kept"),
+        (b'2 [["", "sub", "a", 9, 5, "s", false]]', "kept"),
+        (b'2 [["", "sub", "a", 9, 5, "s", null]]', "kept"),
+        (b'2 [["", "sub", "a", 9, null, "s", 0]]', "kept"),
         (b'2 [["", "jti", "a", true, null]]', "expires_at"),
         (b'2 [["", "jti", "a", NaN, null]]', "expires_at"),
         (b'2 [["", "jti", "a", Infinity, null]]', "expires_at"),

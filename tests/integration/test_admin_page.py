@@ -127,7 +127,11 @@ def test_a_post_without_the_csrf_header_is_refused(client: TestClient) -> None:
 @pytest.mark.parametrize("headers", [SAME, {"Origin": "https://app.example"}])
 def test_the_page_may_revoke(client: TestClient, headers: dict[str, str]) -> None:
     """The form would do nothing, with an old browser or a new one."""
-    for order in ({"kind": "subject", "value": "alice"}, {"kind": "session", "value": "s"}):
+    for order in (
+        {"kind": "subject", "value": "alice"},
+        {"kind": "subject", "value": "alice", "keep": "s"},
+        {"kind": "session", "value": "s"},
+    ):
         answer = client.post("/admin/revoke", json=order, headers=headers)
         assert answer.status_code == 200
         assert [each["outcome"] for each in answer.json()["confirmations"]] == ["applied"]
@@ -141,6 +145,8 @@ def test_the_page_may_revoke(client: TestClient, headers: dict[str, str]) -> Non
         {"kind": "subject", "value": "x" * 5000},
         {"kind": "subject", "value": "x", "timeout": 1000},
         {"kind": "subject", "value": "x", "issuer": "y"},
+        {"kind": "subject", "value": "x", "keep": ""},
+        {"kind": "session", "value": "x", "keep": "y"},
         {"kind": "subject"},
         [],
     ],
@@ -249,6 +255,21 @@ def test_revoke_in_the_page_and_watch_all_confirm(page: Page, fleet: list[AppSer
     expect(page.locator(f'.card.silent[data-pid="{gone}"]')).to_be_visible(timeout=10_000)
     expect(page.locator(f'.card.stale[data-pid="{gone}"]')).to_be_visible(timeout=15_000)
     expect(page.locator(".card.fresh")).to_have_count(2)
+
+
+def test_one_session_of_a_user_goes_on(page: Page, fleet: list[AppServer]) -> None:
+    """An operator could not leave signed in the one who has called him."""
+    expect(page.locator(".card.fresh")).to_have_count(3, timeout=10_000)
+    kept, other = sign_in(fleet[0]), sign_in(fleet[1])
+    page.fill("#value", "alice")
+    page.fill("#keep", jwt.decode(kept, options={"verify_signature": False})["sid"])
+    page.click("#send")
+    expect(page.locator("#result")).to_contain_text("Refused everywhere", timeout=10_000)
+    assert [use(each, kept) for each in fleet] == [200] * 3
+    assert [use(each, other) for each in fleet] == [401] * 3
+    expect(page.locator("#feed")).to_contain_text("but session")
+    page.select_option("#kind", "session")
+    expect(page.locator("#keep")).to_be_hidden()
 
 
 def test_an_instance_that_hangs_is_named_in_the_page(page: Page, fleet: list[AppServer]) -> None:

@@ -138,6 +138,7 @@ def test_a_token_by_its_id(pair: TokenPair) -> None:
     [
         ["revoke-session", "{sid}"],
         ["revoke-subject", "alice"],
+        ["revoke-subject", "alice", "--keep", "another"],
         ["revoke-all", "--yes"],
     ],
 )
@@ -151,6 +152,14 @@ def test_every_way_of_revoking(pair: TokenPair, command: list[str]) -> None:
     assert told(*old)["revocations"] == 1
     assert told("check", given=pair.access_token)["verdict"] == "valid"
     assert told(*words, "--no-confirm")["confirmations"] is None
+    assert told("check", given=pair.access_token, status=1)["verdict"] == "revoked"
+
+
+def test_one_session_can_be_kept(pair: TokenPair) -> None:
+    """An operator who signs a user out everywhere else would sign him out here, too."""
+    told("revoke-subject", "alice", "--keep", pair.session_id, "--no-confirm")
+    assert told("check", given=pair.access_token)["verdict"] == "valid"
+    told("revoke-subject", "alice", "--no-confirm")
     assert told("check", given=pair.access_token, status=1)["verdict"] == "revoked"
 
 
@@ -270,7 +279,7 @@ def test_what_is_exported_can_be_imported(
 ) -> None:
     """A move to another Redis would make revoked tokens valid."""
     told("revoke", "--no-confirm", given=pair.access_token)
-    told("revoke-subject", "bob", "--no-confirm")
+    told("revoke-subject", "bob", "--keep", "a session of bob", "--no-confirm")
     told("revoke-all", "--yes", "--no-confirm", "--issued-before", "2020-01-01T00:00:00Z")
     file = tmp_path / "revocations.jsonl"
     assert told("export", "--output", str(file)) == {"exported": 3}

@@ -44,8 +44,9 @@ def test_every_link_leads_somewhere(document: Path) -> None:
 def test_the_bytes_that_are_shown_can_be_read() -> None:
     """Whoever writes another implementation would begin with a wrong example."""
     text = (ROOT / "docs" / "protocol.md").read_text()
-    payload, message = re.findall(r"```text\n((?:2|RB) .*)\n```", text)
+    payload, keeping, message = re.findall(r"```text\n((?:2|RB) .*)\n```", text)
     assert [each.claim for each in decode_payload(payload.encode())] == ["jti", "sub"]
+    assert [each.kept for each in decode_payload(keeping.encode())] == [("0aZ…", 0.0)]
     heard = decode_message(message.replace("0f3a…c2", "0" * 32).encode())
     assert [each.claim for each in decode_payload(heard.payload)] == ["jti"]
     assert heard.previous < heard.entry

@@ -256,7 +256,10 @@ def test_sign_out_everywhere(serve: Any, http: httpx2.Client) -> None:
             return http.get(f"{server.url}/me", headers=headers).status_code
 
         one, two = sign_in(), sign_in()
-        pair = http.post(f"{server.url}/password", headers=one).json()
+        assert http.post(f"{server.url}/password", headers=one).status_code == 204
+        assert [status(each) for each in (one, two)] == [200, 401]
+        two = sign_in()
+        pair = http.post(f"{server.url}/stolen-laptop", headers=one).json()
         assert [status(each) for each in (one, two)] == [401, 401]
         new = bearer(pair["access_token"])
         assert status(new) == 200

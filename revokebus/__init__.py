@@ -8,7 +8,14 @@ if TYPE_CHECKING:
     from revokebus.bus import RevokeBus, get_bus
     from revokebus.errors import RevokeBusError
     from revokebus.replication.feed import Heard
-    from revokebus.results import BusStatus, Confirmation, Finding, InstanceStatus, Receipt
+    from revokebus.results import (
+        BusStatus,
+        Confirmation,
+        Finding,
+        InstanceStatus,
+        Receipt,
+        UserSession,
+    )
     from revokebus.settings.cookies import CookieSettings
     from revokebus.settings.outside_issuer import OutsideIssuer
     from revokebus.settings.settings import Settings
@@ -36,6 +43,7 @@ __all__ = [
     "RevokeBusError",
     "Settings",
     "TokenPair",
+    "UserSession",
     "admin_page",
     "client_of",
     "get_bus",
@@ -66,6 +74,7 @@ if not TYPE_CHECKING:  # or every misspelt name would be there
             "RevokeBusError": "revokebus.errors",
             "Settings": "revokebus.settings.settings",
             "TokenPair": "revokebus.tokens.issuer",
+            "UserSession": "revokebus.results",
             "admin_page": "revokebus.web.admin",
             "client_of": "revokebus.web.guards",
             "errors": "revokebus.errors",

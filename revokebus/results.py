@@ -11,6 +11,25 @@ State = Literal["starting", "fresh", "stale", "closed"]
 
 
 @dataclass(frozen=True, slots=True)
+class UserSession:
+    """One session of a user, for the page on which people look at their devices.
+
+    Attributes:
+        session_id: Its ``sid``, by which `RevokeBus.revoke_session` ends it.
+        device: Where it was begun, as `RevokeBus.sign_in` was told. A stranger may have chosen it.
+        signed_in_at: When it began, in seconds since the epoch.
+        refreshed_at: When its tokens were exchanged last; None before the first time.
+        expires_at: When it ends unless they are exchanged once more.
+    """
+
+    session_id: str
+    device: str
+    signed_in_at: float
+    refreshed_at: float | None
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class InstanceStatus:
     """How one instance of the fleet is, as its last heartbeat tells.
 

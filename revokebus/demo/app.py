@@ -6,7 +6,7 @@ import hmac
 import os
 from typing import Annotated
 
-from fastapi import Depends, FastAPI, HTTPException
+from fastapi import Depends, FastAPI, Header, HTTPException
 from fastapi.responses import RedirectResponse
 from pydantic import BaseModel
 
@@ -27,12 +27,12 @@ class Credentials(BaseModel):
 
 
 @app.post("/login")
-async def login(credentials: Credentials) -> TokenPair:
+async def login(credentials: Credentials, user_agent: Annotated[str, Header()] = "") -> TokenPair:
     """Sign in."""
     given = credentials.password.encode("utf-8", "surrogatepass")  # JSON can hold any
     if credentials.username != USER or not hmac.compare_digest(PASSWORD.encode(), given):
         raise HTTPException(401, "Wrong username or password")
-    return bus.issue(USER)
+    return await bus.sign_in(USER, device=user_agent)
 
 
 @app.get("/protected")

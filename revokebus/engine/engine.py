@@ -19,6 +19,7 @@ from revokebus.engine.open_guards import Item, OpenGuard, OpenGuards, until_ende
 from revokebus.engine.parts import Parts
 from revokebus.engine.revoker import Assurance, Revoker
 from revokebus.engine.rotation import Rotation
+from revokebus.engine.sign_ins import SignIns
 from revokebus.errors import ConfigurationError
 from revokebus.protocol.cut_offs import CutOffs
 from revokebus.protocol.fleet import Fleet
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from revokebus.protocol.revocation import Value
     from revokebus.replication.backend import Backend
     from revokebus.replication.feed import Heard
-    from revokebus.results import Finding, InstanceStatus, Receipt, State
+    from revokebus.results import Finding, InstanceStatus, Receipt, State, UserSession
     from revokebus.settings.settings import OnStale
     from revokebus.tokens.issuer import TokenPair
 
@@ -122,6 +123,7 @@ class Engine:
         self._revoker = Revoker(parts)
         self._issuer = Issuer(settings, clock, cut_offs, fleet)
         self._rotation = Rotation(parts, self._issuer, self._checker, self._revoker)
+        self._sign_ins = SignIns(parts, self._issuer)
 
     def _make_backend(self, clock: Clock, freshness: Freshness) -> Backend:
         settings, denylist = self.settings, self._denylist
@@ -347,6 +349,62 @@ class Engine:
             access_ttl=access_ttl,
             refresh_ttl=refresh_ttl,
         )
+
+    async def sign_in(
+        self,
+        subject: str,
+        *,
+        device: str = "",
+        scopes: Iterable[str] = (),
+        claims: Mapping[str, object] | None = None,
+        fresh: bool = False,
+        access_ttl: float | None = None,
+        refresh_ttl: float | None = None,
+    ) -> TokenPair:
+        """Return the tokens of a new session, as `issue` does, and put it on the user's list.
+
+        The list is for people, and no condition of anything. Where Redis is away the session is
+        listed with its first refresh; where Redis has lost the list, with its next one.
+
+        Args:
+            subject: As for `issue`, and so are those after `device`.
+            device: What `sessions` calls it, for example made of the ``User-Agent``; cut to 200
+                characters, and without those that cannot be printed. The refresh token has it too.
+            scopes: See there.
+            claims: See there.
+            fresh: See there.
+            access_ttl: See there.
+            refresh_ttl: See there.
+
+        Raises:
+            ValueError: An argument is not as said there.
+            NotReadyError: The bus is not running.
+        """
+        return await self._sign_ins.sign_in(
+            subject,
+            device,
+            scopes=scopes,
+            claims=claims,
+            fresh=fresh,
+            access_ttl=access_ttl,
+            refresh_ttl=refresh_ttl,
+        )
+
+    async def sessions(self, subject: str) -> list[UserSession]:
+        """Return the sessions of a user that were begun by `sign_in` and live, latest use first.
+
+        Those that the copy knows to be over are left out: ended by themselves, with all of the
+        user's, or with everything. Of one user the 100 used last are kept.
+
+        Args:
+            subject: The ``sub`` of their tokens.
+
+        Raises:
+            StoreError: Redis refuses, or does not answer in time.
+            ValueError: `subject` is not a text of 1 to 4096 characters.
+            NotReadyError: The bus is not running.
+        """
+        return await self._sign_ins.sessions(subject)
 
     async def rotate(
         self,

@@ -19,7 +19,8 @@ from revokebus.errors import (
     StoreError,
 )
 from revokebus.protocol.exchange import Exchange, Outcome
-from revokebus.protocol.revocation import MOST_TARGETS, Target, targets_of
+from revokebus.protocol.revocation import MOST_TARGETS, Target, targets_of, user_of
+from revokebus.protocol.sign_in import SignIn, encode_sign_in
 from revokebus.telemetry.events import event
 from revokebus.tokens.claims import RefreshToken
 from revokebus.tokens.issuer import Continued
@@ -115,14 +116,22 @@ class Rotation:
     def _exchange(self, token: RefreshToken, pair: TokenPair, note: bytes) -> Exchange:
         # As long as any token of the session may live, and a second for its rounding.
         left = max(token.expires_at - self._clock.wall(), 0.0, pair.refresh_expires_in)
+        lineage, entry = Lineage.of(token.verified_claims), b""
+        if lineage.device is not None:
+            now, life = self._clock.wall(), pair.refresh_expires_in
+            entry = encode_sign_in(
+                SignIn(token.session_id, token.since, now, now + life, lineage.device)
+            )
         return Exchange(
-            generation=Lineage.of(token.verified_claims).generation,
+            generation=lineage.generation,
             jti=token.jti,
             # Redis compares it with its own clock, which may be ahead of this one.
             issued_at=token.issued_at + self._settings.leeway,
             since=token.since,
             life=left + 2 * self._settings.leeway + 1.0,
             note=note,
+            user=user_of(token.issuer, token.subject) if entry else None,
+            entry=entry,
         )
 
     def _pair(self, token: RefreshToken, next_: Continued) -> TokenPair:

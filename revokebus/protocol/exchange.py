@@ -12,7 +12,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 from itertools import takewhile
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from revokebus.protocol.revocation import Target
 
 MOST_TIMES = 16
 """Maximum number of exchange times that the record of a session holds."""
@@ -40,6 +43,8 @@ class Exchange:
         life: For how many seconds the record must live.
         note: What is needed to make the new pair once more: a JSON array that ends with the
             ``jti`` of the new refresh token.
+        user: Whose list of sessions has this one; None where it is on none.
+        entry: What the list says of it from then on.
     """
 
     generation: int
@@ -48,6 +53,8 @@ class Exchange:
     since: float
     life: float
     note: bytes
+    user: Target | None = None
+    entry: bytes = b""
 
 
 class Exchanged(NamedTuple):

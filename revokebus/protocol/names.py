@@ -64,6 +64,11 @@ class Names:
         at = f"@{quote(session.issuer, safe='', errors='surrogatepass')}" if session.issuer else ""
         return f"{self._tag}:s{at}:{session.text}".encode("utf-8", "surrogatepass")
 
+    def user(self, user: Target) -> bytes:
+        """Return the key of the list of a user's sessions."""
+        at = f"@{quote(user.issuer, safe='', errors='surrogatepass')}" if user.issuer else ""
+        return f"{self._tag}:u{at}:{user.text}".encode("utf-8", "surrogatepass")
+
 
 @lru_cache(maxsize=256)
 def _about(claim: str, kind: str, issuer: str) -> str:

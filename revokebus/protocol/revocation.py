@@ -212,6 +212,11 @@ class Revocation(NamedTuple):
         )
 
 
+def user_of(issuer: str, subject: str) -> Target:
+    """Return what all tokens of a user can be revoked by."""
+    return Target(issuer, "sub", "string", subject)
+
+
 def session_among(targets: Iterable[Target]) -> str | None:
     """Return the ``sid`` of the token that `targets` are of; None where it has none."""
     return next((each.text for each in targets if each.claim == "sid"), None)

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from revokebus.protocol.exchange import Exchange, Exchanged
     from revokebus.protocol.revocation import Revocation, Target
+    from revokebus.protocol.sign_in import SignIn
     from revokebus.results import Confirmation, Finding, InstanceStatus
     from revokebus.store.writes import Written
 
@@ -98,6 +99,20 @@ class Backend(Protocol):
 
         Raises:
             StoreError: It is not known.
+        """
+
+    async def sign_in(self, user: Target, sign_in: SignIn, life: float) -> None:
+        """Put a session on its user's list, which lives `life` seconds at least.
+
+        Raises:
+            StoreError: It may not be there.
+        """
+
+    async def sign_ins(self, user: Target) -> Sequence[SignIn]:
+        """Return the sessions on a user's list that have not expired, revoked ones among them.
+
+        Raises:
+            StoreError: They are not known.
         """
 
     async def refuses(self, targets: Sequence[Target], since: float) -> bool:

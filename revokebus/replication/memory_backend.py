@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from cachetools import TLRUCache
 
-from revokebus.protocol.exchange import decide
+from revokebus.protocol.exchange import Outcome, decide
 from revokebus.protocol.heartbeat import VERSION
+from revokebus.protocol.sign_in import MOST_LISTED, decode_sign_in
 from revokebus.replication.backend import Confirmed, Health
 from revokebus.results import Confirmation, InstanceStatus
 from revokebus.store.writes import Written
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from revokebus.denylist.freshness import Freshness
     from revokebus.protocol.exchange import Exchange, Exchanged, SessionRecord
     from revokebus.protocol.revocation import Revocation, Target
+    from revokebus.protocol.sign_in import SignIn
     from revokebus.replication.feed import Feed
     from revokebus.results import Finding
 
@@ -59,6 +61,9 @@ class MemoryBackend:
         self._sessions: TLRUCache[Target, tuple[SessionRecord, float]] = TLRUCache(
             math.inf, ttu=lambda _, value, __: value[1], timer=clock.elapsed
         )
+        self._sign_ins: TLRUCache[Target, tuple[list[SignIn], float]] = TLRUCache(
+            math.inf, ttu=lambda _, value, __: value[1], timer=clock.elapsed
+        )
 
     async def start(self) -> None:
         """Do nothing: there is nothing to connect to."""
@@ -92,6 +97,10 @@ class MemoryBackend:
         """Exchange it; whether the token is refused, the caller has asked."""
         held, now = self._sessions.get(session), round(1000 * self._clock.wall())
         exchanged, record = decide(held and held[0], exchange, now, self._grace, 0)
+        if exchanged.outcome is Outcome.GRANTED and exchange.user is not None:
+            entry = decode_sign_in(session.text.encode(), exchange.entry)
+            if entry is not None:
+                await self.sign_in(exchange.user, entry, exchange.life)
         if record is not None and exchanged.generation:
             # Nothing is on its way here, so it has arrived.
             until = self._clock.elapsed() + exchange.life
@@ -103,6 +112,21 @@ class MemoryBackend:
         """Return what this process knows."""
         held = self._sessions.get(session)
         return held[0].generation if held else None
+
+    async def sign_in(self, user: Target, sign_in: SignIn, life: float) -> None:
+        """Note it here."""
+        listed = {each.session_id: each for each in await self.sign_ins(user)}
+        listed.pop(sign_in.session_id, None)
+        listed[sign_in.session_id] = sign_in
+        until = self._clock.elapsed() + life
+        if user in self._sign_ins:
+            until = max(until, self._sign_ins[user][1])
+        self._sign_ins[user] = list(listed.values())[-MOST_LISTED:], until
+
+    async def sign_ins(self, user: Target) -> Sequence[SignIn]:
+        """Return what this process knows."""
+        listed, _ = self._sign_ins.get(user, ([], 0.0))
+        return [each for each in listed if each.expires_at >= self._clock.wall()]
 
     async def refuses(self, targets: Sequence[Target], since: float) -> bool:  # noqa: ARG002 - a Backend's
         """Return False: the copy, which is all there is, has been asked."""

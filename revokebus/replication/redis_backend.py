@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from revokebus.protocol.exchange import Exchange, Exchanged
     from revokebus.protocol.fleet import Fleet
     from revokebus.protocol.revocation import Revocation, Target
+    from revokebus.protocol.sign_in import SignIn
     from revokebus.replication.feed import Feed
     from revokebus.results import Finding, InstanceStatus
     from revokebus.settings.settings import Settings
@@ -355,6 +356,14 @@ class RedisBackend:
         started = self._running()
         self._check_usable(started)
         return await started.redis.store.sessions.generation(session)
+
+    async def sign_in(self, user: Target, sign_in: SignIn, life: float) -> None:
+        """Write it to Redis."""
+        await self._running().redis.store.sessions.list_one(user, sign_in, life)
+
+    async def sign_ins(self, user: Target) -> Sequence[SignIn]:
+        """Ask Redis."""
+        return await self._running().redis.store.sessions.listed(user)
 
     async def refuses(self, targets: Sequence[Target], since: float) -> bool:
         """Ask Redis, after looking at what is not yet written there."""

@@ -203,14 +203,74 @@ return publish(id)
 """
 )
 
+# A session that is to be seen by its user is an entry of the user's list, which lives as long as
+# the session that lives longest.
+_LIST = """
+local function list(key, session, entry, life)
+  local listed = redis.pcall('HSET', key, session, entry)
+  if type(listed) == 'table' and string.find(listed.err or '', 'WRONGTYPE') then
+    redis.call('DEL', key)
+    redis.call('HSET', key, session, entry)
+  end
+  if redis.call('PTTL', key) < life then
+    redis.call('PEXPIRE', key, string.format('%.0f', life))
+  end
+end
+local function moments(entry) return string.match(entry, '^[%d.]+ ([%d.]+) ([%d.]+) ') end
+"""
+
+# A list that is too long loses the sessions that have expired, those that were revoked, and then
+# those that were used longest ago.
+SIGN_IN = Script.of(
+    _LIST
+    + """
+local key, most, records = KEYS[1], tonumber(ARGV[4]), ARGV[5]
+list(key, ARGV[1], ARGV[2], tonumber(ARGV[3]))
+if redis.call('HLEN', key) <= most then return 0 end
+local now, held, kept = redis.call('TIME')[1] + 0, redis.call('HGETALL', key), {}
+for i = 1, #held, 2 do
+  local refreshed, till = moments(held[i + 1])
+  if not till or tonumber(till) < now or redis.call('EXISTS', records .. held[i]) == 1 then
+    redis.call('HDEL', key, held[i])
+  elseif held[i] ~= ARGV[1] then
+    local began = string.match(held[i + 1], '^[%d.]+')
+    kept[#kept + 1] = {math.max(tonumber(began), tonumber(refreshed)), held[i]}
+  end
+end
+table.sort(kept, function(one, other) return one[1] > other[1] end)
+for i = most, #kept do redis.call('HDEL', key, kept[i][2]) end
+return 0
+"""
+)
+
+# The sessions of a user that have not expired.
+SIGN_INS = Script.of(
+    _LIST
+    + """
+local now, held, found = redis.call('TIME')[1] + 0, redis.call('HGETALL', KEYS[1]), {}
+for i = 1, #held, 2 do
+  local _, till = moments(held[i + 1])
+  if till and tonumber(till) >= now then
+    found[#found + 1] = held[i]
+    found[#found + 1] = held[i + 1]
+  else
+    redis.call('HDEL', KEYS[1], held[i])
+  end
+end
+return found
+"""
+)
+
 # A refresh token is exchanged, unless something that is recorded refuses it: a record that ends in
 # null, one that cannot be read, or a cut-off after the token that does not keep its session; where
 # it does, another number ends the record. `protocol/exchange.py` has the same
 # decision in Python, with its reasons. During a hold or a repair no token is exchanged.
 EXCHANGE = Script.of(
     _UNSETTLED
+    + _LIST
     + """
 local meta, session = KEYS[1], KEYS[4]
+local entry = ARGV[16] or ''
 local presented, issued_at = tonumber(ARGV[4]), tonumber(ARGV[5])
 local since, whole = tonumber(ARGV[6]), ARGV[7] == '1'
 local grace, in_flight, life = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
@@ -219,7 +279,7 @@ local function text(key)
   local value = redis.pcall('GET', key)
   return type(value) == 'table' and '' or value
 end
-for i = 5, #KEYS do
+for i = 5, #KEYS - (entry ~= '' and 1 or 0) do
   local value = text(KEYS[i])
   if value then
     local cut_off, kept, before = string.match(value, ',([%d.]+),(".*"),([%d.]+)%]%]$')
@@ -268,6 +328,7 @@ end
 life = math.max(life, redis.call('PTTL', session))
 local record = {string.format('%.0f', presented + 1), 'p', table.concat(kept, ','), offered}
 redis.call('SET', session, table.concat(record, ' '), 'PX', string.format('%.0f', life))
+if entry ~= '' then list(KEYS[#KEYS], ARGV[15], entry, life) end
 return {'granted', presented + 1, offered}
 """
 )

@@ -1,4 +1,4 @@
-"""The record of each session that refreshes: which generation of its tokens was issued last."""
+"""The record of each session that refreshes, and the list of each user's sessions."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from revokebus.errors import OtherDataSetError, StoreError, UnsettledError
 from revokebus.protocol.exchange import MOST_TIMES, Exchanged, Outcome, encode_session
+from revokebus.protocol.revocation import Target
+from revokebus.protocol.sign_in import MOST_LISTED, decode_sign_in, encode_sign_in
 from revokebus.store import scripts
 from revokebus.store.settling import TURN_MILLISECONDS, settling_milliseconds, unsettled_error
 
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from revokebus.connection.script import Argument
     from revokebus.protocol.exchange import Exchange, SessionRecord
     from revokebus.protocol.names import Names
-    from revokebus.protocol.revocation import Target
+    from revokebus.protocol.sign_in import SignIn
     from revokebus.settings.settings import Settings
 
 
@@ -58,12 +60,15 @@ class Sessions:
         names, settings = self._names, self._settings
         keys: list[bytes | str] = [names.meta, names.hold, names.repair, names.session(session)]
         keys += [names.record(target) for target in unless]
+        if exchange.user is not None:
+            keys.append(names.user(exchange.user))
         whole = "1" if exchange.since == math.floor(exchange.since) else "0"
         args: list[Argument] = [self._settling, TURN_MILLISECONDS, epoch]
         args += [exchange.generation, exchange.issued_at, exchange.since, whole]
         spans = settings.rotation_grace, settings.redis_timeout, exchange.life
         args += [math.ceil(1000 * seconds) for seconds in spans]
         args += [exchange.note, MOST_TIMES, exchange.jti, json.dumps(session.text)]
+        args += [session.text, exchange.entry]
         outcome, *rest = await self._requests.run(scripts.EXCHANGE, keys, args, again=True)
         if outcome == b"other":
             raise OtherDataSetError
@@ -92,6 +97,21 @@ class Sessions:
         if not number.isdigit():
             raise StoreError("the session's record cannot be read")
         return int(number)
+
+    async def list_one(self, user: Target, sign_in: SignIn, life: float) -> None:
+        """Put a session on its user's list, which lives `life` seconds at least."""
+        keys: list[bytes | str] = [self._names.user(user)]
+        records = self._names.record(Target(user.issuer, "sid", "string", ""))
+        args: list[Argument] = [sign_in.session_id, encode_sign_in(sign_in)]
+        args += [math.ceil(1000 * life), MOST_LISTED, records]
+        await self._requests.run(scripts.SIGN_IN, keys, args, again=True)
+
+    async def listed(self, user: Target) -> list[SignIn]:
+        """Return the sessions on a user's list that have not expired, revoked ones among them."""
+        keys: list[bytes | str] = [self._names.user(user)]
+        held = await self._requests.run(scripts.SIGN_INS, keys, [], again=True)
+        found = (decode_sign_in(*each) for each in zip(held[::2], held[1::2], strict=True))
+        return [each for each in found if each is not None]
 
     async def restore(self, sessions: Mapping[Target, tuple[SessionRecord, float]]) -> None:
         """Write back what was exchanged and delivered lately, where Redis knows less.

@@ -28,6 +28,7 @@ Event = Literal[
     "replayed",
     "resync",
     "revoked",
+    "sign_in_unlisted",
     "stale_accepted",
     "started_without_copy",
     "started_without_keys",

@@ -142,6 +142,38 @@ class Issuer:
             TypeError: A claim cannot be written as JSON.
             ConfigurationError: There is no key to sign with.
         """
+        return self.begin(
+            subject,
+            scopes=scopes,
+            claims=claims,
+            fresh=fresh,
+            access_ttl=access_ttl,
+            refresh_ttl=refresh_ttl,
+            device=None,
+        )[0]
+
+    def begin(
+        self,
+        subject: str,
+        *,
+        scopes: Iterable[str],
+        claims: Mapping[str, object] | None,
+        fresh: bool,
+        access_ttl: float | None,
+        refresh_ttl: float | None,
+        device: str | None,
+    ) -> tuple[TokenPair, float]:
+        """Return the pair of a new session, and when that began; see `issue`.
+
+        Args:
+            subject: As for `issue`, and so are the next ones.
+            scopes: See there.
+            claims: See there.
+            fresh: See there.
+            access_ttl: See there.
+            refresh_ttl: See there.
+            device: What the user's list of sessions calls it; None where it is on no list.
+        """
         shared = {**self._own_claims(claims), "sub": subject, "sid": secrets.token_urlsafe(16)}
         shared |= self._configured_claims(scopes)
         # Who signs in after a cut-off is in, also where its author was less sure of the time.
@@ -153,12 +185,13 @@ class Issuer:
             access_ttl=self._lifetime("access_ttl", access_ttl),
             refresh_ttl=self._lifetime("refresh_ttl", refresh_ttl),
             ends_at=None if most is None else auth_time + most,
+            device=device,
         )
         if "cookie" in self._settings.token_sources:
             shared["csrf"] = secrets.token_urlsafe(16)
         access = {**shared, "fresh": True} if fresh else shared
         ids = secrets.token_urlsafe(16), secrets.token_urlsafe(16)
-        return self._pair(access, shared, ids, lineage)
+        return self._pair(access, shared, ids, lineage), auth_time
 
     def _lifetime(self, name: str, seconds: float | None) -> float | None:
         most = self._settings.token_life

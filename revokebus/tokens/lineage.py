@@ -1,4 +1,4 @@
-"""What a refresh token knows of its session: its generation, and how long the session may last."""
+"""What a refresh token knows of its session: its generation, how long it may last, its device."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 from revokebus.errors import InvalidTokenError
+from revokebus.protocol.sign_in import LONGEST_DEVICE
 from revokebus.protocol.wire import MAX_EXPIRES_AT
 
 if TYPE_CHECKING:
@@ -26,12 +27,14 @@ class Lineage:
         access_ttl: Lifetime of the session's access tokens, in seconds; None for the setting.
         refresh_ttl: Likewise, of its refresh tokens.
         ends_at: When the session ends whatever happens, in seconds since the epoch.
+        device: What its user's list of sessions calls it; None where it is on no list.
     """
 
     generation: int = 0
     access_ttl: float | None = None
     refresh_ttl: float | None = None
     ends_at: float | None = None
+    device: str | None = None
 
     @classmethod
     def of(cls, claims: Mapping[str, object]) -> Self:
@@ -46,13 +49,22 @@ class Lineage:
         generation = found.get("gen", 0)
         if type(generation) is not int or not 0 <= generation <= _MOST_GENERATIONS:
             raise InvalidTokenError
-        return cls(
-            generation, *(_number(found, name) for name in ("access_ttl", "refresh_ttl", "end"))
+        device = found.get("device")
+        if device is not None and not (isinstance(device, str) and len(device) <= LONGEST_DEVICE):
+            raise InvalidTokenError
+        access_ttl, refresh_ttl, ends_at = (
+            _number(found, name) for name in ("access_ttl", "refresh_ttl", "end")
         )
+        return cls(generation, access_ttl, refresh_ttl, ends_at, device)
 
-    def claim(self) -> dict[str, float]:
+    def claim(self) -> dict[str, object]:
         """Return the value of the claim."""
-        said = {"access_ttl": self.access_ttl, "refresh_ttl": self.refresh_ttl, "end": self.ends_at}
+        said = {
+            "access_ttl": self.access_ttl,
+            "refresh_ttl": self.refresh_ttl,
+            "end": self.ends_at,
+            "device": self.device,
+        }
         known = {name: value for name, value in said.items() if value is not None}
         return {"gen": self.generation, **known}
 

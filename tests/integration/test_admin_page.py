@@ -6,6 +6,7 @@ import re
 import shutil
 import time
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +53,10 @@ def client(make_settings: MakeSettings) -> Iterator[TestClient]:
         yield client
 
 
-PATHS = ["/admin/", "/admin/page.js", "/admin/page.css", "/admin/icon.svg", "/admin/events"]
+PATHS = [
+    *("/admin/", "/admin/page.js", "/admin/page.css", "/admin/icon.svg"),
+    *("/admin/sessions?subject=alice", "/admin/events"),
+]
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -69,6 +73,20 @@ def test_a_user_without_the_scope_sees_nothing(client: TestClient) -> None:
     client.cookies.clear()
     client.cookies.set("access_token", bus.issue("mallory").access_token)
     assert client.get("/admin/").status_code == 403
+
+
+def test_the_sessions_of_a_user_are_told(client: TestClient) -> None:
+    """An operator could end all sessions of a user, and none of them alone."""
+    bus: RevokeBus = client.app.state.revokebus  # type: ignore[attr-defined]  # a FastAPI
+    assert client.get("/admin/sessions", params={"subject": "alice"}).json() == []
+    assert client.portal is not None
+    pair = client.portal.call(partial(bus.sign_in, "alice", device="phone"))
+    (told,) = client.get("/admin/sessions", params={"subject": "alice"}).json()
+    assert (told["device"], told["session_id"]) == ("phone", pair.session_id)
+    for subject in ("", "x" * 5000, "\0"):
+        answer = client.get("/admin/sessions", params={"subject": subject})
+        assert answer.status_code == 422
+    assert client.get("/admin/sessions").status_code == 422
 
 
 @pytest.mark.parametrize("path", PATHS[:-1])
@@ -272,6 +290,23 @@ def test_one_session_of_a_user_goes_on(page: Page, fleet: list[AppServer]) -> No
     expect(page.locator("#keep")).to_be_hidden()
 
 
+def test_one_of_a_users_devices_is_ended(page: Page, fleet: list[AppServer]) -> None:
+    """Whoever calls because a telephone was stolen would be signed out everywhere."""
+    expect(page.locator(".card.fresh")).to_have_count(3, timeout=10_000)
+    phone, laptop = sign_in(fleet[0], "<b>phone</b>"), sign_in(fleet[1], "laptop")
+    page.fill("#value", "alice")
+    page.click("#look")
+    lines = page.locator("#sessions li")
+    expect(lines).to_have_count(2, timeout=10_000)
+    expect(lines.nth(0)).to_contain_text("laptop")
+    expect(lines.nth(1)).to_contain_text("<b>phone</b>")
+    lines.nth(1).get_by_role("button").click()
+    expect(page.locator("#result")).to_contain_text("Refused everywhere", timeout=10_000)
+    expect(lines).to_have_count(1)
+    assert [use(each, phone) for each in fleet] == [401] * 3
+    assert [use(each, laptop) for each in fleet] == [200] * 3
+
+
 def test_an_instance_that_hangs_is_named_in_the_page(page: Page, fleet: list[AppServer]) -> None:
     """An operator would take the account for locked everywhere."""
     expect(page.locator(".card.fresh")).to_have_count(3, timeout=10_000)
@@ -317,9 +352,11 @@ def test_a_signed_out_operator_sees_nothing_more(page: Page) -> None:
     expect(page.locator("#connection")).to_contain_text("sign in", timeout=10_000)
 
 
-def sign_in(instance: AppServer) -> str:
+def sign_in(instance: AppServer, device: str = "a browser") -> str:
     credentials = {"username": "alice", "password": "wonderland"}
-    answer = httpx2.post(f"{instance.url}/login", json=credentials).raise_for_status()
+    headers = {"User-Agent": device}
+    answer = httpx2.post(f"{instance.url}/login", json=credentials, headers=headers)
+    answer.raise_for_status()
     token: str = answer.json()["access_token"]
     return token
 

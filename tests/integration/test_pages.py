@@ -34,6 +34,7 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PAGES = [
     "admin-page",
     "browser-cookies",
+    "devices",
     "guards",
     "keys",
     "monitoring",
@@ -281,6 +282,37 @@ def test_sign_out_everywhere(serve: Any, http: httpx2.Client) -> None:
         [sys.executable, "-c", page], env=environment, capture_output=True, text=True, check=True
     )
     assert "Receipt(revocations=1" in done.stdout
+
+
+def test_devices(serve: Any, http: httpx2.Client) -> None:
+    """A page's reader would show one user the devices of another, or let him end them."""
+    with serve("devices") as server:
+
+        def sign_in(name: str, device: str) -> dict[str, str]:
+            headers = {"User-Agent": device}
+            pair: dict[str, str] = http.post(f"{server.url}/login/{name}", headers=headers).json()
+            return pair
+
+        def listed(pair: dict[str, str]) -> list[str]:
+            answer = http.get(f"{server.url}/devices", headers=bearer(pair["access_token"]))
+            return [each["device"] for each in answer.json()]
+
+        phone, laptop, other = (
+            sign_in(*each) for each in (("alice", "phone"), ("alice", "laptop"), ("bob", "pc"))
+        )
+        assert (listed(phone), listed(other)) == (["laptop", "phone"], ["pc"])
+        http.post(f"{server.url}/refresh", headers=bearer(phone["refresh_token"]))
+        assert listed(laptop) == ["phone", "laptop"]
+        mine = bearer(laptop["access_token"])
+        for pair, status in ((other, 404), (phone, 204), (phone, 404)):
+            path = f"{server.url}/devices/{pair['session_id']}"
+            assert http.delete(path, headers=mine).status_code == status
+        assert (listed(laptop), listed(other)) == (["laptop"], ["pc"])
+        tablet = sign_in("alice", "tablet")
+        http.delete(f"{server.url}/devices", headers=mine)
+        assert listed(laptop) == ["laptop"]
+        refused = http.get(f"{server.url}/devices", headers=bearer(tablet["access_token"]))
+        assert refused.status_code == 401
 
 
 def test_refresh_tokens(serve: Any, http: httpx2.Client) -> None:

@@ -129,9 +129,13 @@ function showReceipt(receipt) {
 
 async function revoke(event) {
   event.preventDefault();
-  const button = byId("send");
   const order = { kind: byId("kind").value, value: byId("value").value };
   if (order.kind === "subject" && byId("keep").value) order.keep = byId("keep").value;
+  byId("sessions").replaceChildren();
+  await send(byId("send"), order);
+}
+
+async function send(button, order) {
   button.disabled = true;
   byId("result").replaceChildren(element("span", "Asking every instance …", "hint"));
   try {
@@ -150,15 +154,52 @@ async function revoke(event) {
   }
 }
 
+// The sessions of a user
+
+function showSession(each) {
+  const line = element("li");
+  line.dataset.session = each.session_id;
+  const used = each.refreshed_at ?? each.signed_in_at;
+  const moment = (seconds) => new Date(seconds * 1000).toLocaleString();
+  const button = element("button", "End this session");
+  button.type = "button";
+  button.addEventListener("click", async () => {
+    await send(button, { kind: "session", value: each.session_id });
+    await look();
+  });
+  line.append(
+    element("strong", each.device || "a device without a name"),
+    element("span", `signed in ${moment(each.signed_in_at)}, last used ${moment(used)}`),
+    element("span", each.session_id, "hint"),
+    button,
+  );
+  return line;
+}
+
+async function look() {
+  const list = byId("sessions");
+  const asked = new URLSearchParams({ subject: byId("value").value });
+  try {
+    const answer = await fetch(`sessions?${asked}`);
+    const told = await answer.json();
+    if (!answer.ok) list.replaceChildren(element("li", reason(answer.status, told), "failed"));
+    else if (told.length) list.replaceChildren(...told.map(showSession));
+    else list.replaceChildren(element("li", "None is listed: sessions are that bus.sign_in has begun.", "hint"));
+  } catch {
+    list.replaceChildren(element("li", "No answer.", "failed"));
+  }
+}
+
 function reason(status, told) {
   const detail = typeof told.detail === "string" ? told.detail : "the form is not filled in rightly";
   return `${status}: ${detail}`;
 }
 
 byId("form").addEventListener("submit", revoke);
+byId("look").addEventListener("click", () => byId("value").reportValidity() && look());
 byId("kind").addEventListener("change", (event) => {
   const isSubject = event.target.value === "subject";
   byId("value-label").textContent = isSubject ? "Subject" : "Session";
-  byId("keep-label").hidden = !isSubject;
+  byId("keep-label").hidden = byId("look").hidden = !isSubject;
 });
 listen();

@@ -11,7 +11,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from fastapi import APIRouter, Depends, HTTPException, Response
+from fastapi import APIRouter, Depends, HTTPException, Query, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from fastapi.sse import EventSourceResponse, ServerSentEvent
@@ -111,6 +111,8 @@ def admin_page(guard: Callable[..., Any]) -> APIRouter:
         async for name, data in told:
             yield ServerSentEvent(data=data, event=name, retry=500)
 
+    router.add_api_route("/sessions", _sessions)
+
     @router.post("/revoke", dependencies=[Depends(_require_same_origin)])
     async def revoke(request: Request, order: Order, response: Response) -> dict[str, Any]:
         response.headers.update(_HEADERS)
@@ -132,6 +134,20 @@ def _guarded_router(guard: Callable[..., Any]) -> APIRouter:
 
 def _file(name: str) -> bytes:
     return files("revokebus.web.admin").joinpath(name).read_bytes()
+
+
+async def _sessions(
+    bus: Annotated[Engine, Depends(bus_of)],
+    subject: Annotated[str, Query(min_length=1, max_length=_LONGEST)],
+    response: Response,
+) -> list[dict[str, Any]]:
+    response.headers.update(_HEADERS)
+    try:
+        return [asdict(each) for each in await bus.sessions(subject)]
+    except UnavailableError as error:
+        raise http_error(error) from error
+    except ValueError as error:
+        raise HTTPException(422, str(error)) from None
 
 
 async def _revoke(bus: Engine, order: Order) -> Receipt:

@@ -301,13 +301,16 @@ class Denylist:
         for about, table in list(self._rota):
             for key, expires_at, cut_off in table.items():
                 if expires_at > now:
+                    kept = table.kept_of(key)
+                    if kept is not None and kept.issued_before >= cut_off:
+                        kept = None  # changed since the cut-off was read, which ends it as well
                     yield Revocation(
                         about.claim,
                         value_of(about.kind, unpack(about.shape, key)),
                         expires_at,
                         None if cut_off == math.inf else cut_off,
                         about.issuer,
-                        table.kept_of(key),
+                        kept,
                     )
 
     def sweep(self, limit: int) -> int:
@@ -397,6 +400,6 @@ class Probe:
             kept = table.kept_of(key)
             if kept is None or kept.session_id != self._claims.get("sid"):
                 return True
-            if is_refused(self._since, kept.issued_before):
+            if is_refused(self._since, kept.cut_off):
                 return True
         return False

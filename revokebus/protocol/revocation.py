@@ -147,6 +147,11 @@ class Kept(NamedTuple):
     session_id: str
     issued_before: float = 0.0
 
+    @property
+    def cut_off(self) -> float:
+        """`issued_before` as a number that refuses nothing where there is none."""
+        return self.issued_before or -math.inf
+
 
 class Revocation(NamedTuple):
     """Every token whose `claim` equals `value`, or has it in its list, is refused.
@@ -184,7 +189,7 @@ class Revocation(NamedTuple):
     def cut_off_of(self, session_id: object) -> float:
         """Return the cut-off for the tokens of a session; any other value is none that is kept."""
         kept = self.kept
-        return kept.issued_before if kept and kept.session_id == session_id else self.cut_off
+        return kept.cut_off if kept and kept.session_id == session_id else self.cut_off
 
     def refuses(self, claims: Mapping[str, object], *, issuer: str, since: float) -> bool:
         """Return whether a token is refused by this one; for the arguments see `Denylist`."""

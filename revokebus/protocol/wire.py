@@ -223,7 +223,8 @@ def _decode_moment(moment: object, name: str) -> float:
     # A bool is an int to Python. The comparison also refuses NaN and integers beyond a float.
     if isinstance(moment, bool) or not isinstance(moment, int | float):
         raise WireError(name)
-    if not 0 < moment <= MAX_EXPIRES_AT:
+    # Less than 1 might be written with an exponent, which the scripts do not read.
+    if not 1 <= moment <= MAX_EXPIRES_AT:
         raise WireError(name)
     return float(moment)
 

@@ -121,6 +121,31 @@ return {found, 'same', unsettled(KEYS[1], KEYS[2], KEYS[3], ARGV[1], ARGV[2])}
 """
 )
 
+# What follows the value in a record: until when it lives, its cut-off, and the session that this
+# keeps, if it keeps one, with that one's own cut-off. Texts come from users, so it is read from the
+# end, where JSON lets no text look like syntax, and in steps that are in proportion to its length.
+_ROW = """
+local function row_of(record)
+  local row = {}
+  local head, before = string.match(record, '^(.*"),([%d.]+)%]%]$')
+  if head then
+    row.before = before
+    row.what, row.till, row.cut_off, row.kept = string.match(
+      head, '^(.*,)([%d.]+),([%d.]+),(".*")$'
+    )
+  else
+    row.what, row.till, row.cut_off = string.match(record, '^(.*,)([%d.]+),([%d.nul]+)%]%]$')
+  end
+  local has_cut_off = row.cut_off == 'null' or tonumber(row.cut_off or '')
+  if not tonumber(row.till or '') or not has_cut_off then return nil end
+  if row.before and not tonumber(row.before) then return nil end
+  return row
+end
+local function cut_off_of(session, row)
+  return row.kept == session and row.before or row.cut_off
+end
+"""
+
 # A record is only ever lengthened: its life is reckoned by both clocks, Redis's and the writer's,
 # the longest reckoning counts, and the value, from which others read, keeps the later expiry and
 # the later cut-off, and the session that both keep: `merged_cut_off` has the same decision in
@@ -130,33 +155,19 @@ return {found, 'same', unsettled(KEYS[1], KEYS[2], KEYS[3], ARGV[1], ARGV[2])}
 # has lost everything, or by a former primary that has come back empty.
 WRITE = Script.of(
     _DATA_SET
+    + _ROW
     + """
 local channel, retention, payload = ARGV[6], ARGV[7], ARGV[8]
 local function stored(key)
   local value = redis.pcall('GET', key)
   return type(value) == 'string' and value or nil
 end
-local number = '([%d.]+)'
-local function split(value)
-  local plain, keeping = '^(.*,)' .. number .. ',([%d.nul]+)%]%]$', '^(.*,)' .. number .. ','
-  keeping = keeping .. number .. ',(".*"),' .. number .. '%]%]$'
-  local row = {}
-  row.what, row.till, row.cut_off = string.match(value, plain)
-  if not row.what then
-    row.what, row.till, row.cut_off, row.kept, row.kept_before = string.match(value, keeping)
-  end
-  local is_row = tonumber(row.till or '') and (row.cut_off == 'null' or tonumber(row.cut_off))
-  if is_row and (not row.kept or tonumber(row.kept_before)) then return row end
-end
 local function later(one, other)
   if one == 'null' or other == 'null' then return 'null' end
   return tonumber(one) > tonumber(other) and one or other
 end
-local function cut_off_of(session, row)
-  return row.kept == session and row.kept_before or row.cut_off
-end
 local function merged(old, value)
-  local row, known = split(value), split(old or '')
+  local row, known = row_of(value), row_of(old or '')
   if not row or not known or row.what ~= known.what then return value end
   local cut_off, keeps = later(row.cut_off, known.cut_off), ''
   for _, each in ipairs({row, known}) do
@@ -261,13 +272,14 @@ return found
 """
 )
 
-# A refresh token is exchanged, unless something that is recorded refuses it: a record that ends in
-# null, one that cannot be read, or a cut-off after the token that does not keep its session; where
-# it does, another number ends the record. `protocol/exchange.py` has the same
+# A refresh token is exchanged, unless something that is recorded refuses it: a record without a
+# cut-off, one that cannot be read, or a cut-off after the token, as that is for its session.
+# `protocol/exchange.py` has the same
 # decision in Python, with its reasons. During a hold or a repair no token is exchanged.
 EXCHANGE = Script.of(
     _UNSETTLED
     + _LIST
+    + _ROW
     + """
 local meta, session = KEYS[1], KEYS[4]
 local entry = ARGV[16] or ''
@@ -282,9 +294,8 @@ end
 for i = 5, #KEYS - (entry ~= '' and 1 or 0) do
   local value = text(KEYS[i])
   if value then
-    local cut_off, kept, before = string.match(value, ',([%d.]+),(".*"),([%d.]+)%]%]$')
-    if not kept then cut_off = string.match(value, '([%d.]+)%]%]$') end
-    cut_off = tonumber((kept == ARGV[14] and before or cut_off) or '')
+    local row = row_of(value)
+    local cut_off = row and tonumber(cut_off_of(ARGV[14], row))
     if not cut_off or cut_off > since or (whole and cut_off == since) then
       return {'revoked', 0, ''}
     end

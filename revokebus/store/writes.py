@@ -203,8 +203,12 @@ def data_set_arguments(settings: Settings, names: Names, epoch: str = "") -> lis
 
 def longest(about: Revocation | Target) -> int:
     """Return how many bytes a row about these tokens takes at most."""
-    text = str(about.value) if isinstance(about, Revocation) else about.text
-    return _CHARACTER_BYTES * (len(about.issuer) + len(about.claim) + len(text)) + _ROW_BYTES
+    if isinstance(about, Revocation):
+        texts = [str(about.value), about.kept.session_id if about.kept else ""]
+    else:
+        texts = [about.text]
+    length = sum(map(len, (about.issuer, about.claim, *texts)))
+    return _CHARACTER_BYTES * length + _ROW_BYTES
 
 
 def batches(

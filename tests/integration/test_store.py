@@ -166,24 +166,31 @@ async def test_a_late_write_of_an_older_revocation_does_not_shorten_it(
     assert client.ttl("{revokebus}:r:jti:a,]]") >= 899
 
 
-_KEPT = ["s", 's",1.0,"', "]]", "\\", "null", "é"]
+_KEPT = ["s", 's",1.0,"', "]]", "\\", "null", "é", "a,1,2,", ",1,"]
+_VALUES = ["alice", 'a","b"],[1,2', "bob,1,", "carol,9999999999,", ",1,1,", "1,null]]", 7, True]
 _ROWS = st.builds(
     Revocation,
     claim=st.just("sub"),
-    value=st.just('a","b"],[1,2'),
+    value=st.just("?"),
     expires_at=st.sampled_from([3e9, 3e9 + 7]),
-    issued_before=st.none() | st.integers(1, 8).map(lambda half: half / 2),
+    issued_before=st.none() | st.integers(2, 9).map(lambda half: half / 2),
     issuer=st.just(""),
     kept=st.none() | st.builds(Kept, st.sampled_from(_KEPT), st.just(0.0)),
 ).map(lambda each: each if each.issued_before else each._replace(kept=None))
 
 
-@given(rows=st.lists(_ROWS, min_size=1, max_size=5), since=st.integers(0, 8))
+@given(
+    rows=st.lists(_ROWS, min_size=1, max_size=5),
+    value=st.sampled_from(_VALUES),
+    issuer=st.sampled_from(["", "https://idp.example", "i,1,"]),
+    since=st.integers(0, 8),
+)
 @hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 def test_redis_merges_as_the_copy_does(
-    client: redis.Redis, rows: list[Revocation], since: int
+    client: redis.Redis, rows: list[Revocation], value: Any, issuer: str, since: int
 ) -> None:
     """What an instance looks up in Redis would differ from what every copy says."""
+    rows = [each._replace(value=value, issuer=issuer) for each in rows]
     write = client.register_script(scripts.WRITE.text)
     names, target = Names(secrets.token_hex(4)), rows[0].target
     key, session = names.record(target), "{x}:s:s"
@@ -201,8 +208,53 @@ def test_redis_merges_as_the_copy_does(
         args = [0, 0, "e" * 32, 0, 1.0, since + 0.25, "0", 30, 30, 60_000, '["1"]', 16, "j"]
         keys: list[bytes | str] = [names.meta, names.hold, names.repair, session, key]
         outcome, *_ = exchange(keys, [*args, json.dumps(sid)])
-        refused = merged.refuses({"sub": merged.value, "sid": sid}, issuer="", since=since + 0.25)
+        claims = {"sub": merged.value, "sid": sid}
+        refused = merged.refuses(claims, issuer=issuer, since=since + 0.25)
         assert outcome == (b"revoked" if refused else b"granted")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '2 [["","sub","' + "1" * 200_000 + '",3000000000.0,5.5]]',
+        '2 [["","sub","a",' + ',1,"' * 50_000,
+        '2 [["","sub","a",' + ',1,1,"' * 40_000 + '",1]]',
+        '2 [["","sub","a",' + "1," * 100_000 + "]]",
+        "," * 200_000 + '",5]]',
+    ],
+)
+def test_no_record_keeps_redis_busy(client: redis.Redis, text: str) -> None:
+    """A user with an odd name, or a record that was planted, would stop Redis for minutes."""
+    names = Names("x")
+    write = client.register_script(scripts.WRITE.text)
+    exchange = client.register_script(scripts.EXCHANGE.text)
+    key = "{x}:r:sub:a"
+    client.set(key, text, ex=600)
+    args: list[Any] = ["e" * 32, DATA_VERSION, _NOTHING, 0, "", names.channel, 1000]
+    row = encode_payload([Revocation("sub", "a", 3e9, 5.5)])
+    client.connection_pool.connection_kwargs["socket_timeout"] = 3  # of minutes that it took
+    args += [row, "", 3e9, 100]
+    keys: list[bytes | str] = [names.meta, names.hold, names.repair, "{x}:s:s", key]
+    more: list[Any] = [
+        0,
+        0,
+        "",
+        0,
+        1.0,
+        9.25,
+        "0",
+        30,
+        30,
+        60_000,
+        '["1"]',
+        16,
+        "j",
+        '"s"',
+        "s",
+        "",
+    ]
+    assert exchange(keys, more)[0] in (b"revoked", b"other")
+    write([*names.data_set, key], args)
 
 
 async def test_a_log_that_was_emptied_is_noticed(store: Store, client: redis.Redis) -> None:

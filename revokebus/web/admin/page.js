@@ -130,7 +130,8 @@ function showReceipt(receipt) {
 async function revoke(event) {
   event.preventDefault();
   const order = { kind: byId("kind").value, value: byId("value").value };
-  if (order.kind === "subject" && byId("keep").value) order.keep = byId("keep").value;
+  const keep = byId("keep").value.trim();
+  if (order.kind === "subject" && keep) order.keep = keep;
   byId("sessions").replaceChildren();
   await send(byId("send"), order);
 }

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from revokebus.clock import ExpiryClock
 from revokebus.denylist.denylist import Denylist, Probe
 from revokebus.protocol.revocation import Kept, Revocation
-from revokebus.protocol.wire import encode_payload, plain_rows
+from revokebus.protocol.wire import decode_payload, encode_payload, plain_rows
 from revokebus.testing import ManualClock
 
 if TYPE_CHECKING:
@@ -213,6 +213,50 @@ def test_no_cut_off_is_forgotten(history: list[Revocation | float], since: float
             assert found or not wanted
             ever = any(each.refuses(claims, issuer=issuer, since=since) for each in added)
             assert ever or not found
+
+
+def test_what_changes_while_it_is_written_back_can_be_read(clock: ManualClock) -> None:
+    """One password change during a repair would make other instances miss 499 revocations."""
+    denylist = Denylist(ExpiryClock(clock))
+    end = clock.wall() + 100
+    for number in range(300):
+        denylist.add(Revocation("sub", f"user-{number}", end, 5.0))
+    live = denylist.live()
+    rows = [next(live)]
+    for number in range(300):
+        denylist.add(Revocation("sub", f"user-{number}", end, 7.0, "", Kept("s")))
+    rows += live
+    assert len(rows) == 300
+    assert decode_payload(encode_payload(rows)) == rows
+    for row in rows:  # and it refuses no more than the copy does by now
+        claims = {"sub": row.value, "sid": "s"}
+        for since in (4.5, 6.5):
+            refused = row.refuses(claims, issuer="", since=since)
+            assert denylist.matches(claims, since=since) or not refused
+
+
+def test_a_session_that_is_kept_may_count_from_no_moment(clock: ManualClock) -> None:
+    """``is_revoked`` without ``iat`` would say that a session has ended that goes on."""
+    denylist = Denylist(ExpiryClock(clock))
+    denylist.add(Revocation("sub", "a", clock.wall() + 100, 7.0, "", Kept("s")))
+    assert not denylist.matches({"sub": "a", "sid": "s"}, since=0)
+    assert denylist.matches({"sub": "a", "sid": "t"}, since=0)
+
+
+def test_no_session_is_remembered_for_longer_than_its_cut_off(clock: ManualClock) -> None:
+    """The sessions of all who ever changed a password would fill the memory."""
+    denylist = Denylist(ExpiryClock(clock))
+    for number in range(2000):
+        revocation = Revocation("sub", str(number), clock.wall() + 10 + number % 7, 5.0, "")
+        denylist.add(revocation._replace(kept=Kept("s")))
+        clock.advance(0.1)
+    assert all(each.kept for each in denylist.live())
+    clock.advance(60)
+    while denylist.sweep(1000):
+        pass
+    tables = [each for tables in denylist._tables.values() for each in tables]
+    assert [len(each) for each in tables] == [0] * len(tables)
+    assert len(denylist) == 0
 
 
 @given(

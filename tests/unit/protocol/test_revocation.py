@@ -72,7 +72,7 @@ def test_merging_never_weakens(parts: list[tuple[float, float | None]]) -> None:
     assert merged.expires_at == max(at for at, _ in parts)
 
 
-cut_offs = st.integers(1, 6).map(lambda half: half / 2)
+cut_offs = st.integers(2, 7).map(lambda half: half / 2)
 sessions = st.sampled_from(["a", "b", "c"])
 
 

@@ -30,7 +30,7 @@ revocations = st.builds(
     expires_at=st.floats(min_value=1, max_value=MAX_EXPIRES_AT),
     issued_before=st.none() | st.floats(min_value=1, max_value=MAX_EXPIRES_AT),
     issuer=st.text(max_size=64),
-    kept=st.none() | st.builds(Kept, st.text(min_size=1, max_size=64), st.floats(0, 0.5)),
+    kept=st.none() | st.builds(Kept, st.text(min_size=1, max_size=64), st.just(0.0)),
 ).map(lambda each: each if each.issued_before else each._replace(kept=None))
 
 
@@ -143,6 +143,9 @@ def test_arbitrary_json_raises_nothing_but_wire_errors(value: object) -> None:
         (b'2 [["", "sub", "a", 1, 0]]', "issued_before"),
         (b'2 [["", "sub", "a", 1, "1"]]', "issued_before"),
         (b'2 [["", "sub", "a", 1, true]]', "issued_before"),
+        (b'2 [["", "sub", "a", 1, 1e-7]]', "issued_before"),
+        (b'2 [["", "sub", "a", 1e-7, null]]', "expires_at"),
+        (b'2 [["", "sub", "a", 9, 5, "s", 1e-7]]', "kept"),
         (b'2 [["", "sub", "a", 9, 5, "s"]]', "type"),
         (b'2 [["", "sub", "a", 9, 5, "s", 0, 0]]', "type"),
         (b'2 [["", "sub", "a", 9, 5, "", 0]]', "kept"),

@@ -14,6 +14,7 @@ from revokebus.denylist.denylist import Denylist
 from revokebus.denylist.freshness import Freshness
 from revokebus.engine.checker import Checker
 from revokebus.engine.fast_path import FastPath
+from revokebus.engine.forgotten import made_anyway
 from revokebus.engine.lifecycle import Lifecycle
 from revokebus.engine.open_guards import Item, OpenGuard, OpenGuards, until_ended
 from revokebus.engine.parts import Parts
@@ -221,6 +222,8 @@ class Engine:
         if self._lifecycle.phase not in ("starting", "running"):
             return
         self._lifecycle.require_own_loop("bus.close")
+        if late := list(self._lifecycle.late):
+            await asyncio.wait(late, timeout=self.settings.redis_timeout)
         self._lifecycle.phase = "closing"
         self._denylist.changed()
         self._guards.close()
@@ -447,6 +450,7 @@ class Engine:
 
     # Revoke
 
+    @made_anyway
     async def revoke(
         self,
         token: AccessToken | RefreshToken | str,
@@ -478,6 +482,7 @@ class Engine:
         revocation = self._revoker.of_token(token)
         return await self._revoker.revoke([revocation], Assurance(min_replicas, confirm, timeout))
 
+    @made_anyway
     async def revoke_many(
         self,
         tokens: Iterable[AccessToken | RefreshToken | str],
@@ -513,6 +518,7 @@ class Engine:
             raise TypeError("revoke takes a token or its encoded form")
         return await self._checker.read(token)
 
+    @made_anyway
     async def revoke_session(
         self,
         session_id: str,
@@ -548,6 +554,7 @@ class Engine:
             revocation, Assurance(min_replicas, confirm, timeout), dry_run=dry_run
         )
 
+    @made_anyway
     async def revoke_subject(
         self,
         subject: str,
@@ -590,6 +597,7 @@ class Engine:
             timeout=timeout,
         )
 
+    @made_anyway
     async def revoke_claim(
         self,
         claim: str,
@@ -630,6 +638,7 @@ class Engine:
             revocation, Assurance(min_replicas, confirm, timeout), dry_run=dry_run
         )
 
+    @made_anyway
     async def revoke_all(
         self,
         issued_before: float | datetime | None = None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Literal
+from typing import Any, Literal
 
 from revokebus.errors import ConfigurationError, NotReadyError
 
@@ -16,11 +16,13 @@ class Lifecycle:
     Attributes:
         phase: The phase.
         loop: The event loop that it was started on last.
+        late: What is done although nobody has awaited it, see `forgotten`.
     """
 
     def __init__(self) -> None:
         self.phase: Phase = "new"
         self.loop: asyncio.AbstractEventLoop | None = None
+        self.late: set[asyncio.Task[Any]] = set()
 
     @property
     def is_own_loop(self) -> bool:

@@ -20,6 +20,7 @@ Event = Literal[
     "keys_not_fetched",
     "loss_not_covered",
     "memory_not_shared",
+    "not_awaited",
     "predicate_raised",
     "predicate_wrong",
     "primary_changed",

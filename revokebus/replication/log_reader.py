@@ -43,6 +43,8 @@ _LOSSES = frozenset(
         Break.SERVER_CLOCK_JUMPED,
     }
 )
+# The log between the last page and now was not read.
+_UNREAD = frozenset({Break.NOT_LISTED, Break.EPOCH_CHANGED, Break.ROW_MISSING})
 
 
 class Log(Protocol):
@@ -272,7 +274,7 @@ class LogReader:
         from_log = is_start and await self._records.log_is_better()
         if not from_log or may_evict:
             await self._apply_records(reason)
-        if is_start or may_evict:
+        if reason in _UNREAD or may_evict:
             # Records may have been evicted, deleted, or expired by a wrong clock; the log has what
             # was revoked since it began.
             async with contextlib.aclosing(self._records.history(position)) as pages:

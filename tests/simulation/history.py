@@ -29,6 +29,7 @@ _STARTED_WITHIN, _QUIET, _ARRIVED_WITHIN = 2.0, 6.5, 1.5
 _LOOK = 0.05
 # A key of another type is an error first, and each error costs half a second.
 _MADE_ANEW = 0.5
+_HELD_PER_SLOW, _LONGEST_WAY = 2.4, 4.0
 
 
 def _settings(rng: random.Random, topology: Topology, latency: float) -> dict[str, Any]:
@@ -178,6 +179,8 @@ class _History:
         self._trace = trace
         self._world = World(loop, plan.seed, plan.topology, plan.settings, plan.latency)
         fresh_within = plan.fresh_within + plan.slack + _MADE_ANEW * plan.count("wrong_type")
+        # A hold is as long as the slowest way that was measured lately makes it.
+        fresh_within += min(_LONGEST_WAY, _HELD_PER_SLOW * plan.count("slow"))
         self._judge = Judge(self._world, fresh_within, plan.slack)
         usual = not any(each.kind in NOT_FOR_SESSIONS for each in plan.events)
         self._load = Load(self._world, self._judge, plan.pause, with_sessions=usual)

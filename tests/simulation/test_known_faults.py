@@ -47,6 +47,12 @@ KNOWN: Mapping[str, Plan] = {
         _event(2, "delete", which=_LOG),
         _event(2.1, "restart_instance", which=_LAST),
     ),
+    "records evicted after an empty restart, while one is cut off": _plan(
+        _event(0, "lose_answers", lasts=2, which=1),
+        _event(0.6, "empty_server", lasts=0.1),
+        _event(1.9, "evict", lasts=0.1, amount=0.6),
+        settings=[{**_SETTINGS, "tick_interval": 0.2, "max_staleness": 4.0}] * 3,
+    ),
     "an old snapshot, and no room for a hold": _plan(
         _event(0.5, "save"),
         _event(2, "fill", lasts=5),

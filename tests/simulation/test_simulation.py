@@ -36,7 +36,7 @@ FOUND_BY: Mapping[str, str] = {
     "nobody_confirms_the_primary": "a primary is alone with some instances",
     "nothing_is_compared": "a record is deleted by hand",
     "proven_when_answered": "a primary is alone with some instances",
-    "push_moves_the_position": "records evicted, and the log lost",
+    "push_moves_the_position": "a record is deleted by hand",
     "records_are_not_compared": "a record is deleted by hand",
     "rows_are_not_applied": "a meta key of another type",
 }

@@ -104,7 +104,7 @@ PAGE = """<!doctype html>
 
 SCRIPT = """
 // The cookie that scripts can read goes back in a header; other sites' scripts cannot read it.
-const csrf = () => (document.cookie.match(/(?:^|; )csrf_token=([^;]*)/) || [])[1] || "";
+const csrf = () => (document.cookie.match(/(?:^|; )__Host-csrf_token=([^;]*)/) || [])[1] || "";
 
 async function call(method, path, body) {
   const send = () => fetch(path, {

@@ -20,12 +20,14 @@ if TYPE_CHECKING:
     from revokebus.settings.outside_issuer import OutsideIssuer
     from revokebus.settings.settings import Settings
     from revokebus.tokens.claims import AccessToken, RefreshToken
-    from revokebus.tokens.issuer import TokenPair
+    from revokebus.tokens.issuer import IssuedAccess, TokenPair
     from revokebus.web.admin import admin_page
     from revokebus.web.clients import ClientAuthentication
     from revokebus.web.endpoints import introspection_endpoint, revocation_endpoint
     from revokebus.web.guards import client_of, require_access, require_refresh
     from revokebus.web.health import health_endpoints
+    from revokebus.web.log_out import EndingSession, require_logout
+    from revokebus.web.same_origin import require_same_origin
 
 __all__ = [
     "AccessToken",
@@ -33,9 +35,11 @@ __all__ = [
     "ClientAuthentication",
     "Confirmation",
     "CookieSettings",
+    "EndingSession",
     "Finding",
     "Heard",
     "InstanceStatus",
+    "IssuedAccess",
     "OutsideIssuer",
     "Receipt",
     "RefreshToken",
@@ -50,7 +54,9 @@ __all__ = [
     "health_endpoints",
     "introspection_endpoint",
     "require_access",
+    "require_logout",
     "require_refresh",
+    "require_same_origin",
     "revocation_endpoint",
 ]
 
@@ -64,9 +70,11 @@ if not TYPE_CHECKING:  # or every misspelt name would be there
             "ClientAuthentication": "revokebus.web.clients",
             "Confirmation": "revokebus.results",
             "CookieSettings": "revokebus.settings.cookies",
+            "EndingSession": "revokebus.web.log_out",
             "Finding": "revokebus.results",
             "Heard": "revokebus.replication.feed",
             "InstanceStatus": "revokebus.results",
+            "IssuedAccess": "revokebus.tokens.issuer",
             "OutsideIssuer": "revokebus.settings.outside_issuer",
             "Receipt": "revokebus.results",
             "RefreshToken": "revokebus.tokens.claims",
@@ -82,7 +90,9 @@ if not TYPE_CHECKING:  # or every misspelt name would be there
             "health_endpoints": "revokebus.web.health",
             "introspection_endpoint": "revokebus.web.endpoints",
             "require_access": "revokebus.web.guards",
+            "require_logout": "revokebus.web.log_out",
             "require_refresh": "revokebus.web.guards",
+            "require_same_origin": "revokebus.web.same_origin",
             "revocation_endpoint": "revokebus.web.endpoints",
         },
     )

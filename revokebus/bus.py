@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any, Self, cast
 from fastapi import WebSocket
 from fastapi.exception_handlers import http_exception_handler
 from starlette.requests import HTTPConnection  # noqa: TC002 - FastAPI reads it
+from starlette.responses import JSONResponse
 from starlette.websockets import WebSocketState
 
 from revokebus.engine.engine import Engine
 from revokebus.errors import ConfigurationError
+from revokebus.tokens.claims import AccessToken
 from revokebus.web.cookies import clear_token_cookies, set_token_cookies
-from revokebus.web.guards import STATE_NAME, bus_of
+from revokebus.web.guards import STATE_NAME, Demands, bus_of, token_of
 from revokebus.web.openapi import describe_guards
 from revokebus.web.refusals import HTTP_ERRORS, http_error, websocket_error
 
@@ -27,7 +29,8 @@ if TYPE_CHECKING:
 
     from revokebus.clock import Clock
     from revokebus.connection.credentials import CredentialProvider
-    from revokebus.settings.settings import Settings
+    from revokebus.errors import RevokeBusError
+    from revokebus.settings.settings import OnStale, Settings
     from revokebus.tokens.issuer import TokenPair
 
 
@@ -126,18 +129,45 @@ class RevokeBus(Engine):
     def set_cookies(self, response: Response, pair: TokenPair) -> None:
         """Keep `pair` in the browser's cookies, and a CSRF value beside it.
 
-        The tokens are out of reach for scripts (HttpOnly) and sent over TLS only (Secure); see
-        `CookieSettings` for names and attributes. The page sends the value of the cookie
-        ``csrf_token`` back in the header ``X-CSRF-Token`` with every POST, PUT, PATCH and DELETE.
+        Of the pair those tokens that may come in cookies: both, or with ``refresh_sources=cookie``
+        alone the refresh token; then answer with ``pair.access``. They are out of reach for scripts
+        (HttpOnly) and sent over TLS only (Secure); see `CookieSettings` for names and attributes.
+        The page sends the value of the CSRF cookie back in the header ``X-CSRF-Token`` with every
+        POST, PUT, PATCH and DELETE.
 
         Raises:
-            ValueError: ``cookie`` is not in ``token_sources``.
+            ValueError: ``cookie`` is neither in ``token_sources`` nor in ``refresh_sources``.
         """
         set_token_cookies(response, pair, self.settings)
 
     def clear_cookies(self, response: Response) -> None:
         """Have the browser forget what `set_cookies` has set; revoke the session as well."""
         clear_token_cookies(response, self.settings)
+
+    async def token_of(
+        self, connection: HTTPConnection, *, on_stale: OnStale | None = None
+    ) -> AccessToken:
+        """Return the access token of a request, as a guard does: for a middleware.
+
+        Args:
+            connection: The request.
+            on_stale: As for `require_access`.
+
+        Raises:
+            RevokeBusError: There is none, or it may not be used; `refusal` makes an answer of it.
+        """
+        return await token_of(self, connection, AccessToken, Demands(on_stale=on_stale))
+
+    def refusal(self, error: RevokeBusError) -> Response:
+        """Return the answer that a guard gives for `error`: for a middleware.
+
+        Raises:
+            RevokeBusError: `error` itself, if it is none of a request's.
+        """
+        if not isinstance(error, HTTP_ERRORS):
+            raise error
+        found = http_error(error)
+        return JSONResponse({"detail": found.detail}, found.status_code, found.headers)
 
 
 async def get_bus(connection: HTTPConnection) -> RevokeBus:

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from revokebus.replication.feed import Heard
     from revokebus.results import Finding, InstanceStatus, Receipt, State, UserSession
     from revokebus.settings.settings import OnStale
-    from revokebus.tokens.issuer import TokenPair
+    from revokebus.tokens.issuer import IssuedAccess, TokenPair
 
 logger = logging.getLogger("revokebus")
 
@@ -352,6 +352,31 @@ class Engine:
             access_ttl=access_ttl,
             refresh_ttl=refresh_ttl,
         )
+
+    def issue_access(
+        self,
+        subject: str,
+        *,
+        scopes: Iterable[str] = (),
+        claims: Mapping[str, object] | None = None,
+        fresh: bool = False,
+        access_ttl: float | None = None,
+    ) -> IssuedAccess:
+        """Return an access token of a new session that has no refresh token.
+
+        Args:
+            subject: As for `issue`, and so are the others.
+            scopes: See there.
+            claims: See there.
+            fresh: See there.
+            access_ttl: See there.
+
+        Raises:
+            ValueError: An argument is not as said there.
+        """
+        return self.issue(
+            subject, scopes=scopes, claims=claims, fresh=fresh, access_ttl=access_ttl
+        ).access
 
     async def sign_in(
         self,
@@ -721,6 +746,15 @@ class Engine:
             KeysUnavailableError: The keys of its issuer were never fetched.
         """
         return await self._checker.verify(encoded)
+
+    async def read(self, encoded: str) -> AccessToken | RefreshToken:
+        """Return the token that `encoded` is, expired or revoked or not: to end its session.
+
+        Raises:
+            InvalidTokenError: It is not genuine.
+            KeysUnavailableError: The keys of its issuer were never fetched.
+        """
+        return await self._checker.read(encoded)
 
     async def is_spent(self, token: AccessToken | RefreshToken) -> bool:
         """Return whether `token`, a refresh token, was exchanged. Redis is asked.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
+from revokebus.tokens.claims import RefreshToken
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -29,14 +31,15 @@ class FastPath:
     """
 
     __slots__ = (
-        *("_counters", "_denylist", "_elapsed", "_freshness", "_is_clear", "_max_staleness"),
-        *("_name", "_verified", "_wall"),
+        *("_counters", "_denylist", "_elapsed", "_elsewhere", "_freshness", "_is_clear"),
+        *("_max_staleness", "_name", "_verified", "_wall"),
     )
 
     def __init__(self, parts: Parts, is_clear: Callable[[Verified], bool]) -> None:
         settings = parts.settings
         # Where a token may come otherwise, nothing is found.
-        self._name = settings.header[0] if settings.is_header_only else None
+        self._name = settings.header[0] if settings.is_header_only("access") else None
+        self._elsewhere = None if settings.is_header_only("refresh") else RefreshToken
         self._verified = parts.verifier.verified.by_digest
         self._denylist = parts.denylist
         self._freshness = parts.freshness
@@ -72,7 +75,7 @@ class FastPath:
         ):
             return None
         token = known.token
-        if type(token) is not token_type:
+        if type(token) is not token_type or token_type is self._elsewhere:
             return None
         known.is_used = True
         self._counters.recalled += 1

@@ -127,6 +127,9 @@ class Settings(BaseSettings):
             alive is dropped: Redis is asked about every token that the copy does not refuse.
         token_sources: Where guards look for a token: ``header`` and ``cookie``. A guard can have
             its own. A token in two places at once is refused.
+        refresh_sources: Likewise, of refresh tokens alone; as `token_sources` where it is not set.
+            ``cookie`` beside ``token_sources=header`` is what pages do that keep the access token
+            in memory.
         header_name: The header that a token comes in (RFC 6750 §2.1).
         header_scheme: The word before the token; empty where the header holds nothing else.
         query_parameter: Where a guard asks for it, the parameter that a token comes in.
@@ -187,6 +190,9 @@ class Settings(BaseSettings):
     token_sources: Annotated[Sequence[TokenSource], NoDecode] = Field(
         default=("header",), min_length=1
     )
+    refresh_sources: Annotated[Sequence[TokenSource] | None, NoDecode] = Field(
+        default=None, min_length=1
+    )
     header_name: str = Field(default="Authorization", pattern=_TOKEN)
     header_scheme: str = Field(default="Bearer", pattern=rf"^$|{_TOKEN}")
     query_parameter: str = Field(default="access_token", pattern=r"^[A-Za-z0-9._~-]{1,128}$")
@@ -202,10 +208,20 @@ class Settings(BaseSettings):
         """What most clients put before the token in that header."""
         return f"{self.header_scheme} ".encode() if self.header_scheme else b""
 
+    def sources_of(self, token_type: TokenType) -> Sequence[TokenSource]:
+        """Return where guards look for tokens of a type."""
+        if token_type == "refresh" and self.refresh_sources is not None:  # noqa: S105 - a type
+            return self.refresh_sources
+        return self.token_sources
+
     @property
-    def is_header_only(self) -> bool:
-        """Whether a token may come in that header only."""
-        return tuple(self.token_sources) == ("header",)
+    def uses_cookies(self) -> bool:
+        """Whether some tokens may come in cookies, and so need a CSRF value."""
+        return any("cookie" in self.sources_of(each) for each in ("access", "refresh"))
+
+    def is_header_only(self, token_type: TokenType) -> bool:
+        """Return whether tokens of a type may come in that header only."""
+        return tuple(self.sources_of(token_type)) == ("header",)
 
     def check_no_password(self) -> None:
         """Check that no password of Redis is set here, because a provider has it.
@@ -283,7 +299,9 @@ class Settings(BaseSettings):
         )
 
     @field_validator(
-        "algorithms", "checked_token_types", "revocable_claims", "token_sources", mode="before"
+        *("algorithms", "checked_token_types", "revocable_claims"),
+        *("token_sources", "refresh_sources"),
+        mode="before",
     )
     @classmethod
     def _split_commas(cls, value: object) -> object:
@@ -293,10 +311,12 @@ class Settings(BaseSettings):
             return json.loads(value)
         return [part.strip() for part in value.split(",") if part.strip()]
 
-    @field_validator("algorithms", "revocable_claims", "token_sources", "issuers")
+    @field_validator(
+        *("algorithms", "revocable_claims", "token_sources", "refresh_sources", "issuers")
+    )
     @classmethod
-    def _freeze(cls, value: Sequence[Any]) -> Sequence[Any]:
-        return tuple(value)
+    def _freeze(cls, value: Sequence[Any] | None) -> Sequence[Any] | None:
+        return None if value is None else tuple(value)
 
     @field_validator("checked_token_types")
     @classmethod

@@ -12,6 +12,7 @@ Event = Literal[
     "audit_finding",
     "client_check_failed",
     "complete",
+    "cookie_too_long",
     "denylist_off",
     "ended_owing",
     "fresh",

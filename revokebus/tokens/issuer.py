@@ -46,6 +46,28 @@ _MOST_VALUES = MOST_TARGETS - 10
 _RENEWED_CLAIMS = RESERVED_CLAIMS - {"csrf"}
 
 
+class IssuedAccess(BaseModel):
+    """The answer to a sign-in or a refresh, without a refresh token (RFC 6749 §5.1).
+
+    Attributes:
+        access_token: Opens guarded routes.
+        token_type: Always ``bearer`` (RFC 6750).
+        expires_in: Lifetime of the access token, in seconds.
+        session_id: Its ``sid``.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    access_token: str
+    token_type: Literal["bearer"] = "bearer"  # noqa: S105 - a scheme's name
+    expires_in: int
+    session_id: str
+
+    def __repr_args__(self) -> list[tuple[str | None, object]]:
+        """Leave the token out of ``repr``: it ends up in logs."""
+        return [("session_id", self.session_id), ("expires_in", self.expires_in)]
+
+
 class TokenPair(BaseModel):
     """The answer to a sign-in or a refresh (RFC 6749 §5.1).
 
@@ -67,6 +89,15 @@ class TokenPair(BaseModel):
     expires_in: int
     refresh_expires_in: int
     session_id: str
+
+    @property
+    def access(self) -> IssuedAccess:
+        """The pair without its refresh token, where that goes into a cookie."""
+        return IssuedAccess(
+            access_token=self.access_token,
+            expires_in=self.expires_in,
+            session_id=self.session_id,
+        )
 
     def __repr_args__(self) -> list[tuple[str | None, object]]:
         """Leave the tokens out of ``repr``: it ends up in logs."""
@@ -187,7 +218,7 @@ class Issuer:
             ends_at=None if most is None else auth_time + most,
             device=device,
         )
-        if "cookie" in self._settings.token_sources:
+        if self._settings.uses_cookies:
             shared["csrf"] = secrets.token_urlsafe(16)
         access = {**shared, "fresh": True} if fresh else shared
         ids = secrets.token_urlsafe(16), secrets.token_urlsafe(16)
@@ -222,7 +253,7 @@ class Issuer:
         scopes = sorted(token.scopes) if continued.scopes is None else continued.scopes
         shared |= self._configured_claims(scopes)
         shared |= {"iat": continued.issued_at, "auth_time": continued.auth_time}
-        if "cookie" in self._settings.token_sources and "csrf" not in shared:
+        if self._settings.uses_cookies and "csrf" not in shared:
             # The session began before there were cookies; the same for all who are given this pair.
             secret = "csrf".join(continued.ids).encode()
             shared["csrf"] = hashlib.sha256(secret).hexdigest()[:32]

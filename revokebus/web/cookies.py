@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import hmac
 import json
+import logging
 from base64 import urlsafe_b64decode
 from typing import TYPE_CHECKING, Any
 
 from revokebus.errors import CsrfError
+from revokebus.telemetry.events import event
 
 if TYPE_CHECKING:
     from starlette.requests import HTTPConnection
@@ -24,28 +26,37 @@ if TYPE_CHECKING:
     from revokebus.tokens.claims import AccessToken, RefreshToken
     from revokebus.tokens.issuer import TokenPair
 
+logger = logging.getLogger("revokebus")
+
+_LONGEST_COOKIE = 4096  # RFC 6265 §6.1: name and value; what the first browsers took is all they do
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})  # RFC 9110 §9.2.1
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _DEFAULT_PORTS = {"http": "80", "https": "443", "ws": "80", "wss": "443"}
 
 
 def set_token_cookies(response: Response, pair: TokenPair, settings: Settings) -> None:
-    """Put both tokens and the CSRF value into cookies of `response`.
+    """Put the tokens that may come in cookies, and the CSRF value, into cookies of `response`.
 
     Raises:
-        ValueError: The tokens have no CSRF value: ``cookie`` is not in ``token_sources``.
+        ValueError: The tokens have no CSRF value: ``cookie`` is in none of the sources.
     """
     csrf = _claims(pair.access_token).get("csrf")
     if not isinstance(csrf, str):
         raise ValueError(  # noqa: TRY004 - a setting, not a type, is wrong
             "these tokens have no CSRF value: add cookie to token_sources "
-            "(REVOKEBUS_TOKEN_SOURCES=header,cookie) before they are issued"
+            "(REVOKEBUS_TOKEN_SOURCES=header,cookie), or to refresh_sources for the refresh token "
+            "alone, before they are issued"
         )
     cookies = settings.cookies
     long, short = pair.refresh_expires_in, pair.expires_in
-    _set(response, cookies, cookies.access_name, pair.access_token, short)
-    _set(response, cookies, cookies.refresh_name, pair.refresh_token, long)
+    if "cookie" in settings.sources_of("access"):
+        _set(response, cookies, cookies.access_name, pair.access_token, short)
+    if "cookie" in settings.sources_of("refresh"):
+        _set(response, cookies, cookies.refresh_name, pair.refresh_token, long)
     _set(response, cookies, cookies.csrf_name, csrf, long)
+    for name in _of_the_root(cookies):
+        # From before the path was narrowed: beside the new one it would be a second token.
+        _set(response, cookies, name, "", 0, path="/")
     response.headers["Cache-Control"] = "no-store"  # RFC 6749 §5.1
 
 
@@ -54,14 +65,42 @@ def clear_token_cookies(response: Response, settings: Settings) -> None:
     cookies = settings.cookies
     for name in (cookies.access_name, cookies.refresh_name, cookies.csrf_name):
         _set(response, cookies, name, "", 0)
+    for name in _of_the_root(cookies):
+        _set(response, cookies, name, "", 0, path="/")
 
 
-def _set(response: Response, cookies: CookieSettings, name: str, value: str, age: int) -> None:
+def _of_the_root(cookies: CookieSettings) -> list[str]:
+    """Return the names of cookies that may be left from when their path was ``/``."""
+    names = (cookies.access_name, cookies.refresh_name, cookies.csrf_name)
+    return [name for name in names if _path(cookies, name) != "/"]
+
+
+def _path(cookies: CookieSettings, name: str) -> str:
+    return cookies.refresh_path if name == cookies.refresh_name else cookies.path
+
+
+def _set(
+    response: Response,
+    cookies: CookieSettings,
+    name: str,
+    value: str,
+    age: int,
+    path: str | None = None,
+) -> None:
+    if len(name) + len(value) > _LONGEST_COOKIE:
+        logger.warning(
+            "revokebus: the cookie %s has %d bytes, and browsers drop what has more than %d: put "
+            "fewer claims into tokens",
+            name,
+            len(name) + len(value),
+            _LONGEST_COOKIE,
+            extra=event("cookie_too_long"),
+        )
     response.set_cookie(
         name,
         value,
         max_age=age,
-        path=cookies.refresh_path if name == cookies.refresh_name else cookies.path,
+        path=path or _path(cookies, name),
         domain=cookies.domain,
         secure=cookies.secure,
         httponly=name != cookies.csrf_name,

@@ -51,6 +51,7 @@ class Demands:
         fresh: Whether its owner must have signed in for it, and not refreshed.
         max_age: For how many seconds after the sign-in it counts; None for as long as it lives.
         sources: Where it may come from; None for the setting.
+        only_jwt: Whether what has not the form of a JWT counts as no token.
     """
 
     scopes: tuple[str, ...] = ()
@@ -58,6 +59,7 @@ class Demands:
     fresh: bool = False
     max_age: float | None = None
     sources: tuple[TokenSource, ...] | None = None
+    only_jwt: bool = False
 
     def __post_init__(self) -> None:
         check_on_stale(self.on_stale)
@@ -117,13 +119,7 @@ class Guard(SecurityBase, Generic[AnyToken, Otherwise]):
         raise NotImplementedError
 
     async def _authenticate(self, connection: HTTPConnection) -> AnyToken:
-        bus, demands = bus_of(connection), self.demands
-        sources = demands.sources or bus.settings.token_sources
-        found = find_token(connection, bus.settings, sources, self._token_type)
-        token = await bus.authenticate(found.encoded, self._token_type, on_stale=demands.on_stale)
-        if found.source == "cookie":
-            check_same_site(connection, token, bus.settings.cookies)
-        return token
+        return await token_of(bus_of(connection), connection, self._token_type, self.demands)
 
     def _check_demands(
         self, connection: HTTPConnection, token: AnyToken, scopes: Sequence[str]
@@ -159,6 +155,23 @@ class OptionalTokenGuard(Guard[AnyToken, None]):
 def _answer(connection: HTTPConnection, error: HttpError) -> Never:
     is_websocket = connection.scope["type"] == "websocket"
     raise (websocket_error if is_websocket else http_error)(error) from error
+
+
+async def token_of(
+    bus: Engine, connection: HTTPConnection, token_type: type[AnyToken], demands: Demands
+) -> AnyToken:
+    """Return the token of a request, if it may be used.
+
+    Raises:
+        RevokeBusError: One of `HTTP_ERRORS`: there is none, or it may not be used.
+    """
+    settings = bus.settings
+    sources = demands.sources or settings.sources_of(token_type.type)
+    found = find_token(connection, settings, sources, token_type, only_jwt=demands.only_jwt)
+    token = await bus.authenticate(found.encoded, token_type, on_stale=demands.on_stale)
+    if found.source == "cookie":
+        check_same_site(connection, token, settings.cookies)
+    return token
 
 
 def bus_of(connection: HTTPConnection) -> Engine:
@@ -198,6 +211,7 @@ def require_access(
     max_age: float | None = None,
     on_stale: OnStale | None = None,
     sources: Sequence[TokenSource] | None = None,
+    only_jwt: bool = False,
 ) -> TokenGuard[AccessToken]: ...
 
 
@@ -209,6 +223,7 @@ def require_access(
     max_age: float | None = None,
     on_stale: OnStale | None = None,
     sources: Sequence[TokenSource] | None = None,
+    only_jwt: bool = False,
 ) -> OptionalTokenGuard[AccessToken]: ...
 
 
@@ -219,6 +234,7 @@ def require_access(
     max_age: float | None = None,
     on_stale: OnStale | None = None,
     sources: Sequence[TokenSource] | None = None,
+    only_jwt: bool = False,
 ) -> TokenGuard[AccessToken] | OptionalTokenGuard[AccessToken]:
     """Return a dependency that demands an access token.
 
@@ -233,6 +249,8 @@ def require_access(
             default what ``Settings.on_stale`` says.
         sources: Where the token may come from: ``header``, ``cookie``, and ``query`` only where
             it is named here; by default what ``Settings.token_sources`` says.
+        only_jwt: Whether what has not the form of a JWT counts as no token, so that another
+            dependency may take it: an API key in the same header. Goes with `optional`.
 
     The dependency answers 401 with an RFC 6750 challenge for a missing, malformed, expired or
     revoked token, for one of another type, and where a new sign-in is needed (RFC 9470); 400 for
@@ -246,7 +264,7 @@ def require_access(
     check_scopes(scopes)
     if max_age is not None and not max_age > 0:
         raise ValueError("max_age must be more than 0 seconds")
-    demands = Demands(scopes, on_stale, fresh, max_age, _sources(sources))
+    demands = Demands(scopes, on_stale, fresh, max_age, _sources(sources), only_jwt)
     return _optional_guard(demands) if optional else _guard(AccessToken, demands)
 
 

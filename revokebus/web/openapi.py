@@ -6,6 +6,8 @@ from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 from fastapi import routing
+from fastapi.security import OAuth2PasswordRequestForm
+from fastapi.security.oauth2 import OAuth2PasswordRequestFormStrict
 
 from revokebus.web.guards import Guard
 
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
     from fastapi.dependencies.models import Dependant
 
-    from revokebus.settings.settings import Settings
+    from revokebus.settings.settings import Settings, TokenType
 
 
 _ANSWERS = {
@@ -46,6 +48,7 @@ def describe_guards(app: FastAPI, settings: Settings) -> None:
         document = generate()
         _describe(app, document)
         _describe_schemes(document, settings)
+        _describe_sign_in(app, document, settings)
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's own way to extend it
@@ -105,15 +108,48 @@ def _describe_operation(operation: dict[str, Any], guards: list[Guard[Any, Any]]
         operation["security"].append({})  # OpenAPI 3.1, Security Requirement Object: or none
 
 
+def _describe_sign_in(app: FastAPI, document: dict[str, Any], settings: Settings) -> None:
+    """Have the Authorize button sign in at the route that takes OAuth2's form, if there is one."""
+    schemes = document.get("components", {}).get("securitySchemes", {})
+    usual = settings.is_header_only("access") and schemes.get("AccessToken", {}).get("type")
+    paths = [
+        each.path_format for each in _routes(app) if _takes_form(getattr(each, "dependant", None))
+    ]
+    if usual != "http" or len(paths) != 1:
+        return
+    # Without the slash it is relative to the document, as a proxy with a path needs it.
+    flow = {"tokenUrl": paths[0].lstrip("/"), "scopes": _scopes(app)}
+    description = schemes["AccessToken"].get("description", "")
+    schemes["AccessToken"] = {
+        "type": "oauth2",
+        "flows": {"password": flow},
+        "description": description,
+    }
+
+
+def _takes_form(dependant: Dependant | None) -> bool:
+    return any(
+        each.call in (OAuth2PasswordRequestForm, OAuth2PasswordRequestFormStrict)
+        or _takes_form(each)
+        for each in (dependant.dependencies if dependant else ())
+    )
+
+
+def _scopes(app: FastAPI) -> dict[str, str]:
+    guards = [guard for each in _routes(app) for guard in _guards(getattr(each, "dependant", None))]
+    return {scope: "" for guard in guards for scope in sorted(guard.demands.scopes)}
+
+
 def _describe_schemes(document: dict[str, Any], settings: Settings) -> None:
     """Say where tokens come from, if that is not the usual header."""
     schemes = document.get("components", {}).get("securitySchemes", {})
     cookies = settings.cookies
-    for name, cookie in (
-        ("AccessToken", cookies.access_name),
-        ("RefreshToken", cookies.refresh_name),
-    ):
-        if name in schemes and "header" not in settings.token_sources:
+    kinds: tuple[tuple[str, str, TokenType], ...] = (
+        ("AccessToken", cookies.access_name, "access"),
+        ("RefreshToken", cookies.refresh_name, "refresh"),
+    )
+    for name, cookie, token_type in kinds:
+        if name in schemes and "header" not in settings.sources_of(token_type):
             schemes[name] = {"type": "apiKey", "in": "cookie", "name": cookie}
         elif name in schemes and settings.header_name.lower() != "authorization":
             schemes[name] = {"type": "apiKey", "in": "header", "name": settings.header_name}

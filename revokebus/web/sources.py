@@ -37,11 +37,25 @@ class Found:
     source: TokenSource
 
 
+def find_tokens(
+    connection: HTTPConnection, settings: Settings, token_type: type[Token]
+) -> list[Found]:
+    """Return every token of a request, wherever guards look for tokens of a type.
+
+    Raises:
+        InvalidTokenError: There is something that cannot be one.
+        InvalidRequestError: The header comes twice.
+    """
+    return _found(connection, settings, settings.sources_of(token_type.type), token_type)
+
+
 def find_token(
     connection: HTTPConnection,
     settings: Settings,
     sources: Sequence[TokenSource],
     token_type: type[Token],
+    *,
+    only_jwt: bool = False,
 ) -> Found:
     """Return the request's token.
 
@@ -50,12 +64,29 @@ def find_token(
         settings: The names of headers, cookies and parameters.
         sources: Where to look; what is elsewhere does not count.
         token_type: Which of the cookies to take.
+        only_jwt: Whether what has not the form of a JWT counts as none: an API key, for example.
 
     Raises:
         MissingTokenError: There is none.
         InvalidTokenError: There is something that cannot be one.
         InvalidRequestError: There is more than one (RFC 6750 §2); a bad one is not passed over.
     """
+    found = _found(connection, settings, sources, token_type)
+    if only_jwt:
+        found = [each for each in found if each.encoded.count(".") == _JWT_DOTS]
+    if not found:
+        raise MissingTokenError
+    if len(found) > 1:
+        raise InvalidRequestError
+    return found[0]
+
+
+def _found(
+    connection: HTTPConnection,
+    settings: Settings,
+    sources: Sequence[TokenSource],
+    token_type: type[Token],
+) -> list[Found]:
     found: list[Found] = []
     for source in sources:
         if source == "header":
@@ -71,11 +102,7 @@ def find_token(
         else:
             tokens = query_tokens(connection.scope["query_string"], settings.query_parameter)
         found += [Found(token, source) for token in tokens]
-    if not found:
-        raise MissingTokenError
-    if len(found) > 1:
-        raise InvalidRequestError
-    return found[0]
+    return found
 
 
 def header_tokens(headers: Iterable[tuple[bytes, bytes]], name: bytes, scheme: bytes) -> list[str]:

@@ -48,7 +48,7 @@ def client(make_settings: MakeSettings) -> Iterator[TestClient]:
     with TestClient(app, base_url="https://app.example") as client:
         pair = bus.issue("root", scopes=["operator"])
         claims = jwt.decode(pair.access_token, SECRET, algorithms=["HS256"])
-        client.cookies.set("access_token", pair.access_token)
+        client.cookies.set(bus.settings.cookies.access_name, pair.access_token)
         client.headers["X-CSRF-Token"] = claims["csrf"]
         yield client
 
@@ -71,7 +71,7 @@ def test_a_user_without_the_scope_sees_nothing(client: TestClient) -> None:
     """Any user could sign everybody out."""
     bus: RevokeBus = client.app.state.revokebus  # type: ignore[attr-defined]  # a FastAPI
     client.cookies.clear()
-    client.cookies.set("access_token", bus.issue("mallory").access_token)
+    client.cookies.set(bus.settings.cookies.access_name, bus.issue("mallory").access_token)
     assert client.get("/admin/").status_code == 403
 
 

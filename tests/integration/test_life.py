@@ -429,10 +429,11 @@ async def test_the_cookies_are_out_of_reach(
             cookie.partition("=")[0]: set(cookie.lower().split("; ")[1:])
             for cookie in answer.headers.get_list("set-cookie")
         }
-    assert set(flags) == {"access_token", "refresh_token", "csrf_token"}
+    names = {"access_token", "refresh_token", "csrf_token"}
+    assert set(flags) == {f"__Host-{name}" for name in names}
     for name, set_ in flags.items():
         assert {"secure", "samesite=lax", "path=/"} <= set_
-        assert ("httponly" in set_) == (name != "csrf_token")
+        assert ("httponly" in set_) == (name != "__Host-csrf_token")
 
 
 async def test_a_change_needs_the_csrf_header(

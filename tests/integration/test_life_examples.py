@@ -68,19 +68,20 @@ def test_the_page_with_cookies(settings: dict[str, str]) -> None:
         with httpx2.Client() as browser:
             answer = browser.post(f"{one}/login", json=ALICE)
             assert browser.post(f"{one}/login", json={**ALICE, "password": "x"}).status_code == 401
-            cookies = {c.split("=")[0]: c for c in answer.headers.get_list("set-cookie")}
+            set_ = answer.headers.get_list("set-cookie")
+            cookies = {c.split("=")[0]: c for c in set_ if "Max-Age=0" not in c}
             assert all("Secure" in c and "SameSite=strict" in c for c in cookies.values())
-            assert "Path=/refresh" in cookies["refresh_token"]
+            assert "Path=/refresh" in cookies["__Secure-refresh_token"]
             jar = {name: re.match(rf"{name}=([^;]*)", c)[1] for name, c in cookies.items()}  # type: ignore[index]  # it matches
         page = httpx2.get(one)
         assert "script-src 'self'" in page.headers["Content-Security-Policy"]
         assert "X-CSRF-Token" in httpx2.get(f"{one}/page.js").text
 
         def send(method: str, path: str, url: str = one, *, csrf: bool = True, **kw: Any) -> Any:
-            headers = {"X-CSRF-Token": jar["csrf_token"]} if csrf else {}
-            held = jar["refresh_token" if path == "/refresh" else "access_token"]
-            name = "refresh_token" if path == "/refresh" else "access_token"
-            headers["Cookie"] = f"{name}={held}; csrf_token={jar['csrf_token']}"
+            value = jar["__Host-csrf_token"]
+            headers = {"X-CSRF-Token": value} if csrf else {}
+            name = "__Secure-refresh_token" if path == "/refresh" else "__Host-access_token"
+            headers["Cookie"] = f"{name}={jar[name]}; __Host-csrf_token={value}"
             return httpx2.request(method, f"{url}{path}", headers=headers, **kw)
 
         assert send("PUT", "/note", json={"text": "hi"}).json() == {"text": "hi"}

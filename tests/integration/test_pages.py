@@ -99,7 +99,7 @@ def test_every_page_with_a_program_has_a_test() -> None:
 def test_browser_cookies(serve: Any, http: httpx2.Client) -> None:
     """A page's reader would lock his users out, or let others act in their name."""
     (script,) = blocks("browser-cookies", "js")
-    assert re.search(r"csrf_token=", script)
+    assert re.search(r"__Host-csrf_token=", script)
     with serve("browser-cookies", REVOKEBUS_COOKIES__SECURE="false") as server:
         http.post(f"{server.url}/login").raise_for_status()
         csrf = {"X-CSRF-Token": http.cookies["csrf_token"]}
@@ -110,6 +110,20 @@ def test_browser_cookies(serve: Any, http: httpx2.Client) -> None:
         assert http.put(url, headers=csrf).status_code == 200
         assert http.post(f"{server.url}/logout", headers=csrf).status_code == 200
         assert http.put(url, headers=csrf).status_code == 401
+        elsewhere = {"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"}
+        assert http.post(f"{server.url}/sign-in", headers=elsewhere).status_code == 403
+        assert http.post(f"{server.url}/sign-in").status_code == 200
+    sources = {"REVOKEBUS_TOKEN_SOURCES": "header", "REVOKEBUS_REFRESH_SOURCES": "cookie"}
+    plainly = {"REVOKEBUS_COOKIES__SECURE": "false"}
+    with serve("browser-cookies", **sources, **plainly) as server, httpx2.Client() as page:
+        told = page.post(f"{server.url}/token").json()
+        assert "refresh_token" not in told
+        csrf = {"X-CSRF-Token": page.cookies["csrf_token"]}
+        assert page.put(
+            f"{server.url}/name?name=A", headers=bearer(told["access_token"])
+        ).is_success
+        assert page.post(f"{server.url}/refresh").status_code == 403
+        assert page.post(f"{server.url}/refresh", headers=csrf).status_code == 200
 
 
 def test_admin_page(serve: Any, http: httpx2.Client) -> None:
@@ -367,6 +381,17 @@ def test_guards(serve: Any, http: httpx2.Client) -> None:
         token = plain["Authorization"].split()[1]
         assert status(f"/download?access_token={token}") == 200
         assert status(f"/download?access_token={token}", plain) == 400
+        names = [
+            http.get(f"{server.url}/whoami", headers=each).json()
+            for each in (plain, bearer("sk-8f0c"), bearer("sk-0000"), {})
+        ]
+        assert names == ["alice", "the billing service", "nobody", "nobody"]
+        assert http.get(f"{server.url}/members", headers=plain).json() == "welcome, alice"
+        assert [status("/members", each) for each in (None, bearer("x"))] == [401, 401]
+        other = bearer(http.post(f"{server.url}/login").json()["access_token"])
+        assert [status("/sign-out", other, "POST") for _ in range(2)] == [200, 200]
+        assert [status("/sign-out", each, "POST") for each in (None, bearer("x"))] == [401, 401]
+        assert status("/weather", other) == 401
         assert status("/logout", plain, "POST") == 200
         assert status("/weather", plain) == 401
 

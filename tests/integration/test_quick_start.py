@@ -47,7 +47,7 @@ def test_the_installation_is_of_what_is_there() -> None:
     """The quick start would install something else than this project."""
     *setup, install = blocks("sh")[0].splitlines()
     assert setup == ["python3 -m venv .venv", ". .venv/bin/activate"]
-    assert install == "pip install ../revokebus uvicorn"
+    assert install == "pip install ../revokebus uvicorn python-multipart"
     assert 'name = "revokebus"' in (ROOT / "pyproject.toml").read_text()
 
 
@@ -107,7 +107,10 @@ def test_the_quick_start(
     assert httpx2.get(f"http://localhost:{port}/health").json()["state"] == "fresh"
 
     # The script revokes what the application then refuses.
-    pair = httpx2.post(f"http://localhost:{port}/login").raise_for_status().json()
+    form = {"username": "alice", "password": "wonderland"}
+    pair = httpx2.post(f"http://localhost:{port}/login", data=form).raise_for_status().json()
+    form["password"] = "wrong"
+    assert httpx2.post(f"http://localhost:{port}/login", data=form).status_code == 401
     settings = {
         "REVOKEBUS_SECRET_KEY": (tmp_path / "key").read_text().strip(),
         "REVOKEBUS_REDIS_URL": redis_server.url,

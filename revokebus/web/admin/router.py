@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Callable, Coroutine  # noqa: TC003
 from dataclasses import asdict
 from importlib.resources import files
 from typing import TYPE_CHECKING, Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Response
 from fastapi.exceptions import RequestValidationError
@@ -24,6 +23,7 @@ from revokebus.tokens.claims import AccessToken
 from revokebus.web.admin.stream import changes
 from revokebus.web.guards import bus_of
 from revokebus.web.refusals import http_error
+from revokebus.web.same_origin import sender_of
 
 if TYPE_CHECKING:
     from revokebus.results import Receipt
@@ -173,11 +173,5 @@ async def _require_same_origin(request: Request) -> None:
     Raises:
         HTTPException: 403, another one has, or nothing says which.
     """
-    site = request.headers.get("sec-fetch-site")
-    if site is None:  # an old browser
-        origin = urlsplit(request.headers.get("origin", ""))
-        is_ours = bool(origin.netloc) and origin.netloc == request.headers.get("host")
-    else:
-        is_ours = site == "same-origin"
-    if not is_ours:
+    if sender_of(request) != "ours":
         raise HTTPException(403, "Only the page itself may send this")

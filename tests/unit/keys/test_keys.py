@@ -166,7 +166,7 @@ def test_a_token_that_names_a_key_is_verified_with_no_other(clock: ManualClock) 
             "__Host-",
         ),
         ({"secret_key": SECRET, "cookies": {"access_name": "__Host-a", "path": "/x"}}, "__Host-"),
-        ({"secret_key": SECRET, "cookies": {"csrf_name": "access_token"}}, "differ"),
+        ({"secret_key": SECRET, "cookies": {"csrf_name": "__Host-access_token"}}, "differ"),
         ({"secret_key": SECRET, "cookies": {"samesite": "none", "secure": False}}, "secure"),
     ],
 )

@@ -487,7 +487,7 @@ def test_cve_2016_7036_the_csrf_value_is_compared_in_constant_time(
         return token.subject
 
     with TestClient(app, base_url="https://testserver") as client:
-        client.cookies.set("access_token", bus.issue("alice").access_token)
+        client.cookies.set(bus.settings.cookies.access_name, bus.issue("alice").access_token)
         assert client.post("/", headers={"X-CSRF-Token": "a guess"}).status_code == 403
     assert any(b"a guess" in pair for pair in compared)
 
@@ -525,7 +525,7 @@ def test_cve_2021_32677_no_content_type_makes_a_cookie_enough(kind: str | None) 
         return token.subject
 
     with TestClient(app) as client:
-        client.cookies.set("access_token", bus.issue("alice").access_token)
+        client.cookies.set(bus.settings.cookies.access_name, bus.issue("alice").access_token)
         headers = {"Content-Type": kind} if kind else {}
         assert client.post("/", content=b"{}", headers=headers).status_code == 403
 

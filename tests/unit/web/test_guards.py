@@ -437,7 +437,8 @@ def test_a_page_over_plain_http_is_anybodys(
 
     with TestClient(app) as client:
         headers = {"Origin": origin, "Host": host}
-        headers["Cookie"] = f"access_token={bus.issue('alice').access_token}"
+        name = bus.settings.cookies.access_name
+        headers["Cookie"] = f"{name}={bus.issue('alice').access_token}"
         if opens:
             with client.websocket_connect("/ws", headers=headers):
                 pass
@@ -486,5 +487,5 @@ def test_cve_2026_48710_cve_2026_54282_no_host_opens_a_route(
 
     with TestClient(app) as client:
         assert client.get("/me", headers={"Host": host}).status_code == 401
-        client.cookies.set("access_token", bus.issue("alice").access_token)
+        client.cookies.set(bus.settings.cookies.access_name, bus.issue("alice").access_token)
         assert client.post("/change", headers={"Host": host}).status_code == 403

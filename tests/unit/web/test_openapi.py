@@ -152,7 +152,7 @@ def test_the_document_says_where_the_token_goes(make_settings: MakeSettings) -> 
     """The Authorize button would put it where nobody looks."""
     for changes, scheme in (
         ({"header_name": "X-Token", "header_scheme": ""}, ("header", "X-Token")),
-        ({"token_sources": ["cookie"]}, ("cookie", "access_token")),
+        ({"token_sources": ["cookie"]}, ("cookie", "__Host-access_token")),
     ):
         app = FastAPI()
         RevokeBus.attach(app, make_settings(**changes))

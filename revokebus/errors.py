@@ -148,6 +148,11 @@ class UnavailableError(RevokeBusError):
 class NotReadyError(UnavailableError):
     """The bus is not running: not started yet, or closed already."""
 
+    @property
+    def public(self) -> str:
+        """What a client may be told; the message itself is for developers."""
+        return "The service is starting or ending"
+
 
 class StaleError(UnavailableError):
     """The local copy cannot be proven younger than ``max_staleness``."""

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any, Literal
 
 from revokebus.errors import ConfigurationError, NotReadyError
+from revokebus.telemetry.events import event
+
+logger = logging.getLogger("revokebus")
 
 Phase = Literal["new", "starting", "running", "closing", "closed"]
 
@@ -23,6 +27,7 @@ class Lifecycle:
         self.phase: Phase = "new"
         self.loop: asyncio.AbstractEventLoop | None = None
         self.late: set[asyncio.Task[Any]] = set()
+        self._is_said = False
 
     @property
     def is_own_loop(self) -> bool:
@@ -35,12 +40,19 @@ class Lifecycle:
         Raises:
             NotReadyError: It was not.
         """
-        if self.phase != "running":
-            raise NotReadyError(
-                "RevokeBus is not running: it starts with the lifespan of the application that it "
-                "is attached to, which is the outermost one (in tests: `with TestClient(app)`; in "
-                "a script: `async with RevokeBus() as bus`)"
-            )
+        if self.phase == "running":
+            return
+        message = (
+            "RevokeBus is not running: it starts with the lifespan of the application that it is "
+            "attached to, which is the outermost one. In a test write `with TestClient(app) as "
+            "client:`, or `async with bus:` around an AsyncClient, whose transport starts nothing; "
+            "in a script `async with RevokeBus() as bus:`"
+        )
+        if self.phase == "new" and not self._is_said:
+            # A client is told less, so that whoever has made the mistake would not see it.
+            self._is_said = True
+            logger.error(message, extra=event("not_started"))
+        raise NotReadyError(message)
 
     def require_own_loop(self, call: str) -> None:
         """Check that the caller runs on the loop of the bus.
@@ -54,5 +66,6 @@ class Lifecycle:
         if not self.is_own_loop:
             raise ConfigurationError(
                 "this RevokeBus runs on another event loop; in a sync route write "
-                f"anyio.from_thread.run({call})"
+                f"anyio.from_thread.run({call}); in a test start it in a fixture of the same loop "
+                'scope as what uses it (pytest-asyncio: @pytest.fixture(loop_scope="session"))'
             )

@@ -22,6 +22,7 @@ Event = Literal[
     "loss_not_covered",
     "memory_not_shared",
     "not_awaited",
+    "not_started",
     "predicate_raised",
     "predicate_wrong",
     "primary_changed",

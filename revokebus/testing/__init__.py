@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from revokebus.testing.link import Link
     from revokebus.testing.redis_server import RedisServer
     from revokebus.testing.sentinel import SentinelServers
+    from revokebus.testing.tokens import make_token, signed_in
 
 __all__ = [
     "AppServer",
@@ -22,7 +23,9 @@ __all__ = [
     "RedisServer",
     "SentinelServers",
     "User",
+    "make_token",
     "serving",
+    "signed_in",
 ]
 
 # Likewise.
@@ -38,7 +41,9 @@ if not TYPE_CHECKING:  # or every misspelt name would be there
             "RedisServer": "revokebus.testing.redis_server",
             "SentinelServers": "revokebus.testing.sentinel",
             "User": "revokebus.testing.kit",
+            "make_token": "revokebus.testing.tokens",
             "serving": "revokebus.testing.app_server",
+            "signed_in": "revokebus.testing.tokens",
         },
     )
 

@@ -74,6 +74,10 @@ class Guard(SecurityBase, Generic[AnyToken, Otherwise]):
     Args:
         token_type: The type of token that opens the route.
         demands: What else the route demands.
+
+    Attributes:
+        demands: As above.
+        token_type: As above.
     """
 
     is_optional = False
@@ -82,7 +86,7 @@ class Guard(SecurityBase, Generic[AnyToken, Otherwise]):
         self.model = HTTPBearer(bearerFormat="JWT", description=f"A JWT of type {token_type.type}.")
         self.scheme_name = f"{token_type.type.capitalize()}Token"
         self.demands = demands
-        self._token_type = token_type
+        self.token_type = token_type
         self._is_plain = demands in (Demands(), Demands(on_stale=demands.on_stale))
 
     async def __call__(
@@ -104,7 +108,7 @@ class Guard(SecurityBase, Generic[AnyToken, Otherwise]):
             bus: Engine = scope["app"].state[STATE_NAME]
         except KeyError:
             bus = bus_of(connection)  # says what is missing
-        token = bus.cached_token(scope["headers"], self._token_type)
+        token = bus.cached_token(scope["headers"], self.token_type)
         if token is not None and self._is_plain and not route.scopes:
             return token
         try:
@@ -115,11 +119,30 @@ class Guard(SecurityBase, Generic[AnyToken, Otherwise]):
             return self._refuse(connection, error)
         return token
 
+    def admit(
+        self, connection: HTTPConnection, token: AnyToken, scopes: Sequence[str]
+    ) -> AnyToken | Otherwise:
+        """Return a token that was verified, if it is what the route demands, as a call does.
+
+        Args:
+            connection: The request.
+            token: The token.
+            scopes: Further scopes, as for a call.
+
+        Raises:
+            fastapi.HTTPException: As for a call.
+        """
+        try:
+            self._check_demands(connection, token, scopes)
+        except HTTP_ERRORS as error:
+            return self._refuse(connection, error)
+        return token
+
     def _refuse(self, connection: HTTPConnection, error: HttpError) -> Otherwise:
         raise NotImplementedError
 
     async def _authenticate(self, connection: HTTPConnection) -> AnyToken:
-        return await token_of(bus_of(connection), connection, self._token_type, self.demands)
+        return await token_of(bus_of(connection), connection, self.token_type, self.demands)
 
     def _check_demands(
         self, connection: HTTPConnection, token: AnyToken, scopes: Sequence[str]

@@ -56,7 +56,7 @@ def describe_guards(app: FastAPI, settings: Settings) -> None:
 
 def _describe(app: FastAPI, document: dict[str, Any]) -> None:
     described: set[tuple[str | None, str]] = set()
-    for route in _routes(app):
+    for route in routes_of(app):
         guards = list(_guards(getattr(route, "dependant", None)))
         path = document.get("paths", {}).get(route.path_format, {})
         for method in map(str.lower, route.methods or ()):
@@ -67,7 +67,8 @@ def _describe(app: FastAPI, document: dict[str, Any]) -> None:
                     _describe_operation(path[method], guards)
 
 
-def _routes(app: FastAPI) -> Iterable[Any]:
+def routes_of(app: FastAPI) -> Iterable[Any]:
+    """Return the routes of an application, those of its routers among them."""
     # Before 0.137 the routes of routers are the application's own.
     every = getattr(routing, "iter_route_contexts", None)
     if every is None:
@@ -76,12 +77,15 @@ def _routes(app: FastAPI) -> Iterable[Any]:
     return found
 
 
-def _guards(dependant: Dependant | None) -> Iterator[Guard[Any, Any]]:
+def dependencies_of(dependant: Dependant | None) -> Iterator[object]:
+    """Yield what a route depends on, and what that depends on."""
     for each in dependant.dependencies if dependant else ():
-        call: object = each.call
-        if isinstance(call, Guard):
-            yield call
-        yield from _guards(each)
+        yield each.call
+        yield from dependencies_of(each)
+
+
+def _guards(dependant: Dependant | None) -> Iterator[Guard[Any, Any]]:
+    return (call for call in dependencies_of(dependant) if isinstance(call, Guard))
 
 
 def _describe_operation(operation: dict[str, Any], guards: list[Guard[Any, Any]]) -> None:
@@ -113,7 +117,7 @@ def _describe_sign_in(app: FastAPI, document: dict[str, Any], settings: Settings
     schemes = document.get("components", {}).get("securitySchemes", {})
     usual = settings.is_header_only("access") and schemes.get("AccessToken", {}).get("type")
     paths = [
-        each.path_format for each in _routes(app) if _takes_form(getattr(each, "dependant", None))
+        each.path_format for each in routes_of(app) if _takes_form(getattr(each, "dependant", None))
     ]
     if usual != "http" or len(paths) != 1:
         return
@@ -128,15 +132,14 @@ def _describe_sign_in(app: FastAPI, document: dict[str, Any], settings: Settings
 
 
 def _takes_form(dependant: Dependant | None) -> bool:
-    return any(
-        each.call in (OAuth2PasswordRequestForm, OAuth2PasswordRequestFormStrict)
-        or _takes_form(each)
-        for each in (dependant.dependencies if dependant else ())
-    )
+    forms = (OAuth2PasswordRequestForm, OAuth2PasswordRequestFormStrict)
+    return any(call in forms for call in dependencies_of(dependant))
 
 
 def _scopes(app: FastAPI) -> dict[str, str]:
-    guards = [guard for each in _routes(app) for guard in _guards(getattr(each, "dependant", None))]
+    guards = [
+        guard for each in routes_of(app) for guard in _guards(getattr(each, "dependant", None))
+    ]
     return {scope: "" for guard in guards for scope in sorted(guard.demands.scopes)}
 
 

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping
     from datetime import datetime
     from types import TracebackType
+    from uuid import UUID
 
     from revokebus.clock import Clock
     from revokebus.connection.credentials import CredentialProvider
@@ -335,7 +336,8 @@ class Engine:
         Args:
             subject: The ``sub`` claim; not empty.
             scopes: What the tokens allow, a word each (RFC 6749 §3.3).
-            claims: Further claims of both tokens, of names that RevokeBus does not use.
+            claims: Further claims of both tokens, of names that RevokeBus does not use: what JSON
+                can hold, and UUIDs, dates and datetimes, which are written as texts.
             fresh: Whether the owner has just proven who he is, for example with a password.
             access_ttl: Lifetime of the session's access tokens, in seconds, through all
                 refreshes; the setting by default. ``max_token_life`` at most.
@@ -626,7 +628,7 @@ class Engine:
     async def revoke_claim(
         self,
         claim: str,
-        value: Value,
+        value: Value | UUID,
         issued_before: float | datetime | None = None,
         *,
         keep: str | None = None,
@@ -644,7 +646,8 @@ class Engine:
         Args:
             claim: Its name, one of those in ``revocable_claims``, or ``sub``.
             value: Its value, compared as JSON compares: ``1`` is ``1.0``, and is neither
-                ``"1"`` nor ``true``. A claim that is a list is meant if this is in it.
+                ``"1"`` nor ``true``; a UUID is its text. A claim that is a list is meant if this
+                is in it.
             issued_before: The moment; now by default, and none for ``jti``, which is of one token.
                 For the rest see `revoke_session`.
             keep: The ``sid`` of a session that goes on, as for `revoke_subject`; not for ``jti``

@@ -8,6 +8,7 @@ import math
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
+from uuid import UUID
 
 from revokebus.errors import (
     ConfigurationError,
@@ -114,7 +115,7 @@ class Revoker:
     def of_claim(
         self,
         claim: str,
-        value: Value,
+        value: Value | UUID,
         issued_before: float | datetime | None,
         issuer: str | None,
         keep: str | None = None,
@@ -126,6 +127,7 @@ class Revoker:
                 f"tokens are revoked by {', '.join(allowed)}; to revoke by another claim name it "
                 "in revocable_claims (REVOKEBUS_REVOCABLE_CLAIMS), in every instance"
             )
+        value = str(value) if isinstance(value, UUID) else value
         _check_value(value)
         if claim in ALWAYS and not isinstance(value, str):
             raise ValueError(f"{claim} is a text in every token, so no token has this value")

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from revokebus.errors import ConfigurationError, InvalidTokenError
 from revokebus.protocol.revocation import EVERYTHING, MOST_TARGETS, just_after
 from revokebus.tokens import strict_json
+from revokebus.tokens.as_json import as_json
 from revokebus.tokens.claims import (
     MAX_TOKEN_LENGTH,
     AccessToken,
@@ -279,7 +280,7 @@ class Issuer:
             raise ValueError(f"claims must not set {', '.join(sorted(taken))}")
         if self._settings.rfc9068 and "client_id" not in (claims or ()):
             raise ValueError("rfc9068 needs a client_id in claims (RFC 9068 §2.2)")
-        return dict(claims or {})
+        return {name: as_json(value) for name, value in (claims or {}).items()}
 
     def _configured_claims(self, scopes: Iterable[str]) -> dict[str, object]:
         words = [scopes] if isinstance(scopes, str) else list(scopes)

@@ -43,6 +43,7 @@ PAGES = [
     "outside-issuers",
     "refresh-tokens",
     "sign-out-everywhere",
+    "users",
     "websockets-and-streams",
 ]
 
@@ -137,6 +138,30 @@ def test_admin_page(serve: Any, http: httpx2.Client) -> None:
         order = {"kind": "subject", "value": "alice"}
         answer = http.post(f"{url}/revoke", json=order, headers=headers)
         assert answer.json()["confirmations"][0]["outcome"] == "applied"
+
+
+def test_tokens_from_before_the_move(serve: Any, http: httpx2.Client) -> None:
+    """Every user would be signed out by the move, or could not be signed out after it."""
+    with serve("moving-over") as server:
+
+        def former(subject: str = "alice", seconds: float = 60, key: str = "", **more: Any) -> str:
+            claims = {"sub": subject, "exp": int(time.time() + seconds), **more}
+            key = key or "the-key-from-before-with-32-bytes-or-more"
+            return jwt.encode(claims, key, algorithm="HS256")
+
+        def ask(token: str) -> Any:
+            answer = http.get(f"{server.url}/who", headers=bearer(token))
+            return answer.json() if answer.is_success else answer.status_code
+
+        assert ask(former()) == "alice"
+        assert ask(former(iat=int(time.time()))) == "alice"
+        assert [ask(former(seconds=-1)), ask(former(key="x" * 40)), ask("x")] == [401, 401, 401]
+        assert http.get(f"{server.url}/who").status_code == 401
+        pair = http.post(f"{server.url}/renew", headers=bearer(former())).json()
+        assert ask(pair["access_token"]) == "alice"
+        assert http.get(f"{server.url}/me", headers=bearer(former())).status_code == 401
+        http.delete(f"{server.url}/logout", headers=bearer(pair["access_token"]))
+        assert (ask(pair["access_token"]), ask(former())) == (401, "alice")
 
 
 def test_moving_over(serve: Any, http: httpx2.Client, tmp_path: Path) -> None:
@@ -361,6 +386,40 @@ def test_refresh_tokens(serve: Any, http: httpx2.Client) -> None:
         assert http.post(f"{server.url}/refresh", headers=headers).status_code == 401
         access = bearer(renewed["access_token"])
         assert http.get(f"{server.url}/me", headers=access).status_code == 401
+
+
+def test_users(
+    serve: Any, http: httpx2.Client, redis_binary: str, tmp_path: Path, monkeypatch: Any
+) -> None:
+    """A page's reader would change passwords, and leave thieves signed in."""
+    monkeypatch.chdir(tmp_path)
+    with RedisServer(redis_binary) as redis:
+        changes = {"REVOKEBUS_REDIS_URL": redis.url, "REVOKEBUS_REDIS_TIMEOUT": "0.5"}
+        secret = {"REVOKEBUS_SECRET_KEY": secrets.token_urlsafe(64)}
+        one, other = (serve("users", **changes, **secret) for _ in range(2))
+        with one, other:
+            http.post(f"{one.url}/users/alice", params={"password": "old"}).raise_for_status()
+
+            def sign_in(password: str) -> dict[str, str]:
+                answer = http.post(f"{one.url}/login/alice", params={"password": password})
+                return bearer(answer.raise_for_status().json()["access_token"])
+
+            def status(server: AppServer, headers: dict[str, str]) -> int:
+                return http.get(f"{server.url}/me", headers=headers).status_code
+
+            mine, thief = sign_in("old"), sign_in("old")
+            assert http.get(f"{one.url}/me", headers=mine).json().startswith("alice of ")
+            assert http.post(f"{one.url}/login/alice", params={"password": "x"}).status_code == 401
+            redis.freeze()
+            changed = http.post(f"{one.url}/password", params={"password": "new"}, headers=mine)
+            assert changed.status_code == 204
+            one.kill()  # it would have written what it owes
+            redis.thaw()
+            deadline = time.monotonic() + 15
+            while status(other, thief) != 401:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            assert status(other, mine) == 200
 
 
 def test_guards(serve: Any, http: httpx2.Client) -> None:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from revokebus.results import (
         BusStatus,
         Confirmation,
+        EndingSession,
         Finding,
         InstanceStatus,
         Receipt,
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from revokebus.web.endpoints import introspection_endpoint, revocation_endpoint
     from revokebus.web.guards import client_of, require_access, require_refresh
     from revokebus.web.health import health_endpoints
-    from revokebus.web.log_out import EndingSession, require_logout
+    from revokebus.web.log_out import require_logout
     from revokebus.web.same_origin import require_same_origin
 
 __all__ = [
@@ -70,7 +71,7 @@ if not TYPE_CHECKING:  # or every misspelt name would be there
             "ClientAuthentication": "revokebus.web.clients",
             "Confirmation": "revokebus.results",
             "CookieSettings": "revokebus.settings.cookies",
-            "EndingSession": "revokebus.web.log_out",
+            "EndingSession": "revokebus.results",
             "Finding": "revokebus.results",
             "Heard": "revokebus.replication.feed",
             "InstanceStatus": "revokebus.results",

@@ -11,6 +11,21 @@ State = Literal["starting", "fresh", "stale", "closed"]
 
 
 @dataclass(frozen=True, slots=True)
+class EndingSession:
+    """The session that a request is to end. Good for nothing else: its token may have expired.
+
+    Attributes:
+        session_id: Its ``sid``.
+        subject: Whose it is.
+        issuer: Who has issued its tokens; empty where the application's own tokens name none.
+    """
+
+    session_id: str
+    subject: str
+    issuer: str
+
+
+@dataclass(frozen=True, slots=True)
 class UserSession:
     """One session of a user, for the page on which people look at their devices.
 

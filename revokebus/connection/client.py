@@ -194,7 +194,8 @@ async def ask(
                 await connection.send_command(*words)
             for name, *_ in commands:
                 answer = await connection.read_response()
-                answers.append(redis.response_callbacks[name](answer))
+                callback = redis.response_callbacks.get(name)
+                answers.append(callback(answer) if callback else answer)
     except TimeoutError:
         raise RedisConnectionError(f"no answer within {deadline:g} s") from None
     finally:

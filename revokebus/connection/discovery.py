@@ -145,6 +145,7 @@ class ClusterDiscovery:
         self._slot = key_slot(tag.encode())
         self._deadline = deadline
         self._learnt: Sequence[Address] = ()
+        self._may_ask_for_names = True
 
     async def find(self, known: Address | None) -> Address | None:
         """Return the primary that owns the slot, as the newest configuration has it."""
@@ -160,21 +161,42 @@ class ClusterDiscovery:
         return [known, *some] if known else some
 
     async def _ask(self, node: Address) -> Claim:
-        (view,) = await ask(self._url.options, node, self._deadline, ("CLUSTER NODES",))
-        nodes = [a for name, each in view.items() if (a := self._address(name, each, node))]
+        view, names = await self._views(node)
+        nodes = [a for name, each in view.items() if (a := self._address(name, each, node, names))]
         claims = [
             Claim(int(each["epoch"]), address, nodes)
             for name, each in view.items()
-            if (address := self._address(name, each, node)) and _owns(each, self._slot)
+            if (address := self._address(name, each, node, names)) and _owns(each, self._slot)
         ]
         if not claims:
             raise RedisConnectionError(f"no node owns the slot {self._slot}")
         return max(claims, key=lambda claim: claim.epoch)
 
-    def _address(self, name: str, node: Mapping[str, Any], asked: Address) -> Address | None:
+    async def _views(self, node: Address) -> tuple[Mapping[str, Any], Mapping[str, str]]:
+        """Return what a node knows of the others, and the name by which each wants to be called.
+
+        Their addresses need not be reachable from here (``cluster-preferred-endpoint-type``), and
+        MOVED has the names as well. A user who may not ask for them goes by the addresses.
+        """
+        if self._may_ask_for_names:
+            try:
+                view, slots = await ask(
+                    self._url.options, node, self._deadline, ("CLUSTER NODES",), ("CLUSTER SLOTS",)
+                )
+            except ResponseError:
+                self._may_ask_for_names = False
+            else:
+                return view, _names(slots)
+        (view,) = await ask(self._url.options, node, self._deadline, ("CLUSTER NODES",))
+        return view, {}
+
+    def _address(
+        self, name: str, node: Mapping[str, Any], asked: Address, names: Mapping[str, str]
+    ) -> Address | None:
         if "noaddr" in node["flags"]:
             return None
         host, _, port = name.rpartition(":")
+        host = names.get(node["node_id"], host)
         if "ssl" in str(self._url.options.get("connection_class", "")).lower():
             host = node["hostname"] or host  # the name that the certificate is for
         return (host.strip("[]") or asked[0], int(port))  # a node may not know its own address
@@ -189,6 +211,19 @@ class ClusterDiscovery:
                 f"the slot {self._slot} is being moved to another node, so the revocations cannot "
                 "be listed until that is done"
             )
+
+
+def _names(slots: Sequence[Any]) -> Mapping[str, str]:
+    """Return the preferred name of each node by its id, as ``CLUSTER SLOTS`` has it.
+
+    Nothing, or a question mark, means that a node does not know how it is reached.
+    """
+    found = {}
+    for _, _, *nodes in slots:
+        for host, _, node_id, *_ in nodes:
+            name = str_if_bytes(host or "")
+            found[str_if_bytes(node_id)] = "" if name == "?" else name
+    return found
 
 
 def _owns(node: Mapping[str, Any], slot: int) -> bool:

@@ -27,7 +27,7 @@ from revokebus.protocol.fleet import Fleet
 from revokebus.replication.feed import Feed
 from revokebus.replication.memory_backend import MemoryBackend
 from revokebus.replication.redis_backend import RedisBackend
-from revokebus.results import BusStatus
+from revokebus.results import BusStatus, EndingSession
 from revokebus.settings.settings import Settings, check_on_stale, unknown_variables
 from revokebus.telemetry.counters import Counters
 from revokebus.telemetry.events import event
@@ -223,6 +223,7 @@ class Engine:
         if self._lifecycle.phase not in ("starting", "running"):
             return
         self._lifecycle.require_own_loop("bus.close")
+        await asyncio.sleep(0)  # for what a thread has not awaited
         if late := list(self._lifecycle.late):
             await asyncio.wait(late, timeout=self.settings.redis_timeout)
         self._lifecycle.phase = "closing"
@@ -420,7 +421,7 @@ class Engine:
             refresh_ttl=refresh_ttl,
         )
 
-    async def sessions(self, subject: str) -> list[UserSession]:
+    async def sessions(self, subject: str, *, issuer: str | None = None) -> list[UserSession]:
         """Return the sessions of a user that were begun by `sign_in` and live, latest use first.
 
         Those that the copy knows to be over are left out: ended by themselves, with all of the
@@ -428,13 +429,15 @@ class Engine:
 
         Args:
             subject: The ``sub`` of their tokens.
+            issuer: The ``iss`` of the token by which they are asked for; the application's own by
+                default. Outside issuers list their sessions themselves: there is none for them.
 
         Raises:
             StoreError: Redis refuses, or does not answer in time.
             ValueError: `subject` is not a text of 1 to 4096 characters.
             NotReadyError: The bus is not running.
         """
-        return await self._sign_ins.sessions(subject)
+        return await self._sign_ins.sessions(subject, issuer)
 
     async def rotate(
         self,
@@ -548,7 +551,7 @@ class Engine:
     @made_anyway
     async def revoke_session(
         self,
-        session_id: str,
+        session_id: str | EndingSession,
         *,
         issued_before: float | datetime | None = None,
         issuer: str | None = None,
@@ -560,10 +563,11 @@ class Engine:
         """Refuse every token of a session: access and refresh, those not issued yet included.
 
         Args:
-            session_id: The ``sid`` of the session's tokens.
+            session_id: The ``sid`` of the session's tokens, or what `require_logout` has found.
             issued_before: Refuse only tokens from before this moment, in seconds since the epoch
                 or as a datetime with a time zone.
-            issuer: The ``iss`` of the tokens; the application's own by default.
+            issuer: The ``iss`` of the tokens; the application's own by default, or that of an
+                `EndingSession`.
             dry_run: Revoke nothing, and say in the receipt what would be touched.
             min_replicas: As for `revoke`, and so are the last two.
             confirm: See there.
@@ -576,6 +580,8 @@ class Engine:
             NotReplicatedError: Recorded, but by fewer replicas than `min_replicas`.
             ConfigurationError: `min_replicas` on ``memory://``, which has none.
         """
+        if isinstance(session_id, EndingSession):
+            issuer, session_id = session_id.issuer, session_id.session_id
         revocation = self._revoker.of_session(session_id, issued_before, issuer)
         return await self._revoker.revoke_one(
             revocation, Assurance(min_replicas, confirm, timeout), dry_run=dry_run

@@ -12,6 +12,7 @@ import inspect
 import logging
 import sys
 from collections.abc import Callable, Coroutine, Generator
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from revokebus.telemetry.events import event
@@ -36,7 +37,7 @@ def made_anyway(
 ) -> Callable[Concatenate[Owner, Parameters], Coroutine[Any, Any, Result]]:
     """Return `method` so that what it returns is done even where nobody awaits it.
 
-    It counts as a coroutine function, as before.
+    For asyncio, and for whoever awaits, it is a coroutine function as before.
     """
 
     @functools.wraps(method)
@@ -64,6 +65,14 @@ class _Promise(Coroutine[Any, Any, Result]):
         self._lifecycle = lifecycle
         self._has_begun = False
 
+    # Old versions of anyio (before 4.14) take nothing but what `inspect.iscoroutine` does.
+    @property  # type: ignore[misc]  # read, and never set
+    def __class__(self) -> type:
+        return CoroutineType
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._coroutine, name)  # cr_running, and what else has been asked of them
+
     def __await__(self) -> Generator[Any, Any, Result]:
         self._has_begun = True
         return self._coroutine.__await__()
@@ -83,13 +92,12 @@ class _Promise(Coroutine[Any, Any, Result]):
     def __del__(self) -> None:
         if self._has_begun:
             return
-        loop = self._lifecycle.loop
-        outcome = "nothing was revoked"
-        if loop is not None and loop.is_running() and self._lifecycle.phase == "running":
-            outcome = "it is done now, and no one learns whether it succeeds"
-            loop.call_soon_threadsafe(_begin, self._coroutine, self._name, self._lifecycle)
-        else:
+        outcome = "it is done now, and no one learns whether it succeeds"
+        try:
+            self._begin()
+        except RuntimeError:  # there is no loop any more that could do it
             self._coroutine.close()
+            outcome = "nothing was revoked"
         logger.error(
             "revokebus: bus.%s(...) was called without await, so %s; write `await bus.%s(...)`",
             self._name,
@@ -97,6 +105,24 @@ class _Promise(Coroutine[Any, Any, Result]):
             self._name,
             extra=event("not_awaited"),
         )
+
+    def _begin(self) -> None:
+        """Begin, on the loop of the bus.
+
+        Raises:
+            RuntimeError: That has ended, or the bus has.
+        """
+        lifecycle, loop = self._lifecycle, self._lifecycle.loop
+        if loop is None or not loop.is_running() or lifecycle.phase != "running":
+            raise RuntimeError
+        try:
+            is_own = asyncio.get_running_loop() is loop
+        except RuntimeError:
+            is_own = False
+        if is_own:  # at once, so that an end of the bus waits for it
+            _begin(self._coroutine, self._name, lifecycle)
+        else:
+            loop.call_soon_threadsafe(_begin, self._coroutine, self._name, lifecycle)
 
 
 def _begin(coroutine: Coroutine[Any, Any, Any], name: str, lifecycle: Lifecycle) -> None:
@@ -107,7 +133,8 @@ def _begin(coroutine: Coroutine[Any, Any, Any], name: str, lifecycle: Lifecycle)
 
 def _ended(lifecycle: Lifecycle, task: asyncio.Task[Any]) -> None:
     lifecycle.late.discard(task)
-    if not task.cancelled() and (error := task.exception()) is not None:
+    error = "it was cancelled" if task.cancelled() else task.exception()
+    if error is not None:
         logger.error(
             "revokebus: what was not awaited has failed: %s", error, extra=event("not_awaited")
         )

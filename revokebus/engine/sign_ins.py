@@ -48,6 +48,7 @@ class SignIns:
     ) -> TokenPair:
         """Begin a session that is listed; see `Engine.sign_in`."""
         self._lifecycle.require_running()
+        self._lifecycle.require_own_loop("bus.sign_in, subject")
         if not isinstance(device, str):
             raise TypeError("device must be a text")
         # A stranger may have chosen it: no line break, no half of a character.
@@ -69,12 +70,15 @@ class SignIns:
             )
         return pair
 
-    async def sessions(self, subject: str) -> list[UserSession]:
+    async def sessions(self, subject: str, of: str | None) -> list[UserSession]:
         """Return the sessions of a user, those used last first; see `Engine.sessions`."""
         self._lifecycle.require_running()
+        self._lifecycle.require_own_loop("bus.sessions, subject")
         if not is_identifier(subject):
             raise ValueError("subject must be a text of 1 to 4096 characters")
         issuer = self._settings.own_issuer
+        if of is not None and of != issuer:
+            return []
         noted = await self._backend.sign_ins(user_of(issuer, subject))
         living = [each for each in noted if not self._is_ended(each, subject, issuer)]
         living.sort(key=lambda each: max(each.signed_in_at, each.refreshed_at), reverse=True)

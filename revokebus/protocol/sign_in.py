@@ -57,6 +57,6 @@ def decode_sign_in(session_id: bytes, entry: bytes) -> SignIn | None:
         name = session_id.decode()
     except ValueError:
         return None
-    if not isinstance(device, str) or len(device) > LONGEST_DEVICE:
+    if not isinstance(device, str) or len(device) > LONGEST_DEVICE or not device.isprintable():
         return None
     return SignIn(name, signed_in_at, refreshed_at, expires_at, device)

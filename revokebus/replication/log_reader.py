@@ -44,7 +44,9 @@ _LOSSES = frozenset(
     }
 )
 # The log between the last page and now was not read.
-_UNREAD = frozenset({Break.NOT_LISTED, Break.EPOCH_CHANGED, Break.ROW_MISSING})
+_UNREAD = frozenset(
+    {Break.NOT_LISTED, Break.EPOCH_CHANGED, Break.ROW_MISSING, Break.CLOCK_SET_BACK}
+)
 
 
 class Log(Protocol):
@@ -268,6 +270,7 @@ class LogReader:
             await self._hold()
         # The position first: what comes after it is read from the log.
         position = await self._log.position()
+        reason = await self._worse(reason, position)
         may_evict = self._audit.may_evict
         self._repair.begin(may_lack=may_evict)
         is_start = reason is Break.NOT_LISTED
@@ -293,6 +296,13 @@ class LogReader:
                 "no other instance holds is lost: raise max_entries (REVOKEBUS_MAX_ENTRIES)",
                 extra=event("loss_not_covered"),
             )
+
+    async def _worse(self, reason: Break, position: Position) -> Break:
+        """Return why to list: a data set that is new would not show on the next page any more."""
+        if reason in _LOSSES or self._continuity.epoch in ("", position.epoch):
+            return reason
+        await self._hold()
+        return Break.EPOCH_CHANGED
 
     def _note_reason(self, reason: Break) -> None:
         if reason is not Break.NOT_LISTED:

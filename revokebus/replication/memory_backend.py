@@ -115,13 +115,20 @@ class MemoryBackend:
 
     async def sign_in(self, user: Target, sign_in: SignIn, life: float) -> None:
         """Note it here."""
-        listed = {each.session_id: each for each in await self.sign_ins(user)}
-        listed.pop(sign_in.session_id, None)
+        listed = {
+            each.session_id: each
+            for each in await self.sign_ins(user)
+            if each.session_id != sign_in.session_id and not self._has_ended(user, each)
+        }
         listed[sign_in.session_id] = sign_in
         until = self._clock.elapsed() + life
         if user in self._sign_ins:
             until = max(until, self._sign_ins[user][1])
         self._sign_ins[user] = list(listed.values())[-MOST_LISTED:], until
+
+    def _has_ended(self, user: Target, sign_in: SignIn) -> bool:
+        claims = {"sub": user.text, "sid": sign_in.session_id}
+        return self._denylist.matches(claims, issuer=user.issuer, since=sign_in.signed_in_at)
 
     async def sign_ins(self, user: Target) -> Sequence[SignIn]:
         """Return what this process knows."""

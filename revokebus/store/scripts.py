@@ -227,29 +227,33 @@ local function list(key, session, entry, life)
     redis.call('PEXPIRE', key, string.format('%.0f', life))
   end
 end
-local function moments(entry) return string.match(entry, '^[%d.]+ ([%d.]+) ([%d.]+) ') end
+local function used_and_till(entry)
+  local began, refreshed, till = string.match(entry, '^([%d.]+) ([%d.]+) ([%d.]+) ')
+  began, refreshed, till = tonumber(began or ''), tonumber(refreshed or ''), tonumber(till or '')
+  if began and refreshed and till then return math.max(began, refreshed), till end
+end
+-- What has expired goes, and what was revoked, and then what was used longest ago.
+local function shorten(key, session, most, records)
+  if redis.call('HLEN', key) > 10 * most then return redis.call('DEL', key) end
+  local now, held, kept = redis.call('TIME')[1] + 0, redis.call('HGETALL', key), {}
+  for i = 1, #held, 2 do
+    local used, till = used_and_till(held[i + 1])
+    if not used or till < now or redis.call('EXISTS', records .. held[i]) == 1 then
+      redis.call('HDEL', key, held[i])
+    elseif held[i] ~= session then
+      kept[#kept + 1] = {used, held[i]}
+    end
+  end
+  table.sort(kept, function(one, other) return one[1] > other[1] end)
+  for i = most, #kept do redis.call('HDEL', key, kept[i][2]) end
+end
 """
 
-# A list that is too long loses the sessions that have expired, those that were revoked, and then
-# those that were used longest ago.
 SIGN_IN = Script.of(
     _LIST
     + """
-local key, most, records = KEYS[1], tonumber(ARGV[4]), ARGV[5]
-list(key, ARGV[1], ARGV[2], tonumber(ARGV[3]))
-if redis.call('HLEN', key) <= most then return 0 end
-local now, held, kept = redis.call('TIME')[1] + 0, redis.call('HGETALL', key), {}
-for i = 1, #held, 2 do
-  local refreshed, till = moments(held[i + 1])
-  if not till or tonumber(till) < now or redis.call('EXISTS', records .. held[i]) == 1 then
-    redis.call('HDEL', key, held[i])
-  elseif held[i] ~= ARGV[1] then
-    local began = string.match(held[i + 1], '^[%d.]+')
-    kept[#kept + 1] = {math.max(tonumber(began), tonumber(refreshed)), held[i]}
-  end
-end
-table.sort(kept, function(one, other) return one[1] > other[1] end)
-for i = most, #kept do redis.call('HDEL', key, kept[i][2]) end
+list(KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3]))
+shorten(KEYS[1], ARGV[1], tonumber(ARGV[4]), ARGV[5])
 return 0
 """
 )
@@ -258,10 +262,12 @@ return 0
 SIGN_INS = Script.of(
     _LIST
     + """
-local now, held, found = redis.call('TIME')[1] + 0, redis.call('HGETALL', KEYS[1]), {}
+local now, held, found = redis.call('TIME')[1] + 0, redis.pcall('HGETALL', KEYS[1]), {}
+if held.err and string.find(held.err, 'WRONGTYPE') then return found end
+if held.err then return held end
 for i = 1, #held, 2 do
-  local _, till = moments(held[i + 1])
-  if till and tonumber(till) >= now then
+  local _, till = used_and_till(held[i + 1])
+  if till and till >= now then
     found[#found + 1] = held[i]
     found[#found + 1] = held[i + 1]
   else
@@ -339,7 +345,11 @@ end
 life = math.max(life, redis.call('PTTL', session))
 local record = {string.format('%.0f', presented + 1), 'p', table.concat(kept, ','), offered}
 redis.call('SET', session, table.concat(record, ' '), 'PX', string.format('%.0f', life))
-if entry ~= '' then list(KEYS[#KEYS], ARGV[15], entry, life) end
+if entry ~= '' then
+  list(KEYS[#KEYS], ARGV[15], entry, life)
+  local most = tonumber(ARGV[17])
+  if redis.call('HLEN', KEYS[#KEYS]) > most then shorten(KEYS[#KEYS], ARGV[15], most, ARGV[18]) end
+end
 return {'granted', presented + 1, offered}
 """
 )

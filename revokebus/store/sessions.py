@@ -68,7 +68,7 @@ class Sessions:
         spans = settings.rotation_grace, settings.redis_timeout, exchange.life
         args += [math.ceil(1000 * seconds) for seconds in spans]
         args += [exchange.note, MOST_TIMES, exchange.jti, json.dumps(session.text)]
-        args += [session.text, exchange.entry]
+        args += [session.text, exchange.entry, MOST_LISTED, self._records(session.issuer)]
         outcome, *rest = await self._requests.run(scripts.EXCHANGE, keys, args, again=True)
         if outcome == b"other":
             raise OtherDataSetError
@@ -101,10 +101,13 @@ class Sessions:
     async def list_one(self, user: Target, sign_in: SignIn, life: float) -> None:
         """Put a session on its user's list, which lives `life` seconds at least."""
         keys: list[bytes | str] = [self._names.user(user)]
-        records = self._names.record(Target(user.issuer, "sid", "string", ""))
         args: list[Argument] = [sign_in.session_id, encode_sign_in(sign_in)]
-        args += [math.ceil(1000 * life), MOST_LISTED, records]
+        args += [math.ceil(1000 * life), MOST_LISTED, self._records(user.issuer)]
         await self._requests.run(scripts.SIGN_IN, keys, args, again=True)
+
+    def _records(self, issuer: str) -> bytes:
+        """Return how the record of a session that was revoked begins; its ``sid`` follows."""
+        return self._names.record(Target(issuer, "sid", "string", ""))
 
     async def listed(self, user: Target) -> list[SignIn]:
         """Return the sessions on a user's list that have not expired, revoked ones among them."""

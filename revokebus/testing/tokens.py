@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from fastapi.security.oauth2 import SecurityScopes  # noqa: TC002 - FastAPI reads it
 from starlette.requests import HTTPConnection  # noqa: TC002
 
+from revokebus.results import EndingSession
 from revokebus.tokens.claims import AccessToken, parse_token
 from revokebus.web.guards import Guard
-from revokebus.web.log_out import EndingSession, LogOutGuard
+from revokebus.web.log_out import LogOutGuard
 from revokebus.web.openapi import dependencies_of, routes_of
 
 if TYPE_CHECKING:

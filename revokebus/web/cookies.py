@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("revokebus")
 
 _LONGEST_COOKIE = 4096  # RFC 6265 §6.1: name and value; what the first browsers took is all they do
+_SECURE = "__Secure-"
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})  # RFC 9110 §9.2.1
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _DEFAULT_PORTS = {"http": "80", "https": "443", "ws": "80", "wss": "443"}
@@ -48,9 +49,10 @@ def set_token_cookies(response: Response, pair: TokenPair, settings: Settings) -
             "alone, before they are issued"
         )
     cookies = settings.cookies
-    long, short = pair.refresh_expires_in, pair.expires_in
+    long = pair.refresh_expires_in
     if "cookie" in settings.sources_of("access"):
-        _set(response, cookies, cookies.access_name, pair.access_token, short)
+        # As long as the session: by one that has expired a log-out can still end it.
+        _set(response, cookies, cookies.access_name, pair.access_token, long)
     if "cookie" in settings.sources_of("refresh"):
         _set(response, cookies, cookies.refresh_name, pair.refresh_token, long)
     _set(response, cookies, cookies.csrf_name, csrf, long)
@@ -72,7 +74,13 @@ def clear_token_cookies(response: Response, settings: Settings) -> None:
 def _of_the_root(cookies: CookieSettings) -> list[str]:
     """Return the names of cookies that may be left from when their path was ``/``."""
     names = (cookies.access_name, cookies.refresh_name, cookies.csrf_name)
-    return [name for name in names if _path(cookies, name) != "/"]
+    narrow = [name for name in names if _path(cookies, name) != "/"]
+    # With that path their name began otherwise, if it is not chosen.
+    return [*narrow, *(_twin(name) for name in narrow if name.startswith(_SECURE))]
+
+
+def _twin(name: str) -> str:
+    return f"__Host-{name.removeprefix(_SECURE)}"
 
 
 def _path(cookies: CookieSettings, name: str) -> str:
@@ -103,7 +111,7 @@ def _set(
         path=path or _path(cookies, name),
         domain=cookies.domain,
         secure=cookies.secure,
-        httponly=name != cookies.csrf_name,
+        httponly=name not in (cookies.csrf_name, _twin(cookies.csrf_name)),
         samesite=cookies.samesite,
     )
 
@@ -126,12 +134,17 @@ def check_same_site(
     if connection.scope["type"] == "websocket":
         _check_origin(connection, cookies)
     elif connection.scope["method"] not in _SAFE_METHODS:
-        _check_csrf_header(connection, token, cookies)
+        check_csrf_header(connection, token, cookies)
 
 
-def _check_csrf_header(
+def check_csrf_header(
     connection: HTTPConnection, token: AccessToken | RefreshToken, cookies: CookieSettings
 ) -> None:
+    """Check that a request brings the value that only our pages can read.
+
+    Raises:
+        CsrfError: It does not.
+    """
     expected = token.verified_claims.get("csrf")
     given = connection.headers.getlist(cookies.csrf_header)
     if not isinstance(expected, str) or len(given) != 1:

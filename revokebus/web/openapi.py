@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from fastapi.security import OAuth2PasswordRequestForm
 from fastapi.security.oauth2 import OAuth2PasswordRequestFormStrict
 
 from revokebus.web.guards import Guard
+from revokebus.web.log_out import LogOutGuard
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
     from revokebus.settings.settings import Settings, TokenType
 
+AnyGuard = Guard[Any, Any] | LogOutGuard[Any]
 
 _ANSWERS = {
     "401": "There is no token, or it is wrong, expired or revoked.",
@@ -84,11 +87,11 @@ def dependencies_of(dependant: Dependant | None) -> Iterator[object]:
         yield from dependencies_of(each)
 
 
-def _guards(dependant: Dependant | None) -> Iterator[Guard[Any, Any]]:
-    return (call for call in dependencies_of(dependant) if isinstance(call, Guard))
+def _guards(dependant: Dependant | None) -> Iterator[AnyGuard]:
+    return (call for call in dependencies_of(dependant) if isinstance(call, Guard | LogOutGuard))
 
 
-def _describe_operation(operation: dict[str, Any], guards: list[Guard[Any, Any]]) -> None:
+def _describe_operation(operation: dict[str, Any], guards: list[AnyGuard]) -> None:
     """Put the schemes of all guards into one requirement, which asks for all of them.
 
     What guards answer is put beside what the route has said of the same status itself.
@@ -121,8 +124,9 @@ def _describe_sign_in(app: FastAPI, document: dict[str, Any], settings: Settings
     ]
     if usual != "http" or len(paths) != 1:
         return
-    # Without the slash it is relative to the document, as a proxy with a path needs it.
-    flow = {"tokenUrl": paths[0].lstrip("/"), "scopes": _scopes(app)}
+    # Relative to the document, as a proxy with a path needs it.
+    here = posixpath.dirname(app.openapi_url or "/")
+    flow = {"tokenUrl": posixpath.relpath(paths[0], here), "scopes": _scopes(document)}
     description = schemes["AccessToken"].get("description", "")
     schemes["AccessToken"] = {
         "type": "oauth2",
@@ -136,11 +140,21 @@ def _takes_form(dependant: Dependant | None) -> bool:
     return any(call in forms for call in dependencies_of(dependant))
 
 
-def _scopes(app: FastAPI) -> dict[str, str]:
-    guards = [
-        guard for each in routes_of(app) for guard in _guards(getattr(each, "dependant", None))
+def _scopes(document: dict[str, Any]) -> dict[str, str]:
+    """Return every scope that an operation asks for; there are no words about them."""
+    operations = [
+        each
+        for path in document.get("paths", {}).values()
+        for each in path.values()
+        if isinstance(each, dict)
     ]
-    return {scope: "" for guard in guards for scope in sorted(guard.demands.scopes)}
+    asked = [
+        scope
+        for operation in operations
+        for requirement in operation.get("security", [])
+        for scope in requirement.get("AccessToken", [])
+    ]
+    return dict.fromkeys(sorted(asked), "")
 
 
 def _describe_schemes(document: dict[str, Any], settings: Settings) -> None:

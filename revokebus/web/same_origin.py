@@ -29,6 +29,8 @@ def sender_of(request: Request, allowed_origins: Iterable[str] = ()) -> Sender:
     if origin and origin in allowed_origins:
         return "ours"
     site = request.headers.get("sec-fetch-site")
+    if site == "none":  # the address bar, a bookmark, a link in a mail
+        return "unknown"
     if site is not None:
         return "ours" if site == "same-origin" else "another"
     if not origin:
@@ -41,15 +43,19 @@ def require_same_origin(*, allowed_origins: Iterable[str] = ()) -> Callable[...,
     """Return a dependency that refuses what a page of another site has caused: for a sign-in.
 
     Otherwise another site could sign its visitor in to an account of its own choice, to see there
-    what the visitor then writes (login CSRF, OWASP). What no browser has sent passes, because it
-    has no visitor.
+    what the visitor then writes (login CSRF, OWASP). What no page has caused passes.
 
     Args:
         allowed_origins: Origins other than the application's own whose pages sign users in, as
             ``https://app.example``.
 
     The dependency answers 403.
+
+    Raises:
+        ValueError: `allowed_origins` is one text.
     """
+    if isinstance(allowed_origins, str):
+        raise ValueError("allowed_origins must be a list")  # noqa: TRY004 - as `sources` has it
     allowed = frozenset(origin.lower().rstrip("/") for origin in allowed_origins)
 
     async def same_origin(request: Request) -> None:

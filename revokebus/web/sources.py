@@ -37,18 +37,6 @@ class Found:
     source: TokenSource
 
 
-def find_tokens(
-    connection: HTTPConnection, settings: Settings, token_type: type[Token]
-) -> list[Found]:
-    """Return every token of a request, wherever guards look for tokens of a type.
-
-    Raises:
-        InvalidTokenError: There is something that cannot be one.
-        InvalidRequestError: The header comes twice.
-    """
-    return _found(connection, settings, settings.sources_of(token_type.type), token_type)
-
-
 def find_token(
     connection: HTTPConnection,
     settings: Settings,
@@ -87,22 +75,36 @@ def _found(
     sources: Sequence[TokenSource],
     token_type: type[Token],
 ) -> list[Found]:
-    found: list[Found] = []
-    for source in sources:
-        if source == "header":
-            name, scheme = settings.header
-            tokens = header_tokens(connection.scope["headers"], name, scheme)
-        elif source == "cookie":
-            cookies = settings.cookies
-            is_access = issubclass(token_type, AccessToken)
-            tokens = cookie_tokens(
-                connection.scope["headers"],
-                cookies.access_name if is_access else cookies.refresh_name,
-            )
-        else:
-            tokens = query_tokens(connection.scope["query_string"], settings.query_parameter)
-        found += [Found(token, source) for token in tokens]
-    return found
+    return [
+        each for source in sources for each in tokens_in(source, connection, settings, token_type)
+    ]
+
+
+def tokens_in(
+    source: TokenSource,
+    connection: HTTPConnection,
+    settings: Settings,
+    token_type: type[Token],
+) -> list[Found]:
+    """Return every token that one source of a request has.
+
+    Raises:
+        InvalidTokenError: There is something that cannot be one.
+        InvalidRequestError: The header comes twice, or there are too many parameters.
+    """
+    if source == "header":
+        name, scheme = settings.header
+        tokens = header_tokens(connection.scope["headers"], name, scheme)
+    elif source == "cookie":
+        cookies = settings.cookies
+        is_access = issubclass(token_type, AccessToken)
+        tokens = cookie_tokens(
+            connection.scope["headers"],
+            cookies.access_name if is_access else cookies.refresh_name,
+        )
+    else:
+        tokens = query_tokens(connection.scope["query_string"], settings.query_parameter)
+    return [Found(token, source) for token in tokens]
 
 
 def header_tokens(headers: Iterable[tuple[bytes, bytes]], name: bytes, scheme: bytes) -> list[str]:

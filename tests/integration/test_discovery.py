@@ -15,19 +15,18 @@ from revokebus.connection.primary import Primary
 from revokebus.engine.engine import Engine
 from revokebus.errors import RevokedTokenError, StaleError
 from revokebus.settings.redis_url import parse_redis_url
-from revokebus.testing import SentinelServers
+from revokebus.testing import ClusterServers, SentinelServers
 from revokebus.testing.process import wait_until
 from revokebus.testing.sentinel import SERVICE
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
     from redis.asyncio import Redis
 
     from revokebus import Settings
     from revokebus.connection.discovery import Discovery
     from revokebus.settings.redis_url import Address
-    from revokebus.testing import ClusterServers
     from tests.support import Eventually, MakeSettings
 
 DEADLINE = 2.0
@@ -377,3 +376,43 @@ async def test_who_has_slept_asks_who_is_primary_before_it_asks_redis(
         primary.confirmed_at = -math.inf
         primary._due_at = -math.inf
         assert not await engine._backend.refuses([], 0.0)
+
+
+@pytest.fixture(scope="module")
+def named_cluster(redis_binary: str) -> Iterator[ClusterServers]:
+    """Nodes that want to be called by a name, without TLS."""
+    options = {
+        "cluster-announce-hostname": "localhost",
+        "cluster-preferred-endpoint-type": "hostname",
+    }
+    with ClusterServers(redis_binary, options) as cluster:
+        yield cluster
+
+
+async def test_nodes_are_called_as_they_want_to_be(
+    named_cluster: ClusterServers, make_settings: MakeSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where only the names can be reached an instance would never start."""
+    port = named_cluster.primary.port
+    finder = discovery(named_cluster.url)
+    assert await finder.find(None) == ("localhost", port)
+    assert ("localhost", port) in finder._learnt  # type: ignore[attr-defined]  # of a cluster
+    other = next(each for each in named_cluster.nodes[:3] if each.port != port)
+    async with Engine(make_settings(f"redis+cluster://127.0.0.1:{other.port}")) as engine:
+        await engine.revoke_session("s")
+        assert engine.status().state == "fresh"
+    assert "another server" not in caplog.text  # MOVED has the name as well
+
+
+async def test_without_the_right_to_names_addresses_are_used(
+    named_cluster: ClusterServers,
+) -> None:
+    """An instance whose user may ask for less than before would not start any more."""
+    for node in named_cluster.nodes:
+        with node.client() as client:
+            client.execute_command(
+                *("ACL SETUSER", "narrow", "on", ">secret", "allkeys", "allchannels", "+@all"),
+                *("-@dangerous", "+cluster|nodes", "-cluster|slots", "+info"),
+            )
+    url = named_cluster.url.replace("redis+cluster://", "redis+cluster://narrow:secret@")
+    assert await discovery(url).find(None) == ("127.0.0.1", named_cluster.primary.port)

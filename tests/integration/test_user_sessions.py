@@ -126,8 +126,9 @@ async def test_a_list_has_an_end(
         ended = [await engine.sign_in("alice", device=f"out {n}") for n in range(MOST_LISTED - 2)]
         for each in ended[1:]:
             await engine.revoke_session(each.session_id)
-        await engine.sign_in("alice", device="one more")  # whoever has logged out goes first
+        await engine.sign_in("alice", device="one more")  # whoever has logged out goes
         assert names(await engine.sessions("alice")) == ["one more", "out 0", "idle", "used"]
+        assert client.hlen(LIST) == 4
         used = await refreshed(engine, used)
         for number in range(MOST_LISTED):
             await engine.sign_in("alice", device=f"robot {number}")
@@ -137,6 +138,46 @@ async def test_a_list_has_an_end(
         assert idle.session_id not in [each.session_id for each in await engine.sessions("alice")]
         await refreshed(engine, idle)  # which is on the list again, once it is used
         assert "idle" in names(await engine.sessions("alice"))
+        assert client.hlen(LIST) == MOST_LISTED
+        planted: Any = {f"x{n}": '1.0 0.0 9999999999.0 "x"' for n in range(5000)}
+        client.hset(LIST, mapping=planted)  # no script walks over so many
+        await engine.sign_in("alice", device="after")
+        assert client.hlen(LIST) <= 1
+
+
+async def test_what_is_no_entry_breaks_nothing(
+    redis_server: RedisServer, make_settings: MakeSettings, client: redis.Redis
+) -> None:
+    """One line that was written by hand would make a user's page a 503 for good."""
+    async with Engine(make_settings(redis_server.url)) as engine:
+        await engine.sign_in("alice", device="phone")
+        for number, wrong in enumerate(
+            ['1.1 1.1 1.2.3 "x"', "x", '1.0 0.0 9e9 "x"', '1.0 0.0 9999999999.0 "\\ud800"']
+        ):
+            client.hset(LIST, f"odd{number}", wrong)
+        assert names(await engine.sessions("alice")) == ["phone"]
+        await engine.sign_in("alice", device="laptop")
+        client.delete(LIST)
+        client.set(LIST, "of another type")
+        assert await engine.sessions("alice") == []
+
+
+async def test_a_user_of_another_issuer_has_no_list(bus: Engine) -> None:
+    """Their "alice" would see the devices of ours, and end them."""
+    await bus.sign_in("alice", device="phone")
+    assert await bus.sessions("alice", issuer="https://idp.example") == []
+    assert names(await bus.sessions("alice", issuer="")) == ["phone"]
+
+
+async def test_in_memory_what_has_ended_goes_first_as_well(make_settings: MakeSettings) -> None:
+    """A suite would see another list than users do."""
+    async with Engine(make_settings()) as engine:
+        await engine.sign_in("alice", device="idle")
+        for number in range(MOST_LISTED):
+            pair = await engine.sign_in("alice", device=str(number))
+            await engine.revoke_session(pair.session_id)
+        await engine.sign_in("alice", device="one more")
+        assert names(await engine.sessions("alice")) == ["one more", "idle"]
 
 
 async def test_a_list_that_redis_has_lost_comes_back(

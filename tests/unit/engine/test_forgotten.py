@@ -5,6 +5,7 @@ import inspect
 import logging
 from typing import TYPE_CHECKING, Annotated, Any
 
+import anyio
 import anyio.from_thread
 import pytest
 from fastapi import BackgroundTasks, Depends, FastAPI
@@ -14,6 +15,7 @@ from revokebus import AccessToken, RevokeBus, require_access
 from revokebus.engine.engine import Engine
 
 if TYPE_CHECKING:
+    from revokebus.testing import RedisServer
     from tests.support import Eventually, MakeSettings
 
 Access = Annotated[AccessToken, Depends(require_access())]
@@ -117,3 +119,26 @@ async def test_every_way_of_awaiting_goes(
             await task
         assert engine.status().entries == 6
     assert caplog.text == ""
+
+
+async def test_it_is_a_coroutine_for_whoever_asks(make_settings: MakeSettings) -> None:
+    """A task group of an older anyio would refuse it, and nothing be revoked."""
+    async with Engine(make_settings()) as engine:
+        call = engine.revoke_session("s")
+        assert inspect.iscoroutine(call)
+        assert inspect.getcoroutinestate(call) == "CORO_CREATED"
+        await call
+        assert inspect.getcoroutinestate(call) == "CORO_CLOSED"
+        async with anyio.create_task_group() as group:
+            group.start_soon(engine.revoke_session, "t")
+        assert engine.status().entries == 2
+
+
+async def test_what_is_forgotten_last_of_all_is_made(
+    redis_server: RedisServer, make_settings: MakeSettings
+) -> None:
+    """A script that forgets the await would end without having revoked anything."""
+    async with Engine(make_settings(redis_server.url)) as engine:
+        engine.revoke_session("s")  # type: ignore[unused-coroutine]  # on purpose
+    with redis_server.client() as client:
+        assert client.exists("{revokebus}:r:sid:s")

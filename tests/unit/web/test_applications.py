@@ -210,7 +210,7 @@ def test_a_refresh_token_in_the_body(make_settings: MakeSettings) -> None:
         ({"Sec-Fetch-Site": "same-site", "Origin": "https://www.example"}, 200),
         ({"Sec-Fetch-Site": "same-site", "Origin": "https://other.example"}, 403),
         ({"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"}, 403),
-        ({"Sec-Fetch-Site": "none"}, 403),
+        ({"Sec-Fetch-Site": "none"}, 200),  # a bookmark
         ({"Origin": "https://evil.example"}, 403),
         ({"Origin": "null"}, 403),
         ({"Origin": "https://app.example.evil.example"}, 403),
@@ -325,8 +325,8 @@ def test_an_access_token_alone(make_settings: MakeSettings) -> None:
 # The Authorize button
 
 
-def signing_in_by_form(settings: Any) -> FastAPI:
-    app = FastAPI()
+def signing_in_by_form(settings: Any, **options: Any) -> FastAPI:
+    app = FastAPI(**options)
     bus = RevokeBus.attach(app, settings)
 
     @app.post("/auth/login")
@@ -352,6 +352,15 @@ def test_the_authorize_button_signs_in(make_settings: MakeSettings) -> None:
         told = client.post(f"/{flow['tokenUrl']}", data=form).json()
         assert told["token_type"] == "bearer"
         assert client.get("/items", headers=bearer(told["access_token"])).json() == "alice"
+
+
+def test_the_button_finds_the_sign_in_below_a_path(make_settings: MakeSettings) -> None:
+    """Where all is below /api it would post to /api/api/auth/login."""
+    app = signing_in_by_form(make_settings(), openapi_url="/auth/openapi.json")
+    with TestClient(app) as client:
+        document = client.get("/auth/openapi.json").json()
+        flow = document["components"]["securitySchemes"]["AccessToken"]["flows"]["password"]
+        assert flow["tokenUrl"] == "login"
 
 
 @pytest.mark.parametrize("changes", [{"token_sources": "cookie"}, {"header_name": "X-Token"}])

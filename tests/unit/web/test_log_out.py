@@ -169,21 +169,76 @@ def test_a_planted_cookie_does_not_keep_a_user_signed_in(
     assert bus.status().entries == 1
 
 
-def test_tokens_of_two_sessions_are_refused(
+def test_a_planted_token_of_another_user_does_not_either(
     cookies: tuple[TestClient, RevokeBus, str],
 ) -> None:
-    """It would be left to chance which of two users is signed out."""
+    """Whoever has an account could plant their own token, and keep others signed in."""
     client, bus, csrf = cookies
-    response = Response()
-    bus.set_cookies(response, bus.issue("bob"))
-    client.cookies.set("__Host-refresh_token", bus.issue("bob").refresh_token, domain="app.example")
-    answer = client.post("/logout", headers={"X-CSRF-Token": csrf})
-    assert answer.status_code in (400, 403)  # the value belongs to one of them
-    assert bus.status().entries == 0
+    header = "; ".join(f"{name}={value}" for name, value in client.cookies.items())
+    client.cookies.clear()
+    planted = f"__Host-access_token={bus.issue('mallory').access_token}; {header}"
+    headers = {"Cookie": planted, "X-CSRF-Token": csrf}
+    assert client.post("/logout", headers=headers).json() == "alice"
+    assert bus.status().entries == 1
+
+
+@pytest.mark.parametrize("malformed", ["Bearer", "Bearer ", "Bearer a b"])
+def test_a_malformed_header_does_not_hide_a_cookie(
+    make_settings: MakeSettings, clock: ManualClock, malformed: str
+) -> None:
+    """The log-out of a page that writes an empty token would answer 200 and end nothing."""
+    settings = make_settings(token_sources=["header", "cookie"])
+    bus = RevokeBus(settings, clock=clock)
+    with TestClient(make_app(bus), base_url="https://app.example") as client:
+        response = Response()
+        bus.set_cookies(response, bus.issue("alice"))
+        for each in response.headers.getlist("set-cookie"):
+            name, _, value = each.partition(";")[0].partition("=")
+            client.cookies.set(name, value, domain="app.example")
+        headers = {"X-CSRF-Token": client.cookies["__Host-csrf_token"], "Authorization": malformed}
+        assert client.post("/leave", headers=headers).json() is True
+        assert bus.status().entries == 1
+
+
+def test_a_link_on_another_site_ends_nothing(
+    make_settings: MakeSettings, clock: ManualClock
+) -> None:
+    """With a log-out by GET any page could sign its visitors out."""
+    bus = RevokeBus(make_settings(token_sources=["cookie"]), clock=clock)
+    app = make_app(bus)
+
+    @app.get("/logout")
+    async def logout(session: Annotated[EndingSession, Depends(require_logout())]) -> None:
+        await bus.revoke_session(session)
+
+    with TestClient(app, base_url="https://app.example") as client:
+        client.cookies.set("__Host-access_token", bus.issue("alice").access_token)
+        assert client.get("/logout").status_code == 403
+        assert bus.status().entries == 0
+
+
+def test_tokens_of_two_sessions_are_refused(
+    make_settings: MakeSettings, clock: ManualClock
+) -> None:
+    """It would be left to chance which of two users is signed out."""
+    bus = RevokeBus(make_settings(token_sources=["header", "cookie"]), clock=clock)
+    with TestClient(make_app(bus), base_url="https://app.example") as client:
+        response = Response()
+        bus.set_cookies(response, bus.issue("alice"))
+        for each in response.headers.getlist("set-cookie"):
+            name, _, value = each.partition(";")[0].partition("=")
+            client.cookies.set(name, value, domain="app.example")
+        csrf = {"X-CSRF-Token": client.cookies["__Host-csrf_token"]}
+        both = {**csrf, **bearer(bus.issue("bob").access_token)}
+        assert client.post("/logout", headers=both).status_code == 400
+        assert bus.status().entries == 0
 
 
 def test_the_document_says_what_it_takes(client: TestClient) -> None:
     """A client's developer would not know that a token is needed at all."""
     document: Any = client.get("/openapi.json").json()
-    assert {"SessionToken": []} in document["paths"]["/logout"]["post"]["security"]
-    assert "SessionToken" in document["components"]["securitySchemes"]
+    logout, leave = (document["paths"][path]["post"] for path in ("/logout", "/leave"))
+    assert logout["security"] == [{"AccessToken": []}]
+    assert leave["security"] == [{"AccessToken": []}, {}]
+    assert {"401", "403", "503"} <= set(logout["responses"])
+    assert "AccessToken" in document["components"]["securitySchemes"]

@@ -1,0 +1,1 @@
+"""The same backend, with RevokeBus."""

@@ -188,6 +188,10 @@ class BusStatus:
             ``memory://``.
         clock_skew: By how many seconds, at least, Redis's clock is ahead of this machine's; None
             where that is not known. More than ``leeway`` either way is trouble.
+        sees_restarts: Whether it is noticed that another server answers, or the same one was
+            started again with older data, as after a failover behind one address; False where
+            Redis does not answer ``INFO``, as some managed services have it. None on ``memory://``,
+            and before the first tick.
     """
 
     state: State
@@ -202,3 +206,4 @@ class BusStatus:
     left_out: int = 0
     instance: str | None = None
     clock_skew: float | None = None
+    sees_restarts: bool | None = None

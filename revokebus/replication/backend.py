@@ -40,6 +40,8 @@ class Health:
         ignored: How many foreign messages, entries and records were met, by kind.
         unsaved: How many revocations are applied here and not yet durable.
         instance: What this process is called in the fleet; None where there is none.
+        sees_restarts: Whether another server, or a restart, is noticed; None where that is not
+            known, or there is none.
     """
 
     staleness: float | None
@@ -49,6 +51,7 @@ class Health:
     ignored: Mapping[str, int] = field(default_factory=dict)
     unsaved: int = 0
     instance: str | None = None
+    sees_restarts: bool | None = None
 
 
 class Backend(Protocol):

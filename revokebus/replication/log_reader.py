@@ -224,6 +224,7 @@ class LogReader:
         elif abs(jump) > _JUMP_SECONDS:
             self._suspect(Break.SERVER_CLOCK_JUMPED)
         self._server = page.server
+        self._run.sees_restarts = bool(page.server)
 
     def _suspect(self, reason: Break) -> None:
         if self._suspicion is None:

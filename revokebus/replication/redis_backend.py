@@ -412,7 +412,12 @@ class RedisBackend:
         if self._started is None:
             unsaved = len(self._outbox)
             return replace(
-                self._last, staleness=None, subscribed=False, unsaved=unsaved, instance=None
+                self._last,
+                staleness=None,
+                subscribed=False,
+                unsaved=unsaved,
+                instance=None,
+                sees_restarts=None,
             )
         position = self._started.run.continuity.position
         return Health(
@@ -423,6 +428,7 @@ class RedisBackend:
             ignored=dict(self._started.run.conditions.ignored),
             unsaved=len(self._outbox),
             instance=self._started.redis.instances.instance,
+            sees_restarts=self._started.run.sees_restarts,
         )
 
     def _running(self) -> _Started:

@@ -35,6 +35,7 @@ class Run:
             replaced.
         on_read: Are called at the same moments.
         known: Set when a tick has proven the copy, or failed to, and then replaced.
+        sees_restarts: Whether Redis says which process it is; None before the first tick.
     """
 
     clock: Clock
@@ -46,6 +47,7 @@ class Run:
     read: asyncio.Event = field(default_factory=asyncio.Event)
     on_read: list[Callable[[], None]] = field(default_factory=list)
     known: asyncio.Event = field(default_factory=asyncio.Event)
+    sees_restarts: bool | None = None
     _due_at: float = math.inf
     _late_since: float = -math.inf
 

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("revokebus")
 
+_LOGGED_AFTER = 3.0
+
 Answer = TypeVar("Answer")
 
 _TOLERATED_SKEW = 0.001
@@ -99,17 +101,23 @@ class StartAudit:
         self._settings = settings
         self._clock = clock
         self._is_done = False
+        self._warnings: list[Finding] = []
+        self._log_at = 0.0
         self.refusal = ""
         self.may_evict = False
 
     async def once(self) -> None:
         """Audit, unless it was done before and nothing was refused.
 
+        It is asked for with every tick. Warnings are logged by whoever is still there after some
+        seconds: a script that revokes and ends would repeat them each time.
+
         Raises:
             StoreError: Redis could not be asked.
             ConfigurationError: This Redis is refused.
         """
         if self._is_done:
+            self._log_when_due()
             return
         findings = await audit(self._parts, self._settings, self._clock)
         refused = [f"{each.message}; {each.remedy}" for each in findings if each.level == "refused"]
@@ -117,15 +125,21 @@ class StartAudit:
         if self.refusal:
             raise ConfigurationError(self.refusal)
         self.may_evict = any(each.check == "eviction" and each.level != "ok" for each in findings)
-        for finding in findings:
-            if finding.level == "warning":
-                logger.warning(
-                    "revokebus audit: %s; %s",
-                    finding.message,
-                    finding.remedy,
-                    extra=event("audit_finding"),
-                )
+        self._warnings = [each for each in findings if each.level == "warning"]
+        self._log_at = self._clock.elapsed() + _LOGGED_AFTER
         self._is_done = True
+
+    def _log_when_due(self) -> None:
+        if not self._warnings or self._clock.elapsed() < self._log_at:
+            return
+        for finding in self._warnings:
+            logger.warning(
+                "revokebus audit: %s; %s",
+                finding.message,
+                finding.remedy,
+                extra=event("audit_finding"),
+            )
+        self._warnings = []
 
 
 async def _gather(parts: StoreParts, settings: Settings, clock: Clock) -> _Facts:

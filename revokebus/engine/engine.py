@@ -31,6 +31,7 @@ from revokebus.results import BusStatus, EndingSession
 from revokebus.settings.settings import Settings, check_on_stale, unknown_variables
 from revokebus.telemetry.counters import Counters
 from revokebus.telemetry.events import event
+from revokebus.telemetry.last_resort import say_levels
 from revokebus.tokens.claims import AccessToken, AnyToken, RefreshToken
 from revokebus.tokens.issuer import Issuer
 from revokebus.tokens.verifier import Verifier
@@ -84,6 +85,7 @@ class Engine:
         clock: Clock | None = None,
         credentials: CredentialProvider | None = None,
     ) -> None:
+        say_levels()
         self.settings = settings = settings or Settings()
         if credentials is not None:
             settings.check_no_password()

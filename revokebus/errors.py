@@ -184,7 +184,7 @@ class NotDurableError(StoreError):
     @property
     def public(self) -> str:
         """What a client may be told."""
-        return "Revoked: applied here, not durable yet"
+        return "Signed out here; try again to be signed out everywhere"
 
 
 class RefusedError(StoreError):

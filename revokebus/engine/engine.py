@@ -28,7 +28,7 @@ from revokebus.replication.feed import Feed
 from revokebus.replication.memory_backend import MemoryBackend
 from revokebus.replication.redis_backend import RedisBackend
 from revokebus.results import BusStatus, EndingSession
-from revokebus.settings.settings import Settings, check_on_stale, unknown_variables
+from revokebus.settings.settings import Settings, check_on_stale, similar_setting, unknown_variables
 from revokebus.telemetry.counters import Counters
 from revokebus.telemetry.events import event
 from revokebus.telemetry.last_resort import say_levels
@@ -170,8 +170,9 @@ class Engine:
         self._warn_of_what_is_not_shared()
         for name in unknown_variables(os.environ):
             logger.warning(
-                "revokebus: the variable %s is set and is no setting",
+                "revokebus: the variable %s is set and is no setting%s",
                 name,
+                similar_setting(name),
                 extra=event("unknown_variable"),
             )
         before, lifecycle.phase = lifecycle.phase, "starting"
@@ -225,9 +226,15 @@ class Engine:
         if self._lifecycle.phase not in ("starting", "running"):
             return
         self._lifecycle.require_own_loop("bus.close")
-        await asyncio.sleep(0)  # for what a thread has not awaited
-        if late := list(self._lifecycle.late):
-            await asyncio.wait(late, timeout=self.settings.redis_timeout)
+        try:
+            if late := list(self._lifecycle.late):
+                await asyncio.wait(late, timeout=self.settings.redis_timeout)
+        finally:
+            await self._close()
+
+    async def _close(self) -> None:
+        if self._lifecycle.phase not in ("starting", "running"):
+            return  # closed meanwhile
         self._lifecycle.phase = "closing"
         self._denylist.changed()
         self._guards.close()
@@ -553,7 +560,7 @@ class Engine:
     @made_anyway
     async def revoke_session(
         self,
-        session_id: str | EndingSession,
+        session_id: str | EndingSession | AccessToken | RefreshToken,
         *,
         issued_before: float | datetime | None = None,
         issuer: str | None = None,
@@ -565,11 +572,12 @@ class Engine:
         """Refuse every token of a session: access and refresh, those not issued yet included.
 
         Args:
-            session_id: The ``sid`` of the session's tokens, or what `require_logout` has found.
+            session_id: The ``sid`` of the session's tokens, one of them, or what `require_logout`
+                has found.
             issued_before: Refuse only tokens from before this moment, in seconds since the epoch
                 or as a datetime with a time zone.
-            issuer: The ``iss`` of the tokens; the application's own by default, or that of an
-                `EndingSession`.
+            issuer: The ``iss`` of the tokens; the application's own by default, or that of the
+                token.
             dry_run: Revoke nothing, and say in the receipt what would be touched.
             min_replicas: As for `revoke`, and so are the last two.
             confirm: See there.
@@ -582,7 +590,7 @@ class Engine:
             NotReplicatedError: Recorded, but by fewer replicas than `min_replicas`.
             ConfigurationError: `min_replicas` on ``memory://``, which has none.
         """
-        if isinstance(session_id, EndingSession):
+        if isinstance(session_id, EndingSession | AccessToken | RefreshToken):
             issuer, session_id = session_id.issuer, session_id.session_id
         revocation = self._revoker.of_session(session_id, issued_before, issuer)
         return await self._revoker.revoke_one(

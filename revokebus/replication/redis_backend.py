@@ -384,8 +384,8 @@ class RedisBackend:
                     await run.known.wait()
 
     async def instances(self) -> int:
-        """Ask Redis how many are subscribed."""
-        return await self._running().redis.store.subscribers()
+        """Ask Redis of how many it has heard lately."""
+        return len((await self._running().redis.instances.list()).live)
 
     async def fleet(self) -> Sequence[InstanceStatus]:
         """Ask Redis how each instance is."""

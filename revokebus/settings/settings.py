@@ -6,6 +6,7 @@ import json
 
 # Wide types for the caller, who may write a list or a set; pydantic reads them at run time.
 from collections.abc import Mapping, Sequence, Set  # noqa: TC003
+from difflib import get_close_matches
 from functools import cached_property
 
 # Likewise.
@@ -474,6 +475,14 @@ def unknown_variables(environment: Mapping[str, str]) -> list[str]:
         for name in environment
         if name.upper().startswith(prefix) and name.upper().partition("__")[0] not in known
     )
+
+
+def similar_setting(name: str) -> str:
+    """Return a question about what a variable that is no setting may have meant; or nothing."""
+    prefix = str(Settings.model_config["env_prefix"])
+    known = [f"{prefix}{field}".upper() for field in Settings.model_fields]
+    found = get_close_matches(name.upper(), known, n=1)
+    return f"; did you mean {found[0]}?" if found else ""
 
 
 def _plain(text: SecretStr | str) -> str:

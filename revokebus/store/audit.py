@@ -254,7 +254,6 @@ def _commands(keys: Names) -> list[list[str]]:
         ["SUBSCRIBE", keys.channel],
         ["PUBLISH", answers, "x"],
         ["SUBSCRIBE", answers],
-        ["PUBSUB", "NUMSUB", keys.channel],
         ["PING"],
         ["INFO"],
     ]

@@ -343,11 +343,6 @@ class Store:
         """
         return self._requests.subscribe(self._names.channel)
 
-    async def subscribers(self) -> int:
-        """Return how many processes are subscribed to the channel."""
-        _, count = await self._requests.call("PUBSUB", "NUMSUB", self._names.channel)
-        return int(count)
-
     async def close(self) -> None:
         """End what is on its way for several callers."""
         await self.writes.close()

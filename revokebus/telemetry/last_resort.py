@@ -22,16 +22,16 @@ class LastResort(logging.StreamHandler):  # type: ignore[type-arg]  # of standar
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether nobody else takes the record."""
-        logger: logging.Logger | None = logging.getLogger(record.name)
-        while logger is not None:
-            if any(not isinstance(each, LastResort) for each in logger.handlers):
+        at: logging.Logger | None = logging.getLogger(record.name)
+        while at is not None:
+            if any(not isinstance(each, LastResort) for each in at.handlers):
                 return False
-            logger = logger.parent if logger.propagate else None
+            at = at.parent if at.propagate else None
         return bool(super().filter(record))
 
 
 def say_levels() -> None:
     """Have the project's logger do so, if it does not already."""
-    logger = logging.getLogger("revokebus")
-    if not any(isinstance(each, LastResort) for each in logger.handlers):
-        logger.addHandler(LastResort())
+    own = logging.getLogger("revokebus")
+    if not any(isinstance(each, LastResort) for each in own.handlers):
+        own.addHandler(LastResort())

@@ -233,7 +233,7 @@ class Issuer:
             raise TypeError(f"{name} must be a number of seconds")
         if not 0 < seconds <= most:
             raise ValueError(
-                f"{name} must be more than 0 and at most {most:g} seconds; for more raise "
+                f"{name} must be more than 0 and at most {most:.12g} seconds; for more raise "
                 "max_token_life (REVOKEBUS_MAX_TOKEN_LIFE) in every instance"
             )
         return float(seconds)

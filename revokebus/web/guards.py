@@ -215,20 +215,26 @@ def bus_of(connection: HTTPConnection) -> Engine:
     return bus
 
 
-class _CallIt:
+class CallIt:
     """Ends the definition of a route that has ``Depends(require_access)`` without ``()``.
 
     FastAPI would call the function, take the guard that it returns for the dependency's value,
     and let every request in.
+
+    Args:
+        name: The function's name.
     """
 
+    def __init__(self, name: str = "require_access") -> None:
+        self._name = name
+
     def __get_pydantic_core_schema__(self, _source: object, _handler: object) -> NoReturn:
-        raise TypeError("write Depends(require_access()), with the inner parentheses")
+        raise TypeError(f"write Depends({self._name}()), with the inner parentheses")
 
 
 @overload
 def require_access(
-    *scopes: Annotated[str, _CallIt()],
+    *scopes: Annotated[str, CallIt()],
     optional: Literal[False] = False,
     fresh: bool = False,
     max_age: float | None = None,
@@ -240,7 +246,7 @@ def require_access(
 
 @overload
 def require_access(
-    *scopes: Annotated[str, _CallIt()],
+    *scopes: Annotated[str, CallIt()],
     optional: Literal[True],
     fresh: bool = False,
     max_age: float | None = None,
@@ -251,7 +257,7 @@ def require_access(
 
 
 def require_access(
-    *scopes: Annotated[str, _CallIt()],
+    *scopes: Annotated[str, CallIt()],
     optional: bool = False,
     fresh: bool = False,
     max_age: float | None = None,
@@ -292,7 +298,7 @@ def require_access(
 
 
 def require_refresh(
-    *_: Annotated[Never, _CallIt()],
+    *_: Annotated[Never, CallIt()],
     on_stale: OnStale | None = None,
     sources: Sequence[TokenSource] | None = None,
 ) -> TokenGuard[RefreshToken]:

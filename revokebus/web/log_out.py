@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Generic, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Annotated, Generic, Literal, Never, TypeVar, overload
 
 from fastapi.openapi.models import HTTPBearer
 from fastapi.security.base import SecurityBase
@@ -20,7 +20,7 @@ from revokebus.errors import (
 from revokebus.results import EndingSession
 from revokebus.tokens.claims import AccessToken, RefreshToken
 from revokebus.web.cookies import check_csrf_header
-from revokebus.web.guards import Demands, bus_of
+from revokebus.web.guards import CallIt, Demands, bus_of
 from revokebus.web.refusals import HTTP_ERRORS, http_error
 from revokebus.web.sources import tokens_in
 
@@ -124,14 +124,20 @@ async def _sessions(
 
 
 @overload
-def require_logout(*, optional: Literal[False] = False) -> LogOutGuard[EndingSession]: ...
+def require_logout(
+    *_: Annotated[Never, CallIt("require_logout")], optional: Literal[False] = False
+) -> LogOutGuard[EndingSession]: ...
 
 
 @overload
-def require_logout(*, optional: Literal[True]) -> LogOutGuard[None]: ...
+def require_logout(
+    *_: Annotated[Never, CallIt("require_logout")], optional: Literal[True]
+) -> LogOutGuard[None]: ...
 
 
-def require_logout(*, optional: bool = False) -> LogOutGuard[EndingSession] | LogOutGuard[None]:
+def require_logout(
+    *_: Annotated[Never, CallIt("require_logout")], optional: bool = False
+) -> LogOutGuard[EndingSession] | LogOutGuard[None]:
     """Return a dependency for the route of a log-out; its value is an `EndingSession`.
 
     It takes the access token or the refresh token of a session, wherever guards look for them, and

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+# FastAPI reads the signature where the inner parentheses are forgotten.
+from collections.abc import Awaitable, Callable, Iterable  # noqa: TC003
+from typing import Annotated, Literal, Never
 
 from fastapi import HTTPException
 from starlette.requests import Request  # noqa: TC002 - FastAPI reads it
 
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+from revokebus.web.guards import CallIt
 
 Sender = Literal["ours", "another", "unknown"]
 
@@ -39,7 +40,9 @@ def sender_of(request: Request, allowed_origins: Iterable[str] = ()) -> Sender:
     return "ours" if authority and authority == request.headers.get("host") else "another"
 
 
-def require_same_origin(*, allowed_origins: Iterable[str] = ()) -> Callable[..., Awaitable[None]]:
+def require_same_origin(
+    *_: Annotated[Never, CallIt("require_same_origin")], allowed_origins: Iterable[str] = ()
+) -> Callable[..., Awaitable[None]]:
     """Return a dependency that refuses what a page of another site has caused: for a sign-in.
 
     Otherwise another site could sign its visitor in to an account of its own choice, to see there

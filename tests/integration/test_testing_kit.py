@@ -52,7 +52,7 @@ def test_the_page_is_a_suite_that_passes(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout
-    assert "7 passed" in done.stdout
+    assert "8 passed" in done.stdout
 
 
 @asynccontextmanager

@@ -10,7 +10,9 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=5
 
 
 @given(
-    st.builds(SignIn, texts, moments, moments, moments, st.text(max_size=LONGEST_DEVICE)),
+    st.builds(SignIn, texts, moments, moments, moments, st.text(max_size=LONGEST_DEVICE)).filter(
+        lambda each: each.device.isprintable()
+    )
 )
 def test_what_is_noted_is_read(sign_in: SignIn) -> None:
     """A device with an unusual name would be missing from the list of its owner."""

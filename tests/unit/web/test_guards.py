@@ -29,7 +29,9 @@ from revokebus import (
     RevokeBus,
     TokenPair,
     require_access,
+    require_logout,
     require_refresh,
+    require_same_origin,
 )
 from revokebus.errors import (
     ConfigurationError,
@@ -280,7 +282,9 @@ def test_attaching_too_late_is_refused(make_settings: MakeSettings) -> None:
         RevokeBus.attach(app, make_settings())
 
 
-@pytest.mark.parametrize("guard", [require_access, require_refresh])
+@pytest.mark.parametrize(
+    "guard", [require_access, require_refresh, require_logout, require_same_origin]
+)
 def test_a_guard_without_its_parentheses_is_refused(guard: Callable[[], object]) -> None:
     """FastAPI would call the function, drop the guard that it returns, and let everybody in."""
     with pytest.raises(TypeError, match="inner parentheses"):

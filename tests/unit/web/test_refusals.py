@@ -69,7 +69,7 @@ def test_what_redis_said_stays_inside(kind: type[StoreError]) -> None:
     answer = http_error(kind("Redis: Error 111 connecting to 10.0.0.7:6379"))
     assert (answer.status_code, answer.headers) == (503, {"Retry-After": "1"})
     assert "10.0.0.7" not in answer.detail
-    assert ("applied here, not durable" in answer.detail) == (kind is NotDurableError)
+    assert ("Signed out here" in answer.detail) == (kind is NotDurableError)
 
 
 def test_a_description_cannot_break_the_header() -> None:

@@ -777,7 +777,7 @@ def commands_of(page: str) -> list[str]:
 
 
 @pytest.mark.usefixtures("instance")
-@pytest.mark.parametrize(("page", "count"), [("command-line.md", 15), ("operating.md", 4)])
+@pytest.mark.parametrize(("page", "count"), [("command-line.md", 16), ("operating.md", 4)])
 def test_every_command_of_the_page_works(
     pair: TokenPair, tmp_path: Path, page: str, count: int
 ) -> None:

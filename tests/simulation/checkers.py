@@ -22,7 +22,7 @@ _REPAIRED_WITHIN, _COMPARED_WITHIN = 3.0, 8.0
 _STARTED_WITHIN = 10.0
 _SAMPLED, _LOOKS_PER_INVENTORY = 1, 4
 _TOLERATED = 0.001
-_ON_ITS_WAY = 2.0
+_ON_ITS_WAY, _LOOKED_AGAIN = 2.0, 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +81,7 @@ class Judge:
         self._gaps: dict[str, float] = {}
         self._filled: set[str] = set()
         self._at_risk: dict[str, float] = {}
+        self._nowhere_at: dict[str, float] = {}
         self._well_since: float | None = None
         self._looks = 0
         self._keys_went_at = -math.inf
@@ -194,10 +195,14 @@ class Judge:
         within = _COMPARED_WITHIN + self._slack
         return since is not None and self._world.loop.time() - since < within
 
-    def _is_nowhere(self, name: str) -> bool:
-        """Return whether neither its record nor the log tells who starts of a revocation."""
-        data = self._world.servers.primary.data
-        return self._is_gap(name) and not self._revoked[name].is_in_log(data)
+    def _was_nowhere(self, name: str, staleness: float) -> bool:
+        """Return whether, at a proof so long ago, neither record nor log had a revocation."""
+        now = self._world.loop.time()
+        if not self._is_gap(name):
+            return False
+        if not self._revoked[name].is_in_log(self._world.servers.primary.data):
+            self._nowhere_at[name] = now
+        return now - self._nowhere_at.get(name, -math.inf) <= staleness + _LOOKED_AGAIN
 
     def _misled(self) -> float:
         """Return by how many seconds a copy may be older than it claims to be.
@@ -247,7 +252,7 @@ class Judge:
             elif is_fresh and staleness is not None and not self._is_excused(name):
                 age = now - self.acknowledged[name]
                 allowed = min(instance.bound, staleness * 1.001) + misled + _TOLERATED
-                if age > allowed and not self._is_nowhere(name):
+                if age > allowed and not self._was_nowhere(name, staleness):
                     who = f"{instance.name} does not know {name}, {age:.3f} s old"
                     promise = "G1" if age > instance.bound + misled + _TOLERATED else "G3"
                     self._broken(promise, instance.name, f"{who}, and claims {staleness:.3f}")

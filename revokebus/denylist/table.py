@@ -219,7 +219,7 @@ class CutOffTable(Table):
 
     Attributes:
         kept: The session that goes on, of the keys whose cut-off keeps one: few, and so no bytes
-            of the table. It is changed before the cut-off, which is always that of both: whoever
+            of the table. It is changed before the cut-off, which is always that of both: who
             looks meanwhile sees the one as before, and the other as it will be.
     """
 

@@ -35,9 +35,9 @@ Result = TypeVar("Result")
 def made_anyway(
     method: Callable[Concatenate[Owner, Parameters], Coroutine[Any, Any, Result]],
 ) -> Callable[Concatenate[Owner, Parameters], Coroutine[Any, Any, Result]]:
-    """Return `method` so that what it returns is done even where nobody awaits it.
+    """Return `method` so that what it returns is done even where it is not awaited.
 
-    For asyncio, and for whoever awaits, it is a coroutine function as before.
+    For asyncio, and for all who await it, it is a coroutine function as before.
     """
 
     @functools.wraps(method)
@@ -53,7 +53,7 @@ def made_anyway(
 
 
 class _Promise(Coroutine[Any, Any, Result]):
-    """A coroutine that begins by itself when it is dropped before anybody has begun it."""
+    """A coroutine that begins by itself when it is dropped before it has begun."""
 
     __slots__ = ("_coroutine", "_has_begun", "_lifecycle", "_name")
 

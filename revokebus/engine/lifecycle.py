@@ -20,7 +20,7 @@ class Lifecycle:
     Attributes:
         phase: The phase.
         loop: The event loop that it was started on last.
-        late: What is done although nobody has awaited it, see `forgotten`.
+        late: What is done although it was not awaited, see `forgotten`.
     """
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class Lifecycle:
             "in a script `async with RevokeBus() as bus:`"
         )
         if self.phase == "new" and not self._is_said:
-            # A client is told less, so that whoever has made the mistake would not see it.
+            # A client is told less, so that a developer would not see the mistake.
             self._is_said = True
             logger.error(message, extra=event("not_started"))
         raise NotReadyError(message)

@@ -109,7 +109,7 @@ class StartAudit:
     async def once(self) -> None:
         """Audit, unless it was done before and nothing was refused.
 
-        It is asked for with every tick. Warnings are logged by whoever is still there after some
+        It is asked for with every tick. Warnings are logged by those still there after some
         seconds: a script that revokes and ends would repeat them each time.
 
         Raises:

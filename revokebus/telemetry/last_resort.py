@@ -1,4 +1,4 @@
-"""Says how serious a message is where nobody has set logging up.
+"""Says how serious a message is where logging is not set up.
 
 Python then prints warnings without their level, and so does an application under uvicorn, which
 sets up its own loggers alone.
@@ -21,7 +21,7 @@ class LastResort(logging.StreamHandler):  # type: ignore[type-arg]  # of standar
         self.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Return whether nobody else takes the record."""
+        """Return whether no one else takes the record."""
         at: logging.Logger | None = logging.getLogger(record.name)
         while at is not None:
             if any(not isinstance(each, LastResort) for each in at.handlers):

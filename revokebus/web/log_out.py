@@ -141,8 +141,8 @@ def require_logout(
     """Return a dependency for the route of a log-out; its value is an `EndingSession`.
 
     It takes the access token or the refresh token of a session, wherever guards look for them, and
-    also one that has expired or was revoked: whoever comes back after an hour, at a computer that
-    others use, must be able to end the session. So it proves nothing but that somebody holds a
+    also one that has expired or was revoked: a user who comes back after an hour, at a computer
+    that others use, must be able to end the session. So it proves nothing but that someone holds a
     token of this session.
 
     Args:

@@ -261,7 +261,7 @@ async def _newest(nodes: Sequence[Address], question: Ask, deadline: float, what
 async def _tolerant(question: Ask, node: Address) -> Claim | Exception:
     try:
         return await question(node)
-    except (RedisError, OSError, LookupError, ValueError) as error:
+    except (RedisError, OSError, LookupError, TypeError, ValueError) as error:
         return error
 
 

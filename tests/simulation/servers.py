@@ -294,9 +294,12 @@ class Servers:
             return [host.encode(), b"%d" % port]
         return Failure("ERR unknown subcommand")
 
-    def _nodes(self, asked: Server, _: list[bytes]) -> Any:
+    def _nodes(self, asked: Server, words: list[bytes]) -> Any:
         lines = []
         owner, newest = self._views[asked]
+        if words[1].upper() == b"SLOTS":
+            host, port = owner.address
+            return [[0, 16383, [host.encode(), port, f"{self.all.index(owner):040x}".encode()]]]
         for number, each in enumerate(self.all):
             host, port = each.address
             flags = "myself," if each is asked else ""

@@ -61,13 +61,15 @@ class Names:
 
     def session(self, session: Target) -> bytes:
         """Return the key of what is kept of a session that refreshes."""
-        at = f"@{quote(session.issuer, safe='', errors='surrogatepass')}" if session.issuer else ""
-        return f"{self._tag}:s{at}:{session.text}".encode("utf-8", "surrogatepass")
+        return self._of("s", session)
 
     def user(self, user: Target) -> bytes:
         """Return the key of the list of a user's sessions."""
-        at = f"@{quote(user.issuer, safe='', errors='surrogatepass')}" if user.issuer else ""
-        return f"{self._tag}:u{at}:{user.text}".encode("utf-8", "surrogatepass")
+        return self._of("u", user)
+
+    def _of(self, kind: str, whose: Target) -> bytes:
+        at = f"@{quote(whose.issuer, safe='', errors='surrogatepass')}" if whose.issuer else ""
+        return f"{self._tag}:{kind}{at}:{whose.text}".encode("utf-8", "surrogatepass")
 
 
 @lru_cache(maxsize=256)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 import pytest
+from playwright.sync_api import sync_playwright
 
 from revokebus.engine.engine import Engine
 from revokebus.testing import ClusterServers, SentinelServers
@@ -14,9 +16,29 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     import redis
+    from playwright.sync_api import Browser
 
     from revokebus.testing import RedisServer
     from tests.support import MakeSettings
+
+
+# Without these it looks for its maker's servers.
+_OFFLINE = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium, without a window."""
+    binary = shutil.which("chromium")
+    if binary is None:
+        pytest.skip("chromium is not installed (apt-get install chromium)")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=binary, args=_OFFLINE)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import time
 from contextlib import ExitStack
 from functools import partial
@@ -15,7 +14,7 @@ import jwt
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 from revokebus import RevokeBus, admin_page, require_access
 from revokebus.testing import AppServer, RedisServer, serving
@@ -30,11 +29,6 @@ if TYPE_CHECKING:
 
 STATIC = Path(__file__).parents[2] / "revokebus" / "web" / "admin"
 KEY = "the-key-of-the-demonstration"
-# Without these it looks for its maker's servers.
-OFFLINE = [
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-]
 SAME = {"Sec-Fetch-Site": "same-origin"}
 
 
@@ -206,17 +200,6 @@ def test_only_its_own_files_are_served(client: TestClient) -> None:
 
 
 # In a browser
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    binary = shutil.which("chromium")
-    if binary is None:
-        pytest.skip("chromium is not installed (apt-get install chromium)")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=binary, args=OFFLINE)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

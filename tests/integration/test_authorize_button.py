@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import re
 import secrets
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 from revokebus.testing import AppServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page
 
 PROGRAM = (Path(__file__).parents[2] / "docs" / "quick-start.md").read_text()
-OFFLINE = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 # FastAPI's own page takes these files from another host.
 OF_OUR_OWN = """
 from fastapi.openapi.docs import get_swagger_ui_html
@@ -42,10 +40,7 @@ async def try_it():
 
 
 @pytest.fixture
-def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Page]:
-    binary = shutil.which("chromium")
-    if binary is None:
-        pytest.skip("chromium is not installed (apt-get install chromium)")
+def page(browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Page]:
     program = re.findall(r"^```python\n(.*?)^```$", PROGRAM, re.MULTILINE | re.DOTALL)[0]
     # The bundle knows OpenAPI up to 3.0, and what is asked here is the same in both.
     program = program.replace("app = FastAPI()", "app = FastAPI()\napp.openapi_version = '3.0.2'")
@@ -55,12 +50,11 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Page]:
         "REVOKEBUS_REDIS_URL": "memory://",
         "REVOKEBUS_SECRET_KEY": secrets.token_urlsafe(64),
     }
-    with AppServer("tried:app", settings) as server, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=binary, args=OFFLINE)
+    with AppServer("tried:app", settings) as server:
         page = browser.new_page()
         page.goto(f"{server.url}/try")
         yield page
-        browser.close()
+        page.close()
 
 
 def test_the_quick_start_can_be_tried_in_the_browser(page: Page) -> None:

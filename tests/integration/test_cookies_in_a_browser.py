@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import secrets
-import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 from revokebus.testing import AppServer
 
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Browser, BrowserContext, Page
 
-OFFLINE = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 # The access token in the page, the refresh token in a cookie with a path of its own.
 SPA = """
 from typing import Annotated
@@ -72,17 +70,6 @@ CALL = """async ([path, token]) => {
   const answer = await fetch(path, {method, headers});
   return [answer.status, await answer.json()];
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    binary = shutil.which("chromium")
-    if binary is None:
-        pytest.skip("chromium is not installed (apt-get install chromium)")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=binary, args=OFFLINE)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -70,6 +70,15 @@ def client(bus: RevokeBus) -> Iterator[TestClient]:
         yield client
 
 
+def keep_cookies(client: TestClient, bus: RevokeBus) -> None:
+    """Have the client keep what `bus` sets when alice signs in."""
+    response = Response()
+    bus.set_cookies(response, bus.issue("alice"))
+    for each in response.headers.getlist("set-cookie"):
+        name, _, value = each.partition(";")[0].partition("=")
+        client.cookies.set(name, value, domain="app.example")
+
+
 def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
@@ -129,11 +138,7 @@ def cookies(
         make_settings(access_ttl=60, refresh_ttl=1000, token_sources=["cookie"]), clock=clock
     )
     with TestClient(make_app(bus), base_url="https://app.example") as client:
-        response = Response()
-        bus.set_cookies(response, bus.issue("alice"))
-        for each in response.headers.getlist("set-cookie"):
-            name, _, value = each.partition(";")[0].partition("=")
-            client.cookies.set(name, value, domain="app.example")
+        keep_cookies(client, bus)
         yield client, bus, client.cookies["__Host-csrf_token"]
 
 
@@ -190,11 +195,7 @@ def test_a_malformed_header_does_not_hide_a_cookie(
     settings = make_settings(token_sources=["header", "cookie"])
     bus = RevokeBus(settings, clock=clock)
     with TestClient(make_app(bus), base_url="https://app.example") as client:
-        response = Response()
-        bus.set_cookies(response, bus.issue("alice"))
-        for each in response.headers.getlist("set-cookie"):
-            name, _, value = each.partition(";")[0].partition("=")
-            client.cookies.set(name, value, domain="app.example")
+        keep_cookies(client, bus)
         headers = {"X-CSRF-Token": client.cookies["__Host-csrf_token"], "Authorization": malformed}
         assert client.post("/leave", headers=headers).json() is True
         assert bus.status().entries == 1
@@ -223,11 +224,7 @@ def test_tokens_of_two_sessions_are_refused(
     """It would be left to chance which of two users is signed out."""
     bus = RevokeBus(make_settings(token_sources=["header", "cookie"]), clock=clock)
     with TestClient(make_app(bus), base_url="https://app.example") as client:
-        response = Response()
-        bus.set_cookies(response, bus.issue("alice"))
-        for each in response.headers.getlist("set-cookie"):
-            name, _, value = each.partition(";")[0].partition("=")
-            client.cookies.set(name, value, domain="app.example")
+        keep_cookies(client, bus)
         csrf = {"X-CSRF-Token": client.cookies["__Host-csrf_token"]}
         both = {**csrf, **bearer(bus.issue("bob").access_token)}
         assert client.post("/logout", headers=both).status_code == 400

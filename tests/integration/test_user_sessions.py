@@ -237,6 +237,20 @@ async def test_many_at_once_are_all_listed(bus: Engine) -> None:
     assert sorted(names(await bus.sessions("alice")), key=int) == [str(n) for n in range(50)]
 
 
+async def test_a_thousand_users_sign_in_at_once(
+    redis_server: RedisServer, make_settings: MakeSettings, client: redis.Redis
+) -> None:
+    """On the morning after a sign-out of everyone the list would delay every sign-in."""
+    async with Engine(make_settings(redis_server.url, redis_timeout=5.0)) as engine:
+        users = [f"user-{number}" for number in range(1000)]
+        pairs = await asyncio.gather(*(engine.sign_in(user, device="phone") for user in users))
+        for user, pair in zip(users[::100], pairs[::100], strict=True):
+            (session,) = await engine.sessions(user)
+            assert session.session_id == pair.session_id
+        assert len(client.keys("{revokebus}:u:*")) == 1000
+        assert engine.status().entries == 0  # no copy knows of it
+
+
 @pytest.mark.parametrize("device", ["", '\ud800 \0 \n" \\', "Łódź 📱", "x" * 5000])
 async def test_any_name_of_a_device(bus: Engine, device: str) -> None:
     """A browser with an odd name of its own could not sign in."""

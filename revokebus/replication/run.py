@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from revokebus.telemetry.counters import Counters
 
 
-_LATE = 0.25
+LOOKED_EVERY = 0.25
+"""After how many seconds, at most, a tick that goes on shows that this process runs."""
 
 
 @dataclass(eq=False, slots=True)
@@ -36,6 +37,8 @@ class Run:
         on_read: Are called at the same moments.
         known: Set when a tick has proven the copy, or failed to, and then replaced.
         sees_restarts: Whether Redis says which process it is; None before the first tick.
+        was_suspended: Whether this process did not run in the midst of the tick that goes on, or
+            that ended last: what it has asked is answered too late to prove anything.
     """
 
     clock: Clock
@@ -48,6 +51,7 @@ class Run:
     on_read: list[Callable[[], None]] = field(default_factory=list)
     known: asyncio.Event = field(default_factory=asyncio.Event)
     sees_restarts: bool | None = None
+    was_suspended: bool = False
     _due_at: float = math.inf
     _late_since: float = -math.inf
 
@@ -55,7 +59,8 @@ class Run:
         """Return for how many seconds to wait for a tick that comes too late; 0 where none does.
 
         It comes too late where this process did not run: it was suspended, or its event loop was
-        blocked. One that was due and has not begun is then begun at once.
+        blocked. One that was due and has not begun is then begun at once; one that was in its midst
+        is followed by another, which is the one to wait for.
 
         Args:
             patience: For how many seconds after its beginning a tick is waited for at most.
@@ -67,15 +72,27 @@ class Run:
         return max(0.0, self._late_since + patience - now)
 
     def _is_past_due(self) -> bool:
-        return self.clock.elapsed() > self._due_at + _LATE
+        return self.clock.elapsed() > self._due_at + LOOKED_EVERY
 
     def begin_tick(self) -> None:
-        """Note that a tick begins."""
-        self._late_since = self.clock.elapsed() if self._is_past_due() else -math.inf
-        self._due_at = math.inf
+        """Note that a tick begins; `look` is to be called until it ends."""
+        is_late = self.was_suspended or self._is_past_due()
+        self._late_since = self.clock.elapsed() if is_late else -math.inf
+        self.was_suspended = False
+        self._due_at = self.clock.elapsed() + LOOKED_EVERY
+
+    def look(self) -> None:
+        """Note that this process runs while a tick goes on: called every `LOOKED_EVERY` seconds."""
+        now = self.clock.elapsed()
+        if self._is_past_due():
+            self.was_suspended, self._late_since = True, now
+        self._due_at = now + LOOKED_EVERY
 
     def know(self) -> None:
         """Note that a tick has proven the copy, or failed to."""
+        self.look()
+        if self.was_suspended:
+            return  # by what was asked before
         self._late_since = -math.inf
         self.known.set()
         self.known = asyncio.Event()

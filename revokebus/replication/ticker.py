@@ -7,14 +7,18 @@ import contextlib
 import logging
 import math
 import random
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from revokebus.errors import ConfigurationError, UnsettledError
+from revokebus.replication.run import LOOKED_EVERY
 from revokebus.store.settling import LONGEST_PAUSE
 from revokebus.telemetry.events import event
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from revokebus.denylist.denylist import Denylist
     from revokebus.denylist.freshness import Freshness
     from revokebus.protocol.continuity import Break
@@ -64,12 +68,32 @@ class Ticker:
         while True:
             run.wake.clear()
             began, rest = run.clock.elapsed(), self._interval()
-            run.begin_tick()
-            rest = min(rest, await self._tick(), self.outbox.longest_rest())
+            with self._watched():
+                rest = min(rest, await self._tick(), self.outbox.longest_rest())
+            if run.was_suspended:
+                rest = 0.0
             run.end_tick(max(began + rest, run.clock.elapsed() + _SHORTEST_PAUSE))
             self._sweep()
             self._note_state()
             await self._pause(began + rest - run.clock.elapsed())
+
+    @contextlib.contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Note that a tick goes on, and whether this process runs meanwhile."""
+        run, loop = self.run, asyncio.get_running_loop()
+
+        def look() -> None:
+            run.look()
+            timers.append(loop.call_later(LOOKED_EVERY, look))
+            timers.popleft()
+
+        run.begin_tick()
+        timers = deque([loop.call_later(LOOKED_EVERY, look)])
+        try:
+            yield
+            run.look()
+        finally:
+            timers[0].cancel()
 
     async def _tick(self) -> float:
         """Return after how many seconds another one may be of use, if before its turn."""

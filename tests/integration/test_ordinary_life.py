@@ -203,6 +203,26 @@ def test_the_first_request_after_a_pause(redis_server: RedisServer, http: httpx2
             assert status(http, server, kept) == 200
 
 
+def test_the_first_request_after_a_pause_in_the_midst_of_a_tick(
+    redis_server: RedisServer, http: httpx2.Client
+) -> None:
+    """One of some hundred first requests would be refused (503), the more the busier Redis is."""
+    bound = 1.2
+    variables = {**environment(redis_server), "REVOKEBUS_MAX_STALENESS": str(bound)}
+    with AppServer(APP, variables) as server:
+        token = sign_in(http, server)["access_token"]
+        for _ in range(4):
+            redis_server.freeze()
+            try:
+                stay_frozen(0.6)  # a tick goes on
+                server.freeze()
+            finally:
+                redis_server.thaw()
+            stay_frozen(2 * bound)
+            server.thaw()
+            assert status(http, server, token) == 200
+
+
 def test_the_first_request_after_a_pause_while_redis_hangs(
     redis_server: RedisServer, http: httpx2.Client
 ) -> None:

@@ -161,7 +161,9 @@ def test_only_what_comes_too_late_is_waited_for(clock: ManualClock, ticker: Tick
     run = ticker.run
     assert run.longest_wait(1.0) == 0  # before the first
     run.begin_tick()
-    clock.advance(60)  # it hangs
+    for _ in range(240):  # it hangs
+        clock.advance(0.25)
+        run.look()
     assert run.longest_wait(1.0) == 0
     run.end_tick(clock.elapsed() + 0.5)
     clock.advance(0.6)
@@ -173,13 +175,56 @@ def test_only_what_comes_too_late_is_waited_for(clock: ManualClock, ticker: Tick
     known = run.known
     run.begin_tick()
     assert run.longest_wait(1.0) == 1.0  # which those that come now may wait for
-    clock.advance(0.75)
-    assert run.longest_wait(1.0) == 0.25
-    clock.advance(0.75)  # it lists, say
-    assert run.longest_wait(1.0) == 0
+    for wait in (0.75, 0.5, 0.25, 0, 0):  # it lists, say
+        clock.advance(0.25)
+        run.look()
+        assert run.longest_wait(1.0) == wait
     run.know()
     assert known.is_set()
     assert run.longest_wait(1.0) == 0
+
+
+def test_what_was_asked_before_a_pause_is_not_waited_for(
+    clock: ManualClock, ticker: Ticker
+) -> None:
+    """Of the first requests after a pause those would be refused that met a tick in its midst."""
+    run = ticker.run
+    run.begin_tick()
+    known = run.known
+    clock.advance(10)  # the process is suspended
+    assert run.longest_wait(1.0) == 1.0
+    run.know()
+    run.end_tick(clock.elapsed() + 0.02)
+    assert run.was_suspended
+    assert not known.is_set()
+    assert run.longest_wait(1.0) == 1.0
+    run.begin_tick()
+    assert run.longest_wait(1.0) == 1.0
+    run.know()
+    assert known.is_set()
+    assert run.longest_wait(1.0) == 0
+
+
+async def test_after_a_pause_in_its_midst_another_tick_begins_at_once(
+    clock: ManualClock, reader: Reader, ticker: Ticker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would come half a second later, and requests are refused so long."""
+    reader.error = StoreError("gone")
+    pauses: list[float] = []
+
+    async def sleep_through() -> float:
+        clock.advance(10)
+        raise StoreError("gone")
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(reader, "prove", sleep_through)
+    monkeypatch.setattr(ticker, "_pause", pause)
+    with pytest.raises(asyncio.CancelledError):
+        await ticker.tick_forever()
+    assert pauses == [-10]
 
 
 async def test_in_an_outage_no_tick_comes_too_late(
@@ -190,7 +235,9 @@ async def test_in_an_outage_no_tick_comes_too_late(
     waits: list[float] = []
 
     async def hang() -> float:
-        clock.advance(1.0)
+        for _ in range(4):
+            clock.advance(0.25)
+            ticker.run.look()
         raise StoreError("gone")
 
     async def pause(_seconds: float) -> None:

@@ -58,7 +58,33 @@ local last = rows[1]
 """
 )
 
-OPEN = Script.of(_DATA_SET + "return {epoch, last}")
+# A process that is the same, and has loaded other data, or those of another primary, shows that in
+# how much it loaded last, and in the name of its history. That is noted in the data set, and one
+# that says something else comes from before. Too dear for each tick: it is for who starts, or asks.
+_LOADED = """
+local function note_load(meta, hold_key, settling)
+  local replication = redis.pcall('INFO', 'replication')
+  local persistence = redis.pcall('INFO', 'persistence')
+  if type(replication) ~= 'string' or type(persistence) ~= 'string' then return end
+  local loaded = string.match(replication, 'master_replid:(%x+)') or ''
+  for _, each in ipairs({'loaded', 'expired'}) do
+    loaded = loaded .. ' ' .. (string.match(persistence, 'load_keys_' .. each .. ':(%d+)') or '')
+  end
+  if redis.call('HGET', meta, 'loaded') == loaded then return end
+  redis.call('PERSIST', meta)
+  redis.pcall('HSET', meta, 'loaded', loaded)
+  hold(hold_key, settling)
+end
+"""
+
+OPEN = Script.of(
+    _DATA_SET
+    + _LOADED
+    + """
+note_load(meta, KEYS[3], ARGV[4])
+return {epoch, last}
+"""
+)
 
 # After a write that any Redis allows, one that is full does not refuse the next one of a script.
 HOLD = Script.of(_HOLD + "redis.call('PERSIST', KEYS[2]) hold(KEYS[1], ARGV[1])")
@@ -108,6 +134,7 @@ end
 # is not. A data set that the copy does not belong to, or none, has just lost it, perhaps.
 HAS = Script.of(
     _UNSETTLED
+    + _LOADED
     + """
 local found = {}
 for i = 4, #KEYS do
@@ -117,6 +144,7 @@ for i = 4, #KEYS do
 end
 local epoch = redis.call('HGET', KEYS[1], 'epoch')
 if not epoch or (ARGV[3] ~= '' and epoch ~= ARGV[3]) then return {found, 'other', 0, 0} end
+note_load(KEYS[1], KEYS[2], ARGV[1])
 return {found, 'same', unsettled(KEYS[1], KEYS[2], KEYS[3], ARGV[1], ARGV[2])}
 """
 )
@@ -284,6 +312,7 @@ return found
 # decision in Python, with its reasons. During a hold or a repair no token is exchanged.
 EXCHANGE = Script.of(
     _UNSETTLED
+    + _LOADED
     + _LIST
     + _ROW
     + """
@@ -309,6 +338,7 @@ for i = 5, #KEYS - (entry ~= '' and 1 or 0) do
 end
 local epoch = redis.call('HGET', meta, 'epoch')
 if not epoch or (ARGV[3] ~= '' and epoch ~= ARGV[3]) then return {'other', 0, ''} end
+note_load(meta, KEYS[2], ARGV[1])
 local left, repairing = unsettled(meta, KEYS[2], KEYS[3], ARGV[1], ARGV[2])
 if left > 0 or repairing == 1 then return {'held', left, repairing} end
 local time = redis.call('TIME')

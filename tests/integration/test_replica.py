@@ -24,10 +24,12 @@ from revokebus.protocol.revocation import Revocation
 from revokebus.protocol.wire import encode_payload
 from revokebus.replication import outbox as outbox_module
 from revokebus.testing import ManualClock, RedisServer
+from revokebus.testing.process import wait_until
+from revokebus.testing.redis_server import follows
 from tests.support import settle, until_quiet
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Callable
 
     import redis
 
@@ -542,6 +544,47 @@ async def test_a_restored_server_is_not_believed_at_once(
             async with Engine(settings) as later:
                 assert later.status().state == "fresh"  # the server is known now
                 assert later.counts.ticks["unsettled"] == 0
+
+
+def _reload(server: RedisServer, _: RedisServer) -> None:
+    with server.client() as client:
+        client.execute_command("DEBUG", "RELOAD", "NOSAVE")
+
+
+def _follow_for_a_moment(server: RedisServer, older: RedisServer) -> None:
+    with server.client() as client:
+        client.replicaof(older.host, older.port)
+        wait_until(lambda: follows(server), "it has what the other one has")
+        client.replicaof("NO", "ONE")
+
+
+@pytest.mark.parametrize("take_back", [_reload, _follow_for_a_moment])
+async def test_older_data_in_the_same_process_is_not_believed_at_once(
+    redis_binary: str,
+    make_settings: MakeSettings,
+    eventually: Eventually,
+    take_back: Callable[[RedisServer, RedisServer], None],
+) -> None:
+    """A process that starts just then would accept what was revoked, and call its copy fresh."""
+    with RedisServer(redis_binary, {"enable-debug-command": "yes"}) as server:
+        settle(server)
+        settings = make_settings(server.url)
+        with RedisServer(redis_binary, {"replicaof": f"{server.host} {server.port}"}) as older:
+            async with Engine(settings) as engine:
+                await engine.revoke(await access(engine))
+                with server.client() as client, older.client() as other:
+                    client.save()
+                    wait_until(lambda: follows(older), "the other one has it, too")
+                    other.replicaof("NO", "ONE")
+                token = await access(engine)
+                await engine.revoke(token)
+                take_back(server, older)
+                async with Engine(settings.model_copy(update={"startup_timeout": 0})) as late:
+                    waits = "what it holds, is new"
+                    await eventually(lambda: waits in (late.status().last_error or ""))
+                    assert late.status().state == "starting"
+                    await eventually(lambda: late.status().state == "fresh")
+                    assert knows(late, token)
 
 
 async def test_nothing_is_proven_while_others_may_know_more(

@@ -81,6 +81,8 @@ class Judge:
         self._gaps: dict[str, float] = {}
         self._filled: set[str] = set()
         self._at_risk: dict[str, float] = {}
+        self._unseen: dict[str, float] = {}
+        self._not_told: set[tuple[str, int]] = set()
         self._nowhere_at: dict[str, float] = {}
         self._well_since: float | None = None
         self._looks = 0
@@ -147,23 +149,23 @@ class Judge:
 
         Args:
             by_keys: Whether what is new among them has gone alone, record by record.
-            unseen: Whether they have gone from a server that is the same as before, so that nothing
-                tells of it before the next tick of who knows them.
+            unseen: Whether they have gone from a server that is the same as before, so that those
+                who run learn of it with the next tick of who knows them.
         """
+        if unseen:
+            self._not_told = {(each.name, each.generation) for each in self._world.instances}
         if by_keys:
             self._keys_went_at = self._world.loop.time()
         if self._world.servers.primary.process.is_dead:
             return  # what it will have when it is back, nobody knows
-        for name, revoked in self._revoked.items():
-            if name in self._lost:
-                continue
-            if self._is_recorded(revoked):
-                if name in self._gaps:
-                    self._filled.add(name)
-            else:
-                self._look_at_loss(name, revoked, by_keys=by_keys)
-                if unseen:
-                    self._at_risk[name] = self._world.loop.time()
+        wanted = [each for each in self._revoked if each not in self._lost]
+        lacked = [each for each in wanted if not self._is_recorded(self._revoked[each])]
+        self._filled |= self._gaps.keys() & (set(wanted) - set(lacked))
+        for name in lacked:
+            self._look_at_loss(name, self._revoked[name], by_keys=by_keys)
+        if unseen:
+            kind = self._unseen if self._world.tells_of_reload else self._at_risk
+            kind |= dict.fromkeys(lacked, self._world.loop.time())
 
     def _look_at_loss(self, name: str, revoked: Revoked, *, by_keys: bool) -> None:
         now = self._world.loop.time()
@@ -214,12 +216,12 @@ class Judge:
         is_recent = self._world.loop.time() - servers.agreed_at < bound + HEARD_WITHIN
         return HEARD_WITHIN if servers.confirms and is_recent else 0.0
 
-    def _is_excused(self, name: str) -> bool:
-        since = self._at_risk.get(name)
+    def _is_excused(self, name: str, instance: Instance | None = None) -> bool:
+        since = self._at_risk.get(name, -math.inf)
+        if instance is not None and (instance.name, instance.generation) in self._not_told:
+            since = max(since, self._unseen.get(name, -math.inf))
         within = _REPAIRED_WITHIN + self._slack
-        return name in self._lost or (
-            since is not None and self._world.loop.time() - since < within
-        )
+        return name in self._lost or self._world.loop.time() - since < within
 
     def _has_expired(self, revoked: Revoked, instance: Instance) -> bool:
         return instance.clock.wall() >= revoked.revocation.expires_at
@@ -249,7 +251,7 @@ class Judge:
                 seen.known.append(name)
             elif self._has_expired(revoked, instance):
                 pass  # refused there, because it has expired
-            elif is_fresh and staleness is not None and not self._is_excused(name):
+            elif is_fresh and staleness is not None and not self._is_excused(name, instance):
                 age = now - self.acknowledged[name]
                 allowed = min(instance.bound, staleness * 1.001) + misled + _TOLERATED
                 if age > allowed and not self._was_nowhere(name, staleness):

@@ -210,7 +210,7 @@ def _reload(world: World, _: Event) -> Any:
     """The same process holds what it had some time before, as after DEBUG RELOAD."""
     server = world.servers.primary
     if not server.process.is_dead:
-        server.data.load(server.saved)
+        world.tells_of_reload = server.reload(server.saved)
 
 
 def _orphan_repair(world: World, _: Event) -> Any:

@@ -133,9 +133,16 @@ def _any_server_is_the_same(stack: ExitStack) -> None:
 
 def _a_tick_only_reads(stack: ExitStack) -> None:
     """A tick is no write, so a former primary that knows that it is one answers."""
+    _what_was_loaded_is_not_looked_at(stack)
     _script(stack, "READ", "redis.call('PERSIST', KEYS[5])", "")
     _script(stack, "READ", "redis.call('PERSIST', meta)", "")
     _script(stack, "READ", "beat(KEYS[5], ARGV[5], ARGV[6], ARGV[7])", "")
+
+
+def _what_was_loaded_is_not_looked_at(stack: ExitStack) -> None:
+    """A process that holds older data than before is taken for the same."""
+    for name in ("OPEN", "HAS", "EXCHANGE"):
+        _script(stack, name, "redis.call('HGET', meta, 'loaded') == loaded", "true")
 
 
 def _nobody_confirms_the_primary(stack: ExitStack) -> None:
@@ -237,6 +244,7 @@ MUTANTS: Mapping[str, Callable[[ExitStack], None]] = {
         _records_are_not_compared,
         _any_server_is_the_same,
         _a_tick_only_reads,
+        _what_was_loaded_is_not_looked_at,
         _nobody_confirms_the_primary,
         _a_write_makes_any_data_set,
         _listed_before_the_position,

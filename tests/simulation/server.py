@@ -169,6 +169,7 @@ class Server:
         self._starts += 1
         self.process = Process(self.name, self._starts)
         self.run_id = f"{self._rng.getrandbits(160):040x}"
+        self.keys_loaded = 0
         self._since = self.clock.elapsed()
         self._scripts: dict[bytes, bytes] = {}
         self._clients: dict[_Client, None] = {}
@@ -191,10 +192,17 @@ class Server:
         self.data.load(saved)
         self.data.touched.clear()
         self._begin()
+        self.keys_loaded = len(saved[0])
         self._offset += 1
         for replica in self.replicas:
             replica.is_new = True
             self._send_to(replica)
+
+    def reload(self, saved: Saved) -> bool:
+        """Hold something else in the same process; return whether INFO tells of it."""
+        known, self.keys_loaded = self.keys_loaded, len(saved[0])
+        self.data.load(saved)
+        return self.keys_loaded != known
 
     def start_afresh(self) -> None:
         """Hold nothing any more."""
@@ -427,9 +435,11 @@ class Server:
     def _do_info(self, _: list[bytes]) -> Any:
         uptime = int(self.clock.elapsed() - self._since)
         role = "master" if self.primary is None else "slave"
+        history = (self.primary or self).run_id
         return (
             f"# Server\r\nredis_version:7.4.0\r\nrun_id:{self.run_id}\r\n"
             f"uptime_in_seconds:{uptime}\r\nmaxmemory_policy:{self.policy}\r\nevicted_keys:0\r\n"
+            f"master_replid:{history}\r\nrdb_last_load_keys_loaded:{self.keys_loaded}\r\n"
             f"aof_enabled:1\r\nrole:{role}\r\nconnected_slaves:{len(self.replicas)}\r\n"
         ).encode()
 

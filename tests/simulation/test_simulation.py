@@ -39,6 +39,7 @@ FOUND_BY: Mapping[str, str] = {
     "push_moves_the_position": "a record is deleted by hand",
     "records_are_not_compared": "a record is deleted by hand",
     "rows_are_not_applied": "a meta key of another type",
+    "what_was_loaded_is_not_looked_at": "the same process has older data",
 }
 """Which known fault finds each mutant."""
 

@@ -127,6 +127,7 @@ class World:
         servers: The servers.
         processes: Those of instances, the dead ones included.
         instances: The fleet.
+        tells_of_reload: Whether a primary that has loaded other data shows it.
     """
 
     def __init__(
@@ -146,6 +147,7 @@ class World:
             Settings(redis_url=self.servers.url, secret_key=_SECRET, **each) for each in settings
         ]
         self.processes: list[Process] = []
+        self.tells_of_reload = True
         self.instances = [
             Instance(self, f"instance{number}", each) for number, each in enumerate(self.settings)
         ]

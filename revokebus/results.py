@@ -46,7 +46,7 @@ class UserSession:
 
 @dataclass(frozen=True, slots=True)
 class InstanceStatus:
-    """How one instance of the fleet is, as its last heartbeat tells.
+    """How one instance of the fleet is, as its last heartbeat tells; it was just asked for one.
 
     Attributes:
         instance: What it is called: another name after each start.
@@ -55,7 +55,8 @@ class InstanceStatus:
         version: Of RevokeBus.
         state: That of its copy, see `BusStatus`. One that has not been heard of for longer than
             its ``max_staleness`` is ``stale``, because it knows so, if it lives.
-        staleness: Seconds since its copy was last proven complete; None before the first time.
+        staleness: Seconds since its copy was last proven complete, at most; None before the first
+            time.
         position: The last row of the log that its copy includes; pushed ones come before.
         lag: By how many seconds it is behind the instance that has read furthest, at most.
         entries: How many revocations its copy holds.
@@ -64,6 +65,7 @@ class InstanceStatus:
         is_silent: Whether that is longer than it should be: it has ended without a word, or
             cannot reach Redis.
         is_self: Whether it is the one that was asked.
+        owed: How many revocations it knows, and is still to write to Redis.
     """
 
     instance: str
@@ -79,6 +81,7 @@ class InstanceStatus:
     silence: float
     is_silent: bool
     is_self: bool
+    owed: int = 0
 
 
 Outcome = Literal["applied", "ended", "stale", "silent"]

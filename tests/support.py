@@ -28,12 +28,18 @@ if TYPE_CHECKING:
 def settle(redis_server: RedisServer, namespace: str = "revokebus") -> None:
     """Make a data set that is old, so that a first start need not wait for others."""
     with redis_server.client() as client:
-        server = client.info("server")["run_id"]
+        server, persistence = client.info("server"), client.info("persistence")
+        loaded = (
+            client.info("replication")["master_replid"],
+            persistence.get("rdb_last_load_keys_loaded", ""),
+            persistence.get("rdb_last_load_keys_expired", ""),
+        )
         meta = {
             "epoch": secrets.token_hex(16),
             "format": str(DATA_VERSION),
             "began": "1",
-            "server": server,
+            "server": server["run_id"],
+            "loaded": " ".join(map(str, loaded)),
         }
         client.hset(f"{{{namespace}}}:meta", mapping=meta)
         client.hset(f"{{{namespace}}}:instances", "since", "1000")

@@ -97,9 +97,10 @@ def print_fleet(fleet: Sequence[InstanceStatus], *, as_json: bool) -> None:
         for each in fleet
     ]
     if is_wide:
-        headings += ["lag", "position"]
+        headings += ["lag", "position", "owes"]
         rows = [
-            [*row, seconds(each.lag), each.position] for row, each in zip(rows, fleet, strict=True)
+            [*row, seconds(each.lag), each.position, each.owed]
+            for row, each in zip(rows, fleet, strict=True)
         ]
     print_table(f"{len(fleet)} instances", headings, rows)
 

@@ -96,7 +96,7 @@ def status(*, env_file: EnvFile = None, as_json: AsJson = False) -> None:
 
     async def work() -> list[InstanceStatus]:
         async with opened_store(settings) as redis:
-            known = await redis.instances.list()
+            known = await redis.instances.look()
             return describe(known.live.values(), own="")
 
     fleet = perform(work())

@@ -34,6 +34,7 @@ _ANONYMOUS: dict[str, None] = (
 )
 _PATIENCE = 0.4
 _BLOCKING_PATIENCE = 0.9
+_LONGEST_PATIENCE = 4.0
 
 
 class SafeParser(_AsyncHiredisParser):
@@ -75,7 +76,32 @@ class Client(Redis):
         self.channels = Channels(self.connection_pool.make_connection, deadline)
 
     def _pipeline(self, deadline: float, patience: float) -> Pipeline:
-        return Pipeline(self.connection_pool.make_connection, deadline=deadline, patience=patience)
+        return Pipeline(
+            self.connection_pool.make_connection,
+            deadline=deadline,
+            patience=patience,
+            longest=_LONGEST_PATIENCE * deadline,
+        )
+
+    async def session(self) -> tuple[int, str]:
+        """Make the connection for questions, if there is none.
+
+        Returns:
+            Which one it is, by number, and what `note_server` was told of the process at its other
+            end; empty where it was told nothing.
+
+        Raises:
+            redis.RedisError: It cannot be made.
+        """
+        await self._line.connect()
+        return self._line.times_connected, self._line.server
+
+    def note_server(self, number: int, server: str) -> bool:
+        """Note which process answers on the connection of that number, if that is still in use."""
+        is_in_use = self._line.times_connected == number
+        if is_in_use:
+            self._line.server = server
+        return is_in_use
 
     @property
     def times_connected(self) -> int:

@@ -7,11 +7,13 @@ and then hands on to the next: a lone question costs no more than a connection o
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import random
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from revokebus.tasks import end, retrieve
 
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 
 _IDLE_SECONDS = 15.0
 _LOOKS_PER_PATIENCE, _LATE, _SHORTEST_LOOK = 2, 0.02, 0.001
+_LONGEST_TRY = 4
+_FORGOTTEN, _SLOWER = 0.9, 2.0
+_PING = b"*1\r\n$4\r\nPING\r\n"
 
 
 class LostConnectionError(RedisConnectionError):
@@ -67,25 +72,40 @@ class Pipeline:
     """Asks over one connection, which it makes when there is something to ask.
 
     A connection that has failed is thrown away, and so is one that was not used for some time:
-    others may have forgotten it. A question that was given up leaves its answer to be skipped.
+    others may have forgotten it. One that is silent is kept until another one is answered: a server
+    that is slow would only become slower by what is asked again, because it still does what was
+    asked before. A question that was given up leaves its answer to be skipped.
 
     Args:
         make: Makes a connection, and does not connect it.
         deadline: Seconds for a new connection to be ready.
-        patience: Seconds without any answer after which the connection counts as lost.
+        patience: Seconds without any answer after which another connection is tried.
+        longest: The same, at most, where answers have been slow lately.
 
     Attributes:
         times_connected: How many connections were made.
+        server: Which process is at the other end, as whoever asks has found out; empty on a new
+            connection.
     """
 
     def __init__(
-        self, make: Callable[[], AbstractConnection], *, deadline: float, patience: float
+        self,
+        make: Callable[[], AbstractConnection],
+        *,
+        deadline: float,
+        patience: float,
+        longest: float,
     ) -> None:
         self._make = make
         self._deadline = deadline
         self._patience = patience
+        self._longest = longest
         self._connection: AbstractConnection | None = None
         self._opening: asyncio.Task[None] | None = None
+        self._trying: asyncio.Task[None] | None = None
+        self._failed_tries = 0
+        self._slowest = self._silent = 0.0
+        self._reading: asyncio.Timeout | None = None
         self._ending: set[asyncio.Task[None]] = set()
         self._waiting: deque[_Question] = deque()
         self._next_to_read: deque[_Question] = deque()
@@ -97,6 +117,16 @@ class Pipeline:
         self._is_proven = False
         self._is_closed = False
         self.times_connected = 0
+        self.server = ""
+
+    async def connect(self) -> None:
+        """Make the connection, if there is none.
+
+        Raises:
+            redis.ConnectionError: It cannot be made.
+        """
+        if self._connection is None:
+            await self._connected()
 
     async def ask(self, packed: bytes, count: int = 1) -> list[Any]:
         """Send what is packed and return the answers, errors of Redis among them.
@@ -145,6 +175,18 @@ class Pipeline:
         """Read, for all, until `question` is over."""
         if self._reads is not question:
             self._reads, self._read_since = question, asyncio.get_running_loop().time()
+        reading = asyncio.timeout(None)
+        try:
+            async with reading:
+                self._reading = reading
+                await self._read_until(connection, question)
+        except TimeoutError:
+            pass  # it is lost, and the question knows
+        finally:
+            if self._reading is reading:
+                self._reading = None
+
+    async def _read_until(self, connection: AbstractConnection, question: _Question) -> None:
         while not question.is_over:
             try:
                 answer = await connection.read_response(disconnect_on_error=False)
@@ -162,14 +204,21 @@ class Pipeline:
 
     def _take(self, answer: Any) -> None:
         self._is_proven = True
+        self._failed_tries = 0
         self._heard_at = asyncio.get_running_loop().time()
+        self._silent = 0.0
+        self._stop_trying()
         question = self._waiting[0]
         question.answers.append(answer)
         if question.is_over:
+            if self._heard_at <= self._look_at + _LATE:  # this process ran meanwhile
+                took = self._heard_at - question.sent_at
+                self._slowest = max(_FORGOTTEN * self._slowest, took)
             self._waiting.popleft()
             question.wake()
 
     def _hand_on(self) -> None:
+        self._silent += self._silence()
         self._reads = None
         while self._next_to_read:
             question = self._next_to_read.popleft()
@@ -206,12 +255,56 @@ class Pipeline:
             raise
         finally:
             self._opening = None
+        self._use(connection)
+
+    def _use(self, connection: AbstractConnection) -> None:
         self._connection = connection
         self._is_proven = False
+        self._slowest = 0.0
         self.times_connected += 1
+        self.server = ""
         self._heard_at = asyncio.get_running_loop().time()
         if self._timer is None:
             self._look_after(self._patience / _LOOKS_PER_PATIENCE)
+
+    async def _try_another(self, silent: AbstractConnection) -> None:
+        """Take another connection in place of one that is silent, if that one is answered."""
+        loop = asyncio.get_running_loop()
+        # Those of a fleet would all come at once.
+        await asyncio.sleep(random.uniform(0, self._patience / _LOOKS_PER_PATIENCE / 2))  # noqa: S311 - not a secret
+        connection, since = self._make(), self._heard_at
+        try:
+            async with asyncio.timeout(self._deadline):
+                await connection.connect()  # type: ignore[no-untyped-call]  # redis-py has no annotation here
+                # The system may have taken the connection for a server that does not run.
+                await connection.send_packed_command(_PING, check_health=False)
+                with contextlib.suppress(ResponseError):  # it runs
+                    await connection.read_response(disconnect_on_error=False)
+        except (RedisError, OSError):  # TimeoutError is one
+            await connection.disconnect(nowait=True)
+            self._failed_tries += 1
+            await asyncio.sleep(self._deadline * min(self._failed_tries, _LONGEST_TRY))
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        else:
+            if self._connection is silent and self._heard_at == since:
+                silence = loop.time() - since
+                self._lose(silent, RedisConnectionError(f"no answer for {silence:.1f} s"))
+                self._use(connection)
+                self._is_proven = True
+            else:
+                await connection.disconnect(nowait=True)
+        finally:
+            if self._trying is asyncio.current_task():
+                self._trying = None
+
+    def _stop_trying(self) -> None:
+        trying, self._trying = self._trying, None
+        if trying is not None and trying is not asyncio.current_task():
+            trying.cancel()
+            self._ending.add(trying)
+            trying.add_done_callback(self._ending.discard)
 
     def _look(self) -> None:
         """Give up a connection that does not answer, or that nobody needs."""
@@ -224,17 +317,29 @@ class Pipeline:
             pass  # the loop was held up: answers may be here that nobody could read
         elif self._waiting:
             # While nobody reads, answers lie about unread.
-            since = max(self._waiting[0].sent_at, self._heard_at, self._read_since)
-            silence = loop.time() - since if self._reads is not None else 0.0
+            silence = self._silent + self._silence()
             # Of one that has never answered, no balancer can have forgotten anything.
-            if silence >= (self._patience if self._is_proven else self._deadline):
-                self._lose(connection, RedisConnectionError(f"no answer for {silence:.1f} s"))
-                return
-            pause = min(pause, max(self._patience - silence, _SHORTEST_LOOK))
+            patience = self._patience if self._is_proven else self._deadline
+            # One that has been slow lately is not lost because it still is.
+            patience = max(patience, min(_SLOWER * self._slowest, self._longest))
+            if silence >= patience:
+                if self._trying is None:
+                    trying = self._try_another(connection)
+                    self._trying = asyncio.create_task(trying, name="revokebus-try-another")
+                    self._trying.add_done_callback(retrieve)
+            else:
+                pause = min(pause, max(patience - silence, _SHORTEST_LOOK))
         elif loop.time() - self._heard_at >= _IDLE_SECONDS:
             self._lose(connection, RedisConnectionError("not used for some time"))
             return
         self._look_after(pause)
+
+    def _silence(self) -> float:
+        """Return for how many seconds who reads now has read in vain."""
+        if self._reads is None or not self._waiting:
+            return 0.0
+        since = max(self._waiting[0].sent_at, self._heard_at, self._read_since)
+        return max(0.0, asyncio.get_running_loop().time() - since)
 
     def _look_after(self, seconds: float) -> None:
         loop = asyncio.get_running_loop()
@@ -244,7 +349,13 @@ class Pipeline:
     def _lose(self, connection: AbstractConnection, error: Exception) -> None:
         if self._connection is not connection:
             return
+        self._stop_trying()
         self._connection = self._reads = None
+        self._silent = 0.0
+        # Over TLS a connection that is closed waits for its peer to agree, which may be gone.
+        reading, self._reading = self._reading, None
+        if reading is not None:
+            reading.reschedule(asyncio.get_running_loop().time())
         # What Redis says of itself while it loads is no loss.
         is_lost = self._is_proven and type(error) in (RedisConnectionError, OSError)
         kind = LostConnectionError if is_lost else RedisConnectionError
@@ -262,8 +373,7 @@ class Pipeline:
         self._is_closed = True
         if self._timer is not None:
             self._timer.cancel()
-        if self._opening is not None:
-            await end([self._opening])
+        await end([each for each in (self._opening, self._trying) if each is not None])
         if self._connection is not None:
             self._lose(self._connection, RedisConnectionError("the connections have been closed"))
         if self._ending:

@@ -11,6 +11,7 @@ from redis.exceptions import RedisError, ResponseError
 from revokebus.connection.primary import Primary
 from revokebus.connection.subscription import Subscription
 from revokebus.errors import RefusedError, StoreError
+from revokebus.tasks import end, retrieve
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 
 _SHORT, _MORE = 0.01, 0.25
+_PATIENCE = 1 / 8
 
 
 class Requests:
@@ -44,6 +46,7 @@ class Requests:
         self, settings: Settings, clock: Clock, credentials: CredentialProvider | None = None
     ) -> None:
         self._seconds = settings.redis_timeout
+        self._patience = max(self._seconds, _PATIENCE * settings.max_staleness)
         self.primary = Primary(settings, clock, credentials)
 
     async def close(self) -> None:
@@ -57,7 +60,6 @@ class Requests:
         args: Sequence[Argument],
         *,
         again: bool = False,
-        deadline: float | None = None,
     ) -> Any:
         """Return what a script returns.
 
@@ -66,15 +68,12 @@ class Requests:
             keys: The keys that it touches.
             args: Its other arguments.
             again: Whether to try again after a lost connection: right for what is idempotent.
-            deadline: For how many seconds to wait; ``redis_timeout`` by default.
 
         Raises:
             RefusedError: Redis refuses.
             StoreError: It does not answer in time, or cannot be reached.
         """
-        return await self.ask(
-            lambda redis: script.run(redis, keys, args), again=again, deadline=deadline
-        )
+        return await self.ask(lambda redis: script.run(redis, keys, args), again=again)
 
     async def run_and_wait(
         self,
@@ -119,11 +118,44 @@ class Requests:
         work: Callable[[Client], Awaitable[Answer]],
         *,
         again: bool = False,
-        deadline: float | None = None,
     ) -> Answer:
         """Return what `work` returns, done with a client of the primary; the rest as for `run`."""
-        async with self.deadline(deadline):
+        async with self.deadline():
             return await self.primary.run(work, again=again)
+
+    async def ask_patiently(
+        self,
+        work: Callable[[Client], Awaitable[Answer]],
+        *,
+        deadline: float,
+        doubted_after: float,
+    ) -> Answer:
+        """Return what `work` returns, however long that takes, as long as the primary is the same.
+
+        Args:
+            work: As for `ask`.
+            deadline: For how many seconds to wait.
+            doubted_after: After how many seconds it is looked up who is primary; and then again and
+                again, after twice as long each time. Another one is asked anew.
+
+        Raises:
+            StoreError: As for `run`.
+        """
+        async with self.deadline(deadline):
+            while True:
+                server = await self.primary.server()
+                asking = asyncio.create_task(self.primary.run(work), name="revokebus-ask")
+                asking.add_done_callback(retrieve)
+                try:
+                    pause = doubted_after
+                    while self.primary.is_current(server):
+                        if (await asyncio.wait([asking], timeout=pause))[0]:
+                            return asking.result()
+                        pause *= 2
+                        self.primary.doubt()
+                        await self.primary.server()
+                finally:
+                    await end([asking])
 
     def deadline(self, seconds: float | None = None) -> Deadline:
         """Return what ends its body after ``redis_timeout``, or after `seconds`."""
@@ -144,6 +176,7 @@ class Requests:
             server.redis.connection_pool,
             channel,
             deadline=self._seconds,
+            patience=self._patience,
             in_place=lambda: self.primary.is_current(server),
         ) as subscription:
             yield subscription

@@ -44,8 +44,9 @@ class Subscription:
     Args:
         pool: Makes the connection; it is not taken from the pool, nor given back to it.
         channel: The channel's name.
-        deadline: Seconds for the confirmation, for the silence before a PING, and for its
-            answer.
+        deadline: Seconds for the confirmation.
+        patience: Seconds for the silence before a PING, and for its answer. A server that is slow
+            would only become slower by subscriptions that are made anew.
         in_place: Whether the server is still the one to listen to.
     """
 
@@ -55,11 +56,13 @@ class Subscription:
         channel: str,
         *,
         deadline: float,
+        patience: float,
         in_place: Callable[[], bool] = lambda: True,
     ) -> None:
         self._connection: AbstractConnection = pool.make_connection()  # type: ignore[no-untyped-call]  # redis-py has no annotation here
         self._channel = channel
         self._deadline = deadline
+        self._patience = patience
         self._in_place = in_place
 
     async def __aenter__(self) -> Self:
@@ -100,7 +103,7 @@ class Subscription:
         while True:
             try:
                 reply = await self._connection.read_response(
-                    disable_decoding=True, timeout=self._deadline
+                    disable_decoding=True, timeout=self._patience
                 )
                 if reply is None and not asked:
                     await self._connection.send_command("PING")

@@ -283,7 +283,9 @@ class Engine:
         return await self._checker.can_decide()
 
     async def fleet(self) -> list[InstanceStatus]:
-        """Return how each instance is, by its last heartbeat.
+        """Ask every instance for a heartbeat, and return how each is.
+
+        It takes as long as the slowest of them needs for a tick: some 0.7 s, 10 s at most.
 
         Those that have ended are among them for as long as they might still accept tokens, if
         they did not say that they end.

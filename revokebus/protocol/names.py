@@ -28,6 +28,7 @@ class Names:
         repair: The lock of whoever writes back what Redis has lost.
         instance: What this instance is called: another name for each `Names`.
         instances: The heartbeats of all instances, some of which may have ended.
+        facts: What does not change of them.
         records: A pattern that matches every record.
     """
 
@@ -39,6 +40,7 @@ class Names:
         self.repair = f"{self._tag}:repair"
         self.instance = secrets.token_hex(8)
         self.instances = f"{self._tag}:instances"
+        self.facts = f"{self._tag}:facts"
         self.records = f"{self._tag}:r:*"
 
     @property

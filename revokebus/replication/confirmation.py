@@ -1,7 +1,7 @@
 """Who has applied an entry of the log: how an instance asks the fleet, and how one answers.
 
 The instances are asked once, on the channel, and each answers by itself. Only where an answer is
-missing is Redis asked, for all of them at once, what their heartbeats say.
+missing are all asked for heartbeats as well, with each tick, and Redis what these say.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ import asyncio
 import contextlib
 import math
 import secrets
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from revokebus.errors import StoreError, WireError
+from revokebus.protocol.heartbeat import LONGEST_HEARTBEAT_SECONDS
 from revokebus.protocol.wire import Inquiry, decode_instance
 from revokebus.replication.backend import Confirmed
 from revokebus.results import Confirmation
+from revokebus.store.instances import ASKED_SECONDS
 from revokebus.tasks import end
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 _MOST_WAITING = 1000
 _LOOK_EVERY = 0.5
+_CLOCKS = 1.0
 
 
 class ConfirmationRequest:
@@ -57,15 +59,17 @@ class ConfirmationRequest:
     ) -> None:
         self._instances = instances
         self._clock = clock
-        self._bound = bound
         self._inquiry = Inquiry(epoch, entry, secrets.token_hex(8))
         self._began = began
         # Here it was applied before it was written.
         self._seconds: dict[str, float] = {instances.instance: 0.0}
         self._answered = asyncio.Event()
         self._fleet: dict[str, Instance] = {}
+        self._unanswered: dict[str, None] = {}
         self._heard_at: dict[str, float] = {}
         self._ended: frozenset[str] = frozenset()
+        self._longest_bound = bound
+        self._asked_since = self._asked_until = math.inf
         self._known_since = math.inf
         self._confirmed_at = -math.inf
 
@@ -109,6 +113,7 @@ class ConfirmationRequest:
 
     def _note(self, instance: str) -> None:
         self._seconds.setdefault(instance, self._clock.elapsed() - self._began)
+        self._unanswered.pop(instance, None)
         self._answered.set()
 
     def _take(self, known: KnownInstances, asked: Iterable[str]) -> None:
@@ -117,6 +122,9 @@ class ConfirmationRequest:
         for name in asked:
             if instance := known.live.get(name):
                 self._fleet[name] = instance
+                self._longest_bound = max(self._longest_bound, instance.facts.bound)
+                if name not in self._seconds:
+                    self._unanswered[name] = None
                 self._heard_at[name] = now - instance.silence
                 if instance.has(self._inquiry.epoch, self._inquiry.entry):
                     self._note(name)
@@ -132,35 +140,48 @@ class ConfirmationRequest:
                     await self._answered.wait()
             except TimeoutError:
                 with contextlib.suppress(StoreError):
-                    self._take(await self._instances.list(), tuple(self._fleet))
+                    unanswered = tuple(self._unanswered)
+                    self._take(await self._instances.some(unanswered, asked=True), unanswered)
+                    self._note_asked()
 
     def _is_over(self, deadline: float) -> bool:
         """Return whether waiting until then changes nothing any more."""
         now = self._clock.elapsed()
         if now >= deadline:
             return True
-        if any(self._outcome(each, now) == "silent" for each in self._fleet.values()):
+        if any(self._outcome(self._fleet[each], now) == "silent" for each in self._unanswered):
             return False
         return not now < self._all_known_at() <= deadline
 
     def _all_known_at(self) -> float:
         """Return when whoever was cut off from other data knows that its copy is stale."""
-        bounds = (each.heartbeat.bound for each in self._fleet.values())
-        return self._known_since + max(self._bound, *bounds, 0.0)
+        return self._known_since + self._longest_bound
+
+    def _note_asked(self) -> None:
+        """Note that from now on, or since earlier, each tick brings a heartbeat."""
+        now = self._clock.elapsed()
+        if now > self._asked_until or self._asked_since == math.inf:
+            self._asked_since = now
+        self._asked_until = now + ASKED_SECONDS - _LOOK_EVERY
 
     def _outcome(self, instance: Instance, now: float) -> Outcome:
         if instance.name in self._seconds:
             return "applied"
         if instance.name in self._ended:
             return "ended"
-        silence = now - self._heard_at[instance.name]
-        return "silent" if replace(instance, silence=silence).may_accept else "stale"
+        # With whatever has proven its copy since it was asked, or since the next heartbeat was
+        # due, it would have sent one.
+        heard_at = self._heard_at[instance.name]
+        due_at = heard_at + LONGEST_HEARTBEAT_SECONDS + _CLOCKS
+        proven_at = max(heard_at, min(self._asked_since, due_at))
+        may_accept = instance.facts.accepts_stale or now <= proven_at + instance.facts.bound
+        return "silent" if may_accept else "stale"
 
     def _confirmation(self, instance: Instance, now: float) -> Confirmation:
         return Confirmation(
             instance=instance.name,
-            host=instance.heartbeat.host,
-            pid=instance.heartbeat.pid,
+            host=instance.facts.host,
+            pid=instance.facts.pid,
             outcome=self._outcome(instance, now),
             seconds=self._seconds.get(instance.name),
         )

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from revokebus.replication.applier import Applier
     from revokebus.replication.repair import Repair
     from revokebus.replication.run import Run
+    from revokebus.store.heartbeats import Heartbeats, Told
     from revokebus.store.store import Page
 
 logger = logging.getLogger("revokebus")
@@ -55,8 +56,8 @@ class Log(Protocol):
     async def position(self) -> Position:
         """Return the end of the log; make a data set where there is none."""
 
-    async def read(self, after: Position, heartbeat: bytes) -> Page:
-        """Return the log from `after`, that entry included, and show that this instance lives."""
+    async def read(self, after: Position, told: Told | None) -> Page:
+        """Return the log from `after`, that entry included; send a heartbeat by the way."""
 
     def doubt_primary(self) -> None:
         """Look up the primary before the next request."""
@@ -97,7 +98,7 @@ class LogReader:
         repair: Finds what Redis lacks.
         unseen_writes: What the log must show, because it was acknowledged.
         fleet: Is told the time at Redis, and how long tokens live.
-        heartbeat: Returns what this instance reports of itself at a position.
+        heartbeats: Show that this instance lives, before anything is proven.
         hold: Keeps other instances from a proof for `HOLD_SECONDS`.
 
     Attributes:
@@ -116,7 +117,7 @@ class LogReader:
         repair: Repair,
         unseen_writes: UnseenWrites,
         fleet: Fleet,
-        heartbeat: Callable[[Position], bytes],
+        heartbeats: Heartbeats,
         hold: Callable[[], Awaitable[None]],
     ) -> None:
         self._run = run
@@ -129,7 +130,7 @@ class LogReader:
         self._repair = repair
         self._unseen_writes = unseen_writes
         self._fleet = fleet
-        self._heartbeat = heartbeat
+        self._heartbeats = heartbeats
         self._hold = hold
         self._times_set_back = denylist.clock.times_set_back
         self._list_not_before = -math.inf
@@ -171,9 +172,15 @@ class LogReader:
             if page is not None:
                 self._note_server(page, sent)
             if page is not None and not page.more:
+                await self._beat_if_wanted(page)
                 await self._look_for_lost_writes(sent)
                 self._check_settled(page)
                 return min(sent, page.confirmed_at)
+
+    async def _beat_if_wanted(self, page: Page) -> None:
+        position = self._continuity.position
+        if page.wants_heartbeat and position is not None:
+            await self._heartbeats.beat(position)
 
     def _check_settled(self, page: Page) -> None:
         if page.unsettled:
@@ -227,6 +234,7 @@ class LogReader:
         self._run.sees_restarts = bool(page.server)
 
     def _suspect(self, reason: Break) -> None:
+        self._heartbeats.renew()
         if self._suspicion is None:
             self._suspicion_not_before = -math.inf
         self._suspicion = reason
@@ -241,7 +249,11 @@ class LogReader:
         position = self._continuity.position
         if position is None:
             return None
-        return await self._log.read(position, self._heartbeat(position))
+        now, told = self._run.clock.elapsed(), self._heartbeats.due(position)
+        page = await self._log.read(position, told)
+        if told is not None:
+            self._heartbeats.sent(now)
+        return page
 
     async def _apply(self, entries: Sequence[Entry]) -> None:
         try:
@@ -265,6 +277,7 @@ class LogReader:
 
     async def _list(self, reason: Break) -> None:
         """Add every record that Redis has; what is here already stays."""
+        self._heartbeats.renew()
         self._note_reason(reason)
         began, left_out = self._run.clock.elapsed(), self._denylist.left_out
         if reason in _LOSSES:

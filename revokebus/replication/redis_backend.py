@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from revokebus.errors import ConfigurationError, OtherDataSetError, RefusedError, StoreError
-from revokebus.protocol.heartbeat import VERSION, Heartbeat, describe, encode_heartbeat
+from revokebus.protocol.heartbeat import VERSION, Facts, Heartbeat, describe
 from revokebus.protocol.revocation import is_refused, session_among
 from revokebus.protocol.wire import decode_entry_id, encode_entry_id
 from revokebus.replication.applier import Applier
@@ -30,6 +30,7 @@ from revokebus.replication.subscriber import Subscriber
 from revokebus.replication.ticker import Ticker
 from revokebus.store.audit import StartAudit, audit
 from revokebus.store.exchanges import Exchanges
+from revokebus.store.heartbeats import Heartbeats
 from revokebus.store.parts import StoreParts
 from revokebus.store.writes import Written
 from revokebus.tasks import end, finish
@@ -175,7 +176,12 @@ class RedisBackend:
             repair=self._repair,
             unseen_writes=redis.unseen_writes,
             fleet=self._fleet,
-            heartbeat=self._heartbeat,
+            heartbeats=Heartbeats(
+                clock=self._clock,
+                register=redis.instances,
+                facts=self._facts(),
+                tell=self._heartbeat,
+            ),
             hold=lambda: self._outbox.hold(redis.store),
         )
         ticker = Ticker(
@@ -188,7 +194,7 @@ class RedisBackend:
             store=redis.store,
             denylist=self._denylist,
             freshness=self._freshness,
-            interval=self._settings.tick_interval,
+            settings=self._settings,
         )
         tasks = (
             asyncio.create_task(subscriber.subscribe_forever(), name="revokebus-subscriber"),
@@ -201,28 +207,31 @@ class RedisBackend:
         # What there was no room for is refused by asking Redis, unless that may fail unnoticed.
         return self._denylist.complete or self._settings.on_stale != "accept"
 
-    def _heartbeat(self, position: Position) -> bytes:
-        settings, freshness = self._settings, self._freshness
-        return encode_heartbeat(
-            Heartbeat(
-                version=VERSION,
-                host=socket.gethostname(),
-                pid=os.getpid(),
-                state=freshness.state,
-                staleness=freshness.age,
-                bound=freshness.bound,
-                accepts_stale=settings.on_stale == "accept",
-                interval=settings.tick_interval,
-                longest_life=settings.longest_life,
-                issuer=settings.own_issuer,
-                checked_types=sorted(settings.checked_token_types),
-                claims=sorted(settings.revocable_claims),
-                epoch=position.epoch,
-                position=encode_entry_id(position.entry.id),
-                entries=len(self._denylist),
-                complete=self._denylist.complete,
-                leeway=settings.leeway,
-            )
+    def _facts(self) -> Facts:
+        settings = self._settings
+        return Facts(
+            version=VERSION,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            bound=self._freshness.bound,
+            accepts_stale=settings.on_stale == "accept",
+            interval=settings.tick_interval,
+            longest_life=settings.longest_life,
+            issuer=settings.own_issuer,
+            checked_types=sorted(settings.checked_token_types),
+            claims=sorted(settings.revocable_claims),
+            leeway=settings.leeway,
+        )
+
+    def _heartbeat(self, position: Position) -> Heartbeat:
+        return Heartbeat(
+            state=self._freshness.state,
+            staleness=self._freshness.age,
+            epoch=position.epoch,
+            position=encode_entry_id(position.entry.id),
+            entries=len(self._denylist),
+            complete=self._denylist.complete,
+            owed=len(self._outbox) + len(self._repair),
         )
 
     async def stop(self) -> None:
@@ -277,10 +286,11 @@ class RedisBackend:
             if is_known and not min_replicas:
                 written = await _found(started.redis.store, revocations)
             if written is None:
+                epoch = run.continuity.epoch
                 try:
-                    written = await writes.write(revocations, run.continuity.epoch, min_replicas)
+                    written = await writes.write(revocations, epoch, min_replicas)
                 except OtherDataSetError:
-                    await self._next_read(run)
+                    await self._other_data_set(run, epoch)
                     written = await writes.write(revocations, run.continuity.epoch, min_replicas)
         except BaseException as error:
             # Also when the request that waits here is cancelled: it was promised.
@@ -298,13 +308,14 @@ class RedisBackend:
         run.conditions.note_or_over("publisher", written.unheard)
         return written
 
-    async def _next_read(self, run: Run) -> None:
-        """Wait until the ticker has found out which data set there is."""
-        read = run.read
-        run.wake.set()
+    async def _other_data_set(self, run: Run, epoch: str) -> None:
+        """Wait until the ticker has found out which data set there is, if not that of `epoch`."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._settings.redis_timeout):
-                await read.wait()
+                while run.continuity.epoch == epoch:
+                    read = run.read  # it may end one that has begun before
+                    run.wake.set()
+                    await read.wait()
 
     async def _end_of_writes(self) -> None:
         """Wait until what is being written has its answer, for a deadline of Redis at most."""
@@ -388,9 +399,9 @@ class RedisBackend:
         return len((await self._running().redis.instances.list()).live)
 
     async def fleet(self) -> Sequence[InstanceStatus]:
-        """Ask Redis how each instance is."""
+        """Ask each instance, over Redis, how it is."""
         instances = self._running().redis.instances
-        known = await instances.list()
+        known = await instances.look()
         return describe(known.live.values(), instances.instance)
 
     async def confirm(self, written: Written, began: float, timeout: float) -> Confirmed:

@@ -8,12 +8,12 @@ import logging
 import math
 import random
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from revokebus.errors import ConfigurationError, UnsettledError
 from revokebus.replication.run import LOOKED_EVERY
-from revokebus.store.settling import LONGEST_PAUSE
+from revokebus.store.settling import LONGEST_PAUSE, pause_after_failure, tick_interval
 from revokebus.telemetry.events import event
 
 if TYPE_CHECKING:
@@ -26,13 +26,15 @@ if TYPE_CHECKING:
     from revokebus.replication.outbox import Outbox
     from revokebus.replication.repair import Comparison
     from revokebus.replication.run import Run
+    from revokebus.settings.settings import Settings
     from revokebus.store.store import Store
 
 logger = logging.getLogger("revokebus")
 
 _SHORTEST_INTERVAL = 0.9
 _SHORTEST_PAUSE = 0.02
-_TRIED_AGAIN_AFTER = 0.5
+_DELAYS_PER_BOUND = 4
+_ALMOST, _AGAIN = 0.8, 0.7
 _SWEPT_PER_TICK = 1000
 _TICKS_PER_SWEEP = 200
 MOST_SWEPT_PER_TICK = 2_500
@@ -50,7 +52,7 @@ class Ticker:
         store: Where it is written.
         denylist: The copy.
         freshness: Is told of each proof.
-        interval: Seconds between the starts of two ticks.
+        settings: How many seconds apart ticks start.
     """
 
     run: Run
@@ -60,16 +62,20 @@ class Ticker:
     store: Store
     denylist: Denylist
     freshness: Freshness
-    interval: float
+    settings: Settings
+    _has_failed: bool = field(default=False, init=False)
+    _is_almost_full: bool = field(default=False, init=False)
 
     async def tick_forever(self) -> None:
         """Prove, write what is owed, rest, and tick again."""
         run = self.run
         while True:
             run.wake.clear()
-            began, rest = run.clock.elapsed(), self._interval()
+            began, interval = run.clock.elapsed(), self._interval()
             with self._watched():
-                rest = min(rest, await self._tick(), self.outbox.longest_rest())
+                rest = await self._tick()
+            if not self._has_failed:
+                rest = min(interval, rest, self.outbox.longest_rest())
             if run.was_suspended:
                 rest = 0.0
             run.end_tick(max(began + rest, run.clock.elapsed() + _SHORTEST_PAUSE))
@@ -84,6 +90,8 @@ class Ticker:
 
         def look() -> None:
             run.look()
+            self._note_delay()
+            self._note_state()
             timers.append(loop.call_later(LOOKED_EVERY, look))
             timers.popleft()
 
@@ -96,7 +104,7 @@ class Ticker:
             timers[0].cancel()
 
     async def _tick(self) -> float:
-        """Return after how many seconds another one may be of use, if before its turn."""
+        """Return after how many seconds another is of use at the latest; after an error, when."""
         run = self.run
         try:
             self.freshness.prove(await self.reader.prove())
@@ -108,23 +116,33 @@ class Ticker:
             # What others must not do without is written while all of them wait for it.
             await self._list_again(self.reader.suspicion)
             await self.outbox.write_back(self.store, run, is_unsettled=True)
+            self._has_failed = False
             return error.seconds or math.inf
         except Exception as error:  # noqa: BLE001 - a silent end would be a silent gap
             run.counters.ticks["failed"] += 1
             run.conditions.note("ticker", error)
             if isinstance(error, ConfigurationError):  # this Redis is refused
                 run.decided.set()
-            return _TRIED_AGAIN_AFTER
+            return self._pause_after_failure()
+        self._has_failed = False
         run.decided.set()
         self.outbox.proven()
         run.counters.ticks["proven"] += 1
         run.conditions.over("ticker")
+        run.conditions.over("proof")
         run.notify_readers()
         await self.outbox.write_back(self.store, run)
         await self._list_again(self.reader.use_of_listing())
         with run.conditions.noting("comparison"):
             await self.comparison.go_on(self.store, self.reader.instances)
         return math.inf
+
+    def _pause_after_failure(self) -> float:
+        # Each instance at another moment: a server that comes back would be kept away by all who
+        # wait for it.
+        self._has_failed = True
+        longest = pause_after_failure(self.reader.instances)
+        return random.uniform(longest / 2, longest)  # noqa: S311 - not a secret
 
     async def _list_again(self, reason: Break | None) -> None:
         if reason is not None:
@@ -134,6 +152,13 @@ class Ticker:
     def _sweep(self) -> None:
         swept = max(_SWEPT_PER_TICK, len(self.denylist) // _TICKS_PER_SWEEP)
         self.denylist.sweep(min(swept, MOST_SWEPT_PER_TICK))
+
+    def _note_delay(self) -> None:
+        """Note that Redis is slow, or away, long before the tick that waits for it gives up."""
+        allowed, age = self.freshness.bound / _DELAYS_PER_BOUND, self.freshness.age
+        if age is not None and age > allowed:
+            text = f"no proof for more than {allowed:g} s: Redis does not answer, or too slowly"
+            self.run.conditions.note("proof", text)
 
     def _note_state(self) -> None:
         conditions, state, full = self.run.conditions, self.freshness.state, ""
@@ -148,10 +173,24 @@ class Ticker:
             )
         if conditions.note_or_over("limit", full):
             logger.warning("revokebus: the copy is complete again", extra=event("complete"))
+        self._warn_before_it_is_full()
+
+    def _warn_before_it_is_full(self) -> None:
+        entries, limit = len(self.denylist), self.denylist.max_entries or math.inf
+        if entries > _ALMOST * limit and not self._is_almost_full:
+            logger.warning(
+                "revokebus: the copy holds %d of max_entries (REVOKEBUS_MAX_ENTRIES) %d; beyond "
+                "that Redis is asked about every token",
+                entries,
+                limit,
+                extra=event("almost_full"),
+            )
+        self._is_almost_full = entries > (_AGAIN if self._is_almost_full else _ALMOST) * limit
 
     def _interval(self) -> float:
         # With jitter, so that a fleet that was started at once does not tick at once.
-        return self.interval * random.uniform(_SHORTEST_INTERVAL, LONGEST_PAUSE)  # noqa: S311 - not a secret
+        interval = tick_interval(self.settings, self.reader.instances)
+        return interval * random.uniform(_SHORTEST_INTERVAL, LONGEST_PAUSE)  # noqa: S311 - not a secret
 
     async def _pause(self, seconds: float) -> None:
         await asyncio.sleep(_SHORTEST_PAUSE)

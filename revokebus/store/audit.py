@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from redis.exceptions import NoPermissionError
 
 from revokebus.errors import ConfigurationError, RefusedError, StoreError
-from revokebus.protocol.heartbeat import UNREADABLE
+from revokebus.protocol.heartbeat import UNKNOWN
 from revokebus.protocol.names import Names
 from revokebus.results import Finding
 from revokebus.settings.redis_url import parse_redis_url
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from revokebus.clock import Clock
     from revokebus.connection.client import Client
-    from revokebus.protocol.heartbeat import Heartbeat
+    from revokebus.protocol.heartbeat import Facts as InstanceFacts
     from revokebus.settings.redis_url import Kind
     from revokebus.settings.settings import Settings
     from revokebus.store.parts import StoreParts
@@ -51,7 +51,7 @@ class _Facts:
         fenced: Whether a primary that loses its replicas stops accepting writes.
         skew: By how many seconds Redis's clock is ahead of ours.
         missing: The rights that the user lacks, as ACL rules.
-        heartbeats: What the instances that there are say of themselves.
+        instances: What the instances that there are say of themselves.
     """
 
     info: Info | None
@@ -59,7 +59,7 @@ class _Facts:
     fenced: bool | None
     skew: float | None
     missing: Sequence[str] | None
-    heartbeats: Sequence[Heartbeat] | None
+    instances: Sequence[InstanceFacts] | None
 
 
 async def audit(parts: StoreParts, settings: Settings, clock: Clock) -> list[Finding]:
@@ -77,9 +77,9 @@ async def audit(parts: StoreParts, settings: Settings, clock: Clock) -> list[Fin
         _clock(facts.skew, settings),
         _rights(facts.missing),
         _retention(settings),
-        _lifetimes(facts.heartbeats, settings),
-        _alike(facts.heartbeats, settings),
-        _tuned_alike(facts.heartbeats, settings),
+        _lifetimes(facts.instances, settings),
+        _alike(facts.instances, settings),
+        _tuned_alike(facts.instances, settings),
     ]
 
 
@@ -154,7 +154,7 @@ async def _gather(parts: StoreParts, settings: Settings, clock: Clock) -> _Facts
         fenced=None if None in fencing else "0" not in fencing,
         skew=await _skew(parts, clock),
         missing=await _missing_rights(parts, settings),
-        heartbeats=await _heartbeats(parts),
+        instances=await _of_instances(parts),
     )
 
 
@@ -194,13 +194,12 @@ async def _skew(parts: StoreParts, clock: Clock) -> float | None:
     return certain if ahead > 0 else -certain
 
 
-async def _heartbeats(parts: StoreParts) -> Sequence[Heartbeat] | None:
+async def _of_instances(parts: StoreParts) -> Sequence[InstanceFacts] | None:
     try:
-        known = await parts.instances.list()
+        some = await parts.instances.sample()
     except RefusedError:
         return None
-    heartbeats = [each.heartbeat for each in known.live.values()]
-    return [heartbeat for heartbeat in heartbeats if heartbeat is not UNREADABLE]
+    return [each.facts for each in some if each.facts is not UNKNOWN]
 
 
 async def _missing_rights(parts: StoreParts, settings: Settings) -> list[str] | None:
@@ -230,7 +229,6 @@ def _commands(keys: Names) -> list[list[str]]:
         ["HEXISTS", keys.meta, "x"],
         ["HGET", keys.meta, "x"],
         ["HSET", keys.meta, "x", "y"],
-        ["HSETNX", keys.instances, "x", "y"],
         ["HMGET", keys.meta, "x"],
         ["XADD", keys.log, "*", "r", "x"],
         ["XRANGE", keys.log, "-", "+"],
@@ -244,8 +242,16 @@ def _commands(keys: Names) -> list[list[str]]:
         ["EXISTS", record],
         ["SCAN", "0"],
         ["PERSIST", keys.instances],
-        ["HGETALL", keys.instances],
+        ["HSCAN", keys.instances, "0"],
+        ["HRANDFIELD", keys.instances, "1"],
+        ["HGET", keys.instances, "x"],
+        ["HEXISTS", keys.instances, "x"],
         ["HLEN", keys.instances],
+        ["HSET", keys.facts, "x", "y"],
+        ["HMGET", keys.facts, "x"],
+        ["HEXISTS", keys.facts, "x"],
+        ["HDEL", keys.facts, "x"],
+        ["HGETALL", keys.facts],
         ["HDEL", keys.instances, "x"],
         ["PEXPIRE", keys.hold, "1"],
         ["DEL", keys.repair],
@@ -388,10 +394,12 @@ def _retention(settings: Settings) -> Finding:
     return Finding("retention", "warning", message, "unset it, or raise it to that")
 
 
-def _lifetimes(heartbeats: Sequence[Heartbeat] | None, settings: Settings) -> Finding:
-    if heartbeats is None:
-        return _unknown("lifetimes", "+hgetall and +eval", "for how long others accept tokens")
-    lives = {heartbeat.longest_life for heartbeat in heartbeats} | {settings.longest_life}
+def _lifetimes(instances: Sequence[InstanceFacts] | None, settings: Settings) -> Finding:
+    if instances is None:
+        return _unknown(
+            "lifetimes", "+hrandfield, +hmget and +eval", "for how long others accept tokens"
+        )
+    lives = {each.longest_life for each in instances} | {settings.longest_life}
     if len(lives) == 1:
         return Finding("lifetimes", "ok", "all instances accept tokens for equally long")
     message = (
@@ -405,20 +413,22 @@ def _lifetimes(heartbeats: Sequence[Heartbeat] | None, settings: Settings) -> Fi
     return Finding("lifetimes", "warning", message, remedy)
 
 
-def _alike(heartbeats: Sequence[Heartbeat] | None, settings: Settings) -> Finding:
-    if heartbeats is None:
-        return _unknown("alike", "+hgetall and +eval", "whether others are set up as this one is")
+def _alike(instances: Sequence[InstanceFacts] | None, settings: Settings) -> Finding:
+    if instances is None:
+        return _unknown(
+            "alike", "+hrandfield, +hmget and +eval", "whether others are set up as this one is"
+        )
     names = _differing(
-        ("issuer", settings.own_issuer, {each.issuer for each in heartbeats}),
+        ("issuer", settings.own_issuer, {each.issuer for each in instances}),
         (
             "checked_token_types",
             tuple(sorted(settings.checked_token_types)),
-            {tuple(each.checked_types) for each in heartbeats},
+            {tuple(each.checked_types) for each in instances},
         ),
         (
             "revocable_claims",
             tuple(sorted(settings.revocable_claims)),
-            {tuple(each.claims) for each in heartbeats},
+            {tuple(each.claims) for each in instances},
         ),
     )
     if not names:
@@ -427,21 +437,23 @@ def _alike(heartbeats: Sequence[Heartbeat] | None, settings: Settings) -> Findin
     return Finding("alike", "warning", message, _SAME)
 
 
-def _tuned_alike(heartbeats: Sequence[Heartbeat] | None, settings: Settings) -> Finding:
-    if heartbeats is None:
-        return _unknown("tuning", "+hgetall and +eval", "whether others are tuned as this one is")
+def _tuned_alike(instances: Sequence[InstanceFacts] | None, settings: Settings) -> Finding:
+    if instances is None:
+        return _unknown(
+            "tuning", "+hrandfield, +hmget and +eval", "whether others are tuned as this one is"
+        )
     names = _differing(
-        ("tick_interval", settings.tick_interval, {each.interval for each in heartbeats}),
-        ("max_staleness", settings.max_staleness, {each.bound for each in heartbeats}),
+        ("tick_interval", settings.tick_interval, {each.interval for each in instances}),
+        ("max_staleness", settings.max_staleness, {each.bound for each in instances}),
         (
             "leeway",
             settings.leeway,
-            {each.leeway for each in heartbeats if each.leeway is not None},
+            {each.leeway for each in instances},
         ),
         (
             "on_stale",
             settings.on_stale == "accept",
-            {each.accepts_stale for each in heartbeats},
+            {each.accepts_stale for each in instances},
         ),
     )
     if not names:

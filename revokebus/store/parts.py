@@ -50,7 +50,7 @@ class StoreParts:
             requests=requests,
             store=Store(settings, clock, requests, names, unseen),
             listing=Listing(requests, names, settings),
-            instances=Instances(requests, names),
+            instances=Instances(settings, requests, names),
             unseen_writes=unseen,
         )
 

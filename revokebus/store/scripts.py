@@ -93,47 +93,76 @@ HOLD = Script.of(_HOLD + "redis.call('PERSIST', KEYS[2]) hold(KEYS[1], ARGV[1])"
 # what an older data set had. A server that was restored from a snapshot, or promoted, has another
 # run_id than the one noted in the data set; that it is new is then noted, and held. A clock that
 # has jumped since the last tick of any instance may have let records expire: that is noted and
-# held, too. It is held for as long as the slowest instance needs. What lasts longer than is ever
-# asked for comes from a clock that was set back. PERSIST is a write, so that a former primary that
-# may no longer accept writes cannot answer; and after it one that is full takes the others.
+# held, too, unless who asks has seen that it has not. It is held for as long as the slowest
+# instance needs. What lasts longer than is ever asked for comes from a clock that was set back.
+# PERSIST is a write, so that a former primary that may no longer accept writes cannot answer; and
+# after it one that is full takes the others. When a tick was last is written now and then, because
+# each write goes to replicas and to disk.
 _UNSETTLED = (
     _HOLD
     + """
 local function at_most(key, milliseconds)
   local left = redis.call('PTTL', key)
-  if left == -1 or left > milliseconds then redis.call('PEXPIRE', key, milliseconds) end
+  if left == -1 or left > milliseconds then
+    redis.call('PEXPIRE', key, milliseconds)
+    return milliseconds
+  end
+  return left
 end
-local function unsettled(meta, hold_key, repair, settling, turn)
-  redis.call('PERSIST', meta)
-  local info, time = redis.pcall('INFO', 'server'), redis.call('TIME')
-  local now = time[1] + time[2] / 1000000
-  local since = string.format('%.3f', now)
-  local id = type(info) == 'string' and string.match(info, 'run_id:(%x+)')
-  local known = redis.call('HMGET', meta, 'server', 'seen', 'settling', 'settling_until')
-  local server, seen, slowest, slowest_until = unpack(known)
+local function this_server()
+  local info = redis.pcall('INFO', 'server')
+  return type(info) == 'string' and string.match(info, 'run_id:(%x+)') or ''
+end
+local function number(text) return tonumber(text or '') or 0 end
+local function unsettled(meta, hold_key, repair, known, now, settling, turn, id, is_steady)
+  local epoch, server, seen = known[1], known[2], known[3]
   settling = tonumber(settling)
-  if now < (tonumber(slowest_until or '') or 0) then
-    settling = math.max(settling, tonumber(slowest or '') or 0)
+  if known[4] and now < number(known[5]) then
+    settling = math.max(settling, number(known[4]))
   end
-  if seen and math.abs(now - seen) > math.max(30, 3 * settling / 1000) then
-    redis.pcall('HSET', meta, 'seen', since)
+  local unseen = seen and math.abs(now - number(seen)) or 0
+  if epoch and (not seen or unseen > 10) then
+    redis.pcall('HSET', meta, 'seen', string.format('%.3f', now))
+  end
+  if unseen > 40 and unseen > 3 * settling / 1000 and not is_steady then
     hold(hold_key, settling)
   end
-  if id and redis.call('EXISTS', meta) == 1 and server ~= id then
-    redis.pcall('HSET', meta, 'server', id, 'since', since)
+  if server ~= id and id ~= '' and epoch then
+    redis.pcall('HSET', meta, 'server', id, 'since', string.format('%.3f', now))
     hold(hold_key, settling)
   end
-  at_most(hold_key, settling)
-  at_most(repair, turn + 0)
-  return redis.call('PTTL', hold_key), redis.call('EXISTS', repair)
+  if redis.call('EXISTS', hold_key, repair) == 0 then return -2, 0 end
+  local left, turns = at_most(hold_key, settling), at_most(repair, tonumber(turn))
+  return left, turns == -2 and 0 or 1
+end
+local function look_whether_settled(meta, hold_key, repair, settling, turn, id)
+  redis.call('PERSIST', meta)
+  local fields = {'epoch', 'server', 'seen', 'settling', 'settling_until'}
+  local known, time = redis.call('HMGET', meta, unpack(fields)), redis.call('TIME')
+  local now = time[1] + time[2] / 1000000
+  if id == '' then id = this_server() end
+  local left, repairing =
+    unsettled(meta, hold_key, repair, known, now, settling, turn, id, false)
+  return left, repairing, id
 end
 """
 )
 
 # What some records hold, false for each that is not there; and whether it means anything that one
-# is not. A data set that the copy does not belong to, or none, has just lost it, perhaps.
+# is not. A data set that the copy does not belong to, or none, has just lost it, perhaps. Of most
+# tokens there is no record, and all is as it was: one question for all of them then says so.
 HAS = Script.of(
-    _UNSETTLED
+    """
+local function has_none()
+  redis.call('PERSIST', KEYS[1])
+  local told, time = redis.pcall('HMGET', KEYS[1], 'epoch', 'server', 'seen'), redis.call('TIME')
+  if told[1] ~= ARGV[3] or told[2] ~= ARGV[4] then return false end
+  if math.abs(time[1] - (tonumber(told[3] or '') or 0)) > 40 then return false end
+  return redis.call('EXISTS', unpack(KEYS, 2)) == 0
+end
+if ARGV[3] ~= '' and ARGV[4] ~= '' and ARGV[5] == '' and has_none() then return 0 end
+"""
+    + _UNSETTLED
     + _LOADED
     + """
 local found = {}
@@ -143,9 +172,9 @@ for i = 4, #KEYS do
   found[#found + 1] = value
 end
 local epoch = redis.call('HGET', KEYS[1], 'epoch')
-if not epoch or (ARGV[3] ~= '' and epoch ~= ARGV[3]) then return {found, 'other', 0, 0} end
-note_load(KEYS[1], KEYS[2], ARGV[1])
-return {found, 'same', unsettled(KEYS[1], KEYS[2], KEYS[3], ARGV[1], ARGV[2])}
+if not epoch or (ARGV[3] ~= '' and epoch ~= ARGV[3]) then return {found, 'other', 0, 0, ''} end
+if ARGV[5] ~= '' then note_load(KEYS[1], KEYS[2], ARGV[1]) end
+return {found, 'same', look_whether_settled(KEYS[1], KEYS[2], KEYS[3], ARGV[1], ARGV[2], ARGV[4])}
 """
 )
 
@@ -339,7 +368,7 @@ end
 local epoch = redis.call('HGET', meta, 'epoch')
 if not epoch or (ARGV[3] ~= '' and epoch ~= ARGV[3]) then return {'other', 0, ''} end
 note_load(meta, KEYS[2], ARGV[1])
-local left, repairing = unsettled(meta, KEYS[2], KEYS[3], ARGV[1], ARGV[2])
+local left, repairing = look_whether_settled(meta, KEYS[2], KEYS[3], ARGV[1], ARGV[2], '')
 if left > 0 or repairing == 1 then return {'held', left, repairing} end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -411,68 +440,111 @@ end
 return #KEYS
 """)
 
-# A heartbeat: when it was sent, for how many seconds it counts, and what it says.
-_HEARTBEAT = """
+# A heartbeat: when it was sent, for how many seconds it counts, and what it says; and what does not
+# change, where that is not known. After PERSIST one that is full takes the rest.
+_BEAT = """
+local function is_of_another_type(reply)
+  return type(reply) == 'table' and string.find(reply.err or '', 'WRONGTYPE')
+end
+local function write(key, instance, text)
+  local written = redis.pcall('HSET', key, instance, text)
+  if is_of_another_type(written) then
+    redis.call('DEL', key)
+    written = redis.pcall('HSET', key, instance, text)
+  end
+  return written
+end
 local function beat(key, instance, life, text)
+  redis.call('PERSIST', key)
   local time = redis.call('TIME')
   local sent = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
-  local function send()
-    redis.pcall('HSETNX', key, 'since', sent)
-    return redis.pcall('HSET', key, instance, table.concat({sent, life, text}, ' '))
-  end
-  local sent_it = send()
-  if type(sent_it) == 'table' and string.find(sent_it.err or '', 'WRONGTYPE') then
-    redis.call('DEL', key)
-    send()
-  end
+  local written = write(key, instance, table.concat({sent, life, text}, ' '))
+  if type(written) == 'table' then return written end
+  if redis.call('HEXISTS', key, 'since') == 0 then redis.call('HSET', key, 'since', sent) end
+end
+local function tell(key, instance, facts)
+  if redis.pcall('HEXISTS', key, instance) ~= 1 then write(key, instance, facts) end
 end
 """
 
-# A script and not MULTI, which a Redis that is full refuses even for reading. A heartbeat is a help
-# to operators, no condition. The longest life of a token at any instance counts until its last
-# token has expired, and the longest time that one needs to notice what is new, for some minutes. A
-# long row that the reader knows is not sent again. A page is bounded in rows and in bytes, but has
-# one row more than the reader knows if there is one. Where the data set is something else, none is
-# found, and the reader makes one.
-READ = Script.of(
-    _UNSETTLED
-    + _HEARTBEAT
-    + """
+# Whether all is as the reader knows it: then the answer is the time, and nothing else is done. This
+# is what is asked most often, twice a second by each instance, and so nothing in it is dear.
+_AS_BEFORE = """
+local meta, log, hold_key, repair, instances = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+redis.call('PERSIST', meta)
 local time = redis.call('TIME')
-local now = string.format('%.6f', time[1] + time[2] / 1000000)
-local fields = {'epoch', 'format', 'server', 'life', 'life_until', 'settling', 'settling_until'}
-local named = redis.pcall('HMGET', KEYS[1], unpack(fields))
-local function is_of_another_type(reply) return string.find(reply.err or '', 'WRONGTYPE') end
-if is_of_another_type(named) then return {{false, false, ''}, {}, 0, 0, now, '0', 1, 0} end
-if named.err then return named end
-redis.call('PERSIST', KEYS[5])
-beat(KEYS[5], ARGV[5], ARGV[6], ARGV[7])
-local left, repairing = unsettled(KEYS[1], KEYS[3], KEYS[4], ARGV[3], ARGV[4])
-local epoch, format, server, life, life_until, settling, settling_until = unpack(named)
-if epoch then
-  local seen = {'HSET', KEYS[1], 'seen', now}
-  local function longest(name, own, known, till, lasts)
-    known, till = tonumber(known or '') or 0, tonumber(till or '') or 0
-    if own > known or now + 0 > till or (own == known and till - now < lasts) then
-      known = own
-      local until_ = string.format('%.0f', now + 1.5 * lasts)
-      for _, each in ipairs({name, string.format('%.17g', own), name .. '_until', until_}) do
-        seen[#seen + 1] = each
-      end
-    end
-    return known
+local now, clock = time[1] + time[2] / 1000000, time[1] .. ' ' .. time[2]
+local function is_as_before()
+  local told = redis.pcall('HMGET', meta, 'epoch', 'server', 'life', 'format', 'seen', 'asked')
+  if told[1] ~= ARGV[13] or told[2] ~= ARGV[9] or told[3] ~= ARGV[12] or told[4] ~= ARGV[11] then
+    return false
   end
-  life = longest('life', tonumber(ARGV[8]), life, life_until, tonumber(ARGV[8]))
-  longest('settling', tonumber(ARGV[3]), settling, settling_until, 200)
-  redis.pcall(unpack(seen))
+  local unseen = now - (tonumber(told[5] or '') or 0)
+  if unseen > 10 or unseen < -10 then return false end
+  local left = (tonumber(told[6] or '') or 0) - now
+  if left > 0 and left < 10 then return false end
+  if redis.call('EXISTS', hold_key, repair) > 0 then return false end
+  if redis.pcall('HEXISTS', instances, ARGV[5]) ~= 1 then return false end
+  local rows = redis.pcall('XRANGE', log, ARGV[1], '+', 'COUNT', 2)
+  if #rows ~= 1 or rows[1][1] ~= ARGV[1] then return false end
+  local payload = rows[1][2][2]
+  return payload == ARGV[7] or (#payload > 512 and redis.sha1hex(payload) == ARGV[7])
 end
-local rows, size, after, more = {}, 0, ARGV[1], 0
+if ARGV[13] ~= '' and ARGV[9] ~= '' and is_as_before() then return clock end
+"""
+
+# A script and not MULTI, which a Redis that is full refuses even for reading; and one, because the
+# log must not be older than the hold, nor the hold than the log. INFO is asked once a connection,
+# and nothing is written that stays the same. The longest life of a token at any instance counts
+# until its last token has expired, and the longest time that one needs to notice what is new, for
+# some minutes. A row that the reader knows is not sent again. A page is bounded in rows and in
+# bytes, but has one row more than the reader knows if there is one. Where the data set is something
+# else, none is found, and the reader makes one. A heartbeat that is due is sent by the way.
+READ = Script.of(
+    _AS_BEFORE
+    + _UNSETTLED
+    + _BEAT
+    + """
+local named = redis.pcall('HMGET', meta, 'epoch', 'server', 'seen', 'settling', 'settling_until',
+  'format', 'life', 'life_until', 'asked')
+if is_of_another_type(named) then
+  return {{false, false, ''}, {}, 0, 0, clock, '0', 1, 0, 1}
+end
+if named.err then return named end
+local id, steady, settling, life = ARGV[9], ARGV[10], ARGV[3], ARGV[6]
+if id == '' then id = this_server() end
+local is_steady = steady ~= '' and math.abs(now - steady) < 5
+local left, repairing =
+  unsettled(meta, hold_key, repair, named, now, settling, ARGV[4], id, is_steady)
+local epoch, longest_life = named[1], named[7]
+local function longest(field, own, known, till, lasts)
+  if now <= till and (own < known or (own == known and till - now >= lasts)) then return end
+  redis.pcall('HSET', meta, field, string.format('%.17g', own), field .. '_until',
+    string.format('%.0f', now + 1.5 * lasts))
+end
+if epoch then
+  local own = tonumber(life)
+  longest('life', own, number(longest_life), number(named[8]), own)
+  longest('settling', tonumber(settling), number(named[4]), number(named[5]), 200)
+  if own > number(longest_life) or now > number(named[8]) then
+    longest_life = string.format('%.17g', own)
+  end
+end
+if ARGV[14] then
+  local refused = beat(instances, ARGV[5], ARGV[14], ARGV[15])
+  if refused then return refused end
+  tell(KEYS[6], ARGV[5], ARGV[16])
+end
+local asked = number(named[9]) - now
+local is_asked = not ARGV[14] and asked > 0 and asked < 10
+local is_wanted = is_asked or redis.pcall('HEXISTS', instances, ARGV[5]) ~= 1
+local rows, size, more, after = {}, 0, 0, ARGV[1]
 repeat
-  local some = redis.pcall('XRANGE', KEYS[2], after, '+', 'COUNT', 10)
+  local some = redis.pcall('XRANGE', log, after, '+', 'COUNT', 10)
   if some.err and not is_of_another_type(some) then return some end
   for _, row in ipairs(some) do
     size = size + (#rows > 0 and #row[2][2] or 0)
-    if #rows > 1 and (size > tonumber(ARGV[10]) or #rows == tonumber(ARGV[2])) then
+    if #rows > 1 and (size > tonumber(ARGV[8]) or #rows == tonumber(ARGV[2])) then
       more = 1
       break
     end
@@ -481,36 +553,52 @@ repeat
   end
 until more == 1 or #some < 10
 local first = rows[1]
-if ARGV[9] ~= '' and first and first[1] == ARGV[1] and redis.sha1hex(first[2][2]) == ARGV[9] then
-  first[2] = {}
+if first and first[1] == ARGV[1] then
+  local payload = first[2][2]
+  if payload == ARGV[7] or (#payload > 512 and redis.sha1hex(payload) == ARGV[7]) then
+    first[2] = {}
+  end
 end
-local beats = redis.pcall('HLEN', KEYS[5])
-local instances = type(beats) == 'number' and beats - 1 or 1
-local data_set = {epoch, format, server or ''}
-return {data_set, rows, left, repairing, now, tostring(life or 0), instances, more}
+local counted = redis.pcall('HLEN', instances)
+local beats = type(counted) == 'number' and counted - 1 or 1
+local data_set = {epoch, named[6], id}
+return {
+  data_set, rows, left, repairing, clock, longest_life or '0', beats, more, is_wanted and 1 or 0
+}
 """
 )
 
-FAREWELL = Script.of(_HEARTBEAT + "beat(KEYS[1], ARGV[1], ARGV[2], ARGV[3])")
+BEAT = Script.of(
+    _BEAT
+    + """
+local refused = beat(KEYS[1], ARGV[1], ARGV[2], ARGV[3])
+tell(KEYS[2], ARGV[1], ARGV[4])
+return refused or 1
+"""
+)
 
-# For how many milliseconds Redis has had its data and the heartbeats, and been the same process,
-# which is not known without INFO; and of each instance how many milliseconds ago its heartbeat was
-# sent, and what that says. In one step, so that nobody is forgotten who comes back meanwhile.
-PRESENT = Script.of("""
+FAREWELL = Script.of(
+    _BEAT
+    + """
+local refused = beat(KEYS[1], ARGV[1], ARGV[2], ARGV[3])
+redis.pcall('HDEL', KEYS[2], ARGV[1])
+return refused or 1
+"""
+)
+
+# What time it is; for how many milliseconds Redis has had its data and the heartbeats, and been the
+# same process, which is not known without INFO; whether the heartbeats can be read. With a number
+# of seconds, all instances are asked for a heartbeat with each tick, so long.
+ROLL = Script.of("""
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local names, found, roll_since = redis.pcall('HGETALL', KEYS[2]), {}, nil
-if names.err and not string.find(names.err, 'WRONGTYPE') then return names end
-for i = 1, #names, 2 do
-  local sent, life, text = string.match(names[i + 1], '^(%d+) (%d+) (.*)$')
-  local silence = sent and math.max(0, now - sent)
-  if names[i] == 'since' then
-    roll_since = tonumber(names[i + 1])
-  elseif silence and silence <= life * 1000 then
-    found[#found + 1] = {names[i], silence, text}
-  else
-    redis.pcall('HDEL', KEYS[2], names[i])
-  end
+if ARGV[1] ~= '0' and redis.call('PERSIST', KEYS[1]) and redis.call('EXISTS', KEYS[1]) == 1 then
+  redis.call('HSET', KEYS[1], 'asked', string.format('%.3f', now / 1000 + ARGV[1]))
+end
+local roll_since, is_roll = redis.pcall('HGET', KEYS[2], 'since'), 1
+if type(roll_since) == 'table' then
+  if not string.find(roll_since.err, 'WRONGTYPE') then return roll_since end
+  roll_since, is_roll = nil, 0
 end
 local began, server, since = unpack(redis.call('HMGET', KEYS[1], 'began', 'server', 'since'))
 local info = redis.pcall('INFO', 'server')
@@ -518,7 +606,18 @@ local id = type(info) == 'string' and string.match(info, 'run_id:(%x+)')
 local from = math.max(tonumber(began or '') or math.huge, tonumber(since or '') or 0)
 from = math.max(from, roll_since and roll_since / 1000 or math.huge)
 if not id or id ~= server then from = math.huge end
-return {math.max(0, now - 1000 * from), found}
+return {now, math.max(0, now - 1000 * from), is_roll}
+""")
+
+# Heartbeats that count no more go, unless their instances have come back meanwhile.
+FORGET = Script.of("""
+for i = 1, #ARGV, 2 do
+  if redis.call('HGET', KEYS[1], ARGV[i]) == ARGV[i + 1] then
+    redis.call('HDEL', KEYS[1], ARGV[i])
+    redis.pcall('HDEL', KEYS[2], ARGV[i])
+  end
+end
+return 1
 """)
 
 # How many seconds ago the log's first row was written, how many rows it has, and how many names

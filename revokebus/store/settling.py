@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from revokebus.connection.primary import LONGEST_WAIT
 from revokebus.errors import UnsettledError
+from revokebus.protocol.heartbeat import seconds_between_ticks
 
 if TYPE_CHECKING:
     from revokebus.settings.settings import Settings
@@ -18,19 +19,38 @@ TURN_MILLISECONDS = 1_000
 """For how long an instance has the turn to write back, unless it asks for more."""
 
 _TICK_DEADLINE = 0.5
+_PAUSE_AFTER_FAILURE, _LONGEST_SPREAD, _CONNECTED_PER_SECOND = 0.5, 1.0, 2_000
+
+
+def tick_interval(settings: Settings, instances: int) -> float:
+    """Return how many seconds apart the ticks of this instance start, of so many as there are."""
+    return seconds_between_ticks(settings.tick_interval, settings.max_staleness, instances)
+
+
+def pause_after_failure(instances: int) -> float:
+    """Return for how many seconds an instance pauses at most after a tick that has failed.
+
+    All of a fleet fail at the same moment, and come back one after another.
+    """
+    return _PAUSE_AFTER_FAILURE + min(_LONGEST_SPREAD, instances / _CONNECTED_PER_SECOND)
+
+
+def patience(settings: Settings) -> float:
+    """Return for how many seconds the answer to a tick is waited for: as long as it proves much."""
+    return settings.max_staleness / 2
 
 
 def tick_deadline(settings: Settings) -> float:
-    """Return within how many seconds a tick must be answered."""
+    """Return after how many seconds a tick that has no answer is looked into."""
     return min(settings.redis_timeout, max(settings.tick_interval, _TICK_DEADLINE))
 
 
-def settling_milliseconds(settings: Settings) -> int:
+def settling_milliseconds(settings: Settings, instances: int = 1) -> int:
     """Return after how long all have noticed: the longest pause, and a tick that hangs.
 
     Where Sentinels or the cluster are asked who is primary, a tick may wait for them first.
     """
-    pause = LONGEST_PAUSE * settings.tick_interval
+    pause = max(LONGEST_PAUSE * tick_interval(settings, instances), pause_after_failure(instances))
     wait = LONGEST_WAIT * settings.redis_timeout if settings.asks_for_primary else 0.0
     return math.ceil(1000 * (pause + wait + tick_deadline(settings)))
 

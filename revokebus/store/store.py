@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import LockError
 
-from revokebus.errors import OtherDataSetError, RefusedError, StoreError, UnsettledError, WireError
+from revokebus.connection.pipeline import LostConnectionError
+from revokebus.errors import OtherDataSetError, StoreError, UnsettledError, WireError
 from revokebus.protocol.continuity import Entry, Position
 from revokebus.protocol.revocation import Revocation, is_refused, session_among
 from revokebus.protocol.wire import (
@@ -30,6 +31,7 @@ from revokebus.store.listing import PAGE_ENTRIES, covered_by_log, payload_of
 from revokebus.store.sessions import Sessions
 from revokebus.store.settling import (
     TURN_MILLISECONDS,
+    patience,
     settling_milliseconds,
     tick_deadline,
     unsettled_error,
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     )
 
     from revokebus.clock import Clock
+    from revokebus.connection.client import Client
     from revokebus.connection.requests import Requests
     from revokebus.connection.script import Argument
     from revokebus.connection.subscription import Subscription
@@ -52,13 +55,15 @@ if TYPE_CHECKING:
     from revokebus.protocol.revocation import Target
     from revokebus.protocol.unseen_writes import UnseenWrites
     from revokebus.settings.settings import Settings
+    from revokebus.store.heartbeats import Told
 
 _ASKED_TOGETHER, _ASKED_BYTES = 500, 512 * 1024
-_WAYS_OF_A_LISTING, _MARGIN, _MARGIN_TO_CONNECT = 8, 3, 8
+_WAYS_OF_A_LISTING, _MARGIN = 8, 3
 _TIMED = 5
 _LONGEST_WAY = 4.0
 _LONG_ROW, _PAGE_BYTES = 512, 128 * 1024
 _KEPT = 1.1
+_LOOKS_EVERY = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +80,8 @@ class Page:
         server: Which process has answered; empty where that is not known.
         longest_life: For how many seconds a token may live at any instance.
         instances: How many there are, some that have ended included.
+        wants_heartbeat: Whether this instance must send a heartbeat before anything is proven:
+            Redis does not know it, or somebody has asked for them.
         confirmed_at: When Sentinels or the cluster were asked last, in elapsed seconds, who is the
             primary, and named the one that has answered: one that was deposed answers, too.
     """
@@ -87,6 +94,7 @@ class Page:
     server: str = ""
     longest_life: float = 0.0
     instances: int = 1
+    wants_heartbeat: bool = False
     confirmed_at: float = math.inf
 
 
@@ -132,9 +140,12 @@ class Store:
         self._requests = requests
         self._primary = requests.primary
         self.sessions = Sessions(settings, requests, names)
-        self._heartbeat_life = heartbeat_life(settings)
-        self._least_deadline = self._tick_deadline = tick_deadline(settings)
         self._round_trip = 0.0
+        self._steady: tuple[float, float] | None = None
+        self._instances = 1
+        self._life = b""
+        self._wants_all = True
+        self._looked_at = -math.inf
         self._took = deque([0.0] * _TIMED, maxlen=_TIMED)
         self._settling = settling_milliseconds(settings)
         # A little longer, so that there is an entry by which whoever starts can tell.
@@ -161,26 +172,36 @@ class Store:
         keys = [self._names.hold, self._names.meta]
         await self._requests.run(scripts.HOLD, keys, [milliseconds])
 
-    async def read(self, after: Position, heartbeat: bytes) -> Page:
-        """Return the log from `after`, that entry included, and show that this instance lives.
+    async def read(self, after: Position, told: Told | None = None) -> Page:
+        """Return the log from `after`, that entry included.
 
         Args:
             after: The entry.
-            heartbeat: What the heartbeat says, see `encode_heartbeat`.
+            told: A heartbeat to send by the way.
         """
         names = self._names
-        keys = [names.meta, names.log, names.hold, names.repair, names.instances]
+        keys = [names.meta, names.log, names.hold, names.repair, names.instances, names.facts]
         args: list[Argument] = [encode_entry_id(after.entry.id), PAGE_ENTRIES]
         # One that is far away notices later, and begins to list later.
         far = math.ceil(1000 * min(_WAYS_OF_A_LISTING * self._round_trip, _LONGEST_WAY))
-        args += [self._settling + far, TURN_MILLISECONDS]
-        args += [names.instance, self._heartbeat_life, heartbeat]
-        payload = after.entry.payload
-        is_long = len(payload) > _LONG_ROW
-        digest = hashlib.sha1(payload, usedforsecurity=False).hexdigest() if is_long else ""
-        args += [self._settings.longest_life, digest, _PAGE_BYTES]
-        answer, confirmed_at = await self._tick(keys, args)
-        (epoch, version, server), rows, left, repairing, time, life, instances, more = answer
+        settling = settling_milliseconds(self._settings, self._instances) + far
+        args += [settling, TURN_MILLISECONDS, names.instance]
+        payload = known = after.entry.payload
+        if len(payload) > _LONG_ROW:
+            known = hashlib.sha1(payload, usedforsecurity=False).hexdigest().encode()
+        args += [self._settings.longest_life, known, _PAGE_BYTES]
+        # With a heartbeat all is told: some of it, as how many there are, is not compared.
+        known_epoch = "" if told is not None or self._wants_all else after.epoch
+        said: list[Argument] = []
+        if told is not None:
+            said = [heartbeat_life(self._settings), told.heartbeat, told.facts]
+        answer, asked, confirmed_at = await self._tick(keys, args, [known_epoch, *said])
+        if isinstance(answer, bytes):
+            return self._as_before(after, answer, asked, confirmed_at)
+        (epoch, version, server), rows, left, repairing, *answer = answer
+        time, life, instances, more, wants_heartbeat = answer
+        self._life, self._instances = life, instances
+        self._wants_all = bool(wants_heartbeat)
         if epoch and version != b"%d" % DATA_VERSION:
             raise StoreError(f"the data has format {version!r}, this is format {DATA_VERSION}")
         entries = [_entry(*row) if row[1] else after.entry for row in rows]
@@ -189,44 +210,83 @@ class Store:
             entries=entries,
             more=bool(more),
             unsettled=unsettled_error(left, repairing),
-            time=float(time),
+            time=self._note_time(time),
             server=server.decode(),
-            longest_life=float(life or 0),
+            longest_life=float(life),
             instances=instances,
+            wants_heartbeat=bool(wants_heartbeat),
             confirmed_at=confirmed_at,
         )
 
-    async def _tick(self, keys: list[str], args: list[Argument]) -> tuple[Any, float]:
-        """Ask, within a deadline that grows with the way to Redis.
+    def _as_before(self, known: Position, time: bytes, server: str, confirmed_at: float) -> Page:
+        """Return the page of a log, and of all else, that is as it was."""
+        return Page(
+            epoch=known.epoch,
+            entries=[known.entry],
+            more=False,
+            time=self._note_time(time),
+            server=server,
+            longest_life=float(self._life),
+            instances=self._instances,
+            confirmed_at=confirmed_at,
+        )
+
+    def _note_time(self, told: bytes) -> float:
+        seconds, microseconds = told.split()
+        time = int(seconds) + int(microseconds) / 1e6
+        self._steady = time, self._clock.elapsed()
+        return time
+
+    async def _tick(
+        self, keys: list[str], args: list[Argument], more: list[Argument]
+    ) -> tuple[Any, str, float]:
+        """Ask; whatever it takes, as long as the answer is of use.
 
         Returns:
-            The answer, and when the primary was confirmed that has given it.
+            The answer, the process that was known to be asked, and when the primary was confirmed
+            that has given it.
         """
         async with self._requests.deadline():
             # Apart, because who is far away asks for it as long as for all the rest.
             await self._primary.server(confirmed=True)
         sent = self._clock.elapsed()
-        try:
-            answer = await self._requests.run(
-                scripts.READ, keys, args, deadline=self._tick_deadline
-            )
-        except RefusedError:
-            raise  # it has come in time
-        except StoreError:
-            # The next one may have to connect and sign in, over a way that may not be known yet.
-            self._allow(_MARGIN_TO_CONNECT * self._round_trip or 2 * self._tick_deadline)
-            raise
+        answer, asked = await self._requests.ask_patiently(
+            lambda redis: self._ask_once(redis, keys, args, more),
+            deadline=patience(self._settings),
+            doubted_after=max(tick_deadline(self._settings), _MARGIN * self._round_trip),
+        )
         confirmed_at = self._primary.confirmed_at  # the next look-up may confirm another
-        took = self._clock.elapsed() - sent
         # An answer or two that are late do not mean that Redis is far away.
-        self._took.append(took)
+        self._took.append(self._clock.elapsed() - sent)
         self._round_trip = median(self._took)
-        self._allow(_MARGIN * self._round_trip)
-        return answer, confirmed_at
+        return answer, asked, confirmed_at
 
-    def _allow(self, seconds: float) -> None:
-        enough = max(self._least_deadline, seconds)
-        self._tick_deadline = min(enough, self._settings.redis_timeout)
+    async def _ask_once(
+        self, redis: Client, keys: list[str], args: list[Argument], more: list[Argument]
+    ) -> tuple[Any, str]:
+        """Ask, and say which process is asked, as far as it is known of this connection."""
+        number, server = await redis.session()
+        if len(more) > 1:  # now and then: a proxy may have connected this one to another process
+            server = ""
+        args = [*args, server, self._time_there(), DATA_VERSION, self._life, *more]
+        answer = await scripts.READ.run(redis, keys, args)
+        named = server if isinstance(answer, bytes) else answer[0][2]
+        return self._on_same(redis, number, answer, named), server
+
+    @staticmethod
+    def _on_same(redis: Client, number: int, answer: Any, server: bytes | str) -> Any:
+        """Return an answer; which process gave it is known of one connection, not of another."""
+        name = server if isinstance(server, str) else server.decode()
+        if not redis.note_server(number, name):
+            raise LostConnectionError("the connection was lost while it was asked")
+        return answer
+
+    def _time_there(self) -> str:
+        """Return what time it must be at Redis, if its clock is steady; empty if not known."""
+        if self._steady is None:
+            return ""
+        time, at = self._steady
+        return f"{time + self._clock.elapsed() - at:.3f}"
 
     async def refuses(self, targets: Sequence[Target], since: float, epoch: str) -> bool:
         """Return whether anything that is recorded for `targets` refuses a token.
@@ -255,8 +315,18 @@ class Store:
         args: list[Argument] = [self._settling, TURN_MILLISECONDS, asked[0].epoch]
         await self._confirm()
         sent = self._clock.elapsed()
-        found, data_set, *rest = await self._requests.run(scripts.HAS, keys, args)
-        error: StoreError | None = unsettled_error(*rest)
+        # Whether the same process has loaded something else is too dear for each question.
+        looks = sent >= self._looked_at + _LOOKS_EVERY
+
+        async def ask(redis: Client) -> Any:
+            number, server = await redis.session()
+            answer = await scripts.HAS.run(redis, keys, [*args, server, "1" if looks else ""])
+            return self._on_same(redis, number, answer, server if answer == 0 else answer[4])
+
+        answer = await self._requests.ask(ask)
+        self._looked_at = sent if looks else self._looked_at
+        found, data_set, left, repairing, _ = answer or ([None] * len(keys), b"same", 0, 0, b"")
+        error: StoreError | None = unsettled_error(left, repairing)
         if data_set == b"other":
             error = OtherDataSetError()
         elif self._primary.confirmed_at < sent - self._settings.max_staleness:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Literal
 
 Event = Literal[
+    "almost_full",
     "audit_finding",
     "client_check_failed",
     "complete",

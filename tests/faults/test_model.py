@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import pytest
 from hypothesis import Phase, settings
@@ -31,6 +31,7 @@ from revokebus.replication.log_reader import LogReader
 from revokebus.replication.repair import Repair
 from revokebus.replication.run import Run
 from revokebus.store.exchanges import Exchanges
+from revokebus.store.heartbeats import Told
 from revokebus.store.store import Page
 from revokebus.telemetry.counters import Counters
 from revokebus.testing import ManualClock
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Coroutine, Iterable, Sequence
 
     from revokebus.replication.applier import PayloadSource
+    from revokebus.store.heartbeats import Heartbeats
 
 Answer = TypeVar("Answer")
 
@@ -48,7 +50,6 @@ OWN = ["own-0", "own-1"]
 LIMIT = 5
 EVERYTHING = 10**6
 SAY_NOTHING = encode_payload([])
-HEARTBEAT = b"beat"
 
 
 class BrokenPromiseError(AssertionError):
@@ -136,8 +137,8 @@ class Model:
             self.append(SAY_NOTHING)
         return Position(self.epoch, self.data.log[-1])
 
-    async def read(self, after: Position, heartbeat: bytes) -> Page:
-        assert heartbeat == HEARTBEAT
+    async def read(self, after: Position, told: Told | None = None) -> Page:
+        assert told is not None
         rest = [entry for entry in self.data.log if entry.id >= after.entry.id]
         size = self.page
         if self.breaks_after is not None:
@@ -149,6 +150,18 @@ class Model:
 
     def doubt_primary(self) -> None:
         pass
+
+    def due(self, position: Position) -> Told | None:
+        return Told(b"", b"") if position.epoch else None
+
+    def sent(self, at: float) -> None:
+        pass
+
+    def renew(self) -> None:
+        pass
+
+    async def beat(self, position: Position) -> None:
+        assert position.epoch
 
     async def log_is_better(self) -> bool:
         return False
@@ -192,7 +205,7 @@ class History(RuleBasedStateMachine):
             repair=repair,
             unseen_writes=self.unseen_writes,
             fleet=make_fleet(self.clock),
-            heartbeat=lambda _: HEARTBEAT,
+            heartbeats=cast("Heartbeats", self.redis),
             hold=_hold_nobody,
         )
         self.snapshot = Data()

@@ -54,7 +54,7 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
 
 def lists_read(client: redis.Redis) -> int:
     """Return how often the list of instances was read."""
-    return int(client.info("commandstats")["cmdstat_hgetall"]["calls"])
+    return int(client.info("commandstats")["cmdstat_hscan"]["calls"])
 
 
 async def all_present(count: int, bus: Engine) -> None:
@@ -94,7 +94,7 @@ async def test_every_instance_answers(fleet: list[Engine], client: redis.Redis) 
     assert all(0 <= (each.seconds or 0) < LONG for each in receipt.confirmations or ())
     # Who there is, is asked once, however many there are.
     stats = client.info("commandstats")
-    assert stats["cmdstat_hgetall"]["calls"] == 1
+    assert stats["cmdstat_hscan"]["calls"] == 1
 
 
 async def test_every_way_of_revoking_can_be_confirmed(fleet: list[Engine]) -> None:
@@ -389,9 +389,22 @@ async def test_the_fleet_tells_how_it_is(fleet: list[Engine]) -> None:
         assert each.version[0].isdigit()
 
 
+async def test_the_fleet_tells_how_it_is_now(fleet: list[Engine], client: redis.Redis) -> None:
+    """A status would be ten seconds old, and call instances silent that are well."""
+    await all_present(3, fleet[0])
+    beats: dict[Any, Any] = client.hgetall("{revokebus}:instances")
+    for name, value in beats.items():
+        if name != b"since":
+            sent, _, rest = value.partition(b" ")
+            client.hset("{revokebus}:instances", name, b"%d %s" % (int(sent) - 9_000, rest))
+    for each in await fleet[0].fleet():
+        assert (each.state, each.is_silent) == ("fresh", False)
+        assert each.silence < 3
+
+
 @pytest.mark.parametrize(
     ("channel", "commands"),
-    [("*", ["+@all", "-hgetall"]), ("{revokebus}:ch", ["+@all"])],
+    [("*", ["+@all", "-hscan"]), ("{revokebus}:ch", ["+@all"])],
     ids=["who there is", "the channel of the answers"],
 )
 async def test_what_redis_does_not_allow_loses_no_receipt(

@@ -320,7 +320,7 @@ async def test_a_dry_run_tells_and_touches_nothing(
             assert (receipt.sessions, receipt.instances) == (sessions, 2)
             assert (receipt.revocations, receipt.position) == (0, None)
         assert sorted(client.keys()) == before
-        client.acl_setuser("default", commands=["-hgetall"])
+        client.acl_setuser("default", commands=["-hscan"])
         assert (await here.revoke_all(dry_run=True)).instances is None
 
 

@@ -587,6 +587,24 @@ async def test_older_data_in_the_same_process_is_not_believed_at_once(
                     assert knows(late, token)
 
 
+async def test_a_pause_of_redis_costs_neither_a_tick_nor_a_subscription(
+    redis_server: RedisServer, make_settings: MakeSettings, eventually: Eventually
+) -> None:
+    """A fleet that Redis can just carry would connect anew at once, and never recover."""
+    settle(redis_server)
+    settings = make_settings(redis_server.url, redis_timeout=0.3, max_staleness=30)
+    async with Engine(settings) as engine:
+        redis_server.freeze()
+        try:
+            await eventually(lambda: (engine.status().staleness or 0) > 1.5)
+        finally:
+            redis_server.thaw()
+        await eventually(lambda: (engine.status().staleness or 9) < 0.2)
+        assert engine.counts.ticks["failed"] == 0
+        assert engine.counts.subscriptions == 1
+        assert engine.status().last_error is None
+
+
 async def test_nothing_is_proven_while_others_may_know_more(
     redis_server: RedisServer,
     make_settings: MakeSettings,

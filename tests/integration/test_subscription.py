@@ -20,7 +20,7 @@ DEADLINE = 0.2
 def subscription(redis_server: RedisServer) -> Subscription:
     options = parse_redis_url(redis_server.url).options
     pool = client(options, None, 0.5).connection_pool
-    return Subscription(pool, "channel", deadline=DEADLINE)
+    return Subscription(pool, "channel", deadline=DEADLINE, patience=DEADLINE)
 
 
 async def test_what_is_published_arrives_in_order(
@@ -110,7 +110,9 @@ async def test_one_to_a_server_that_is_no_longer_the_primary_ends(
     """After a failover an instance would listen to the old primary, where nobody publishes."""
     in_place = True
     pool = client(parse_redis_url(redis_server.url).options, None, 0.5).connection_pool
-    old = Subscription(pool, "channel", deadline=DEADLINE, in_place=lambda: in_place)
+    old = Subscription(
+        pool, "channel", deadline=DEADLINE, patience=DEADLINE, in_place=lambda: in_place
+    )
     async with old, asyncio.timeout(5):
         in_place = False
         with pytest.raises(StoreError, match="another server"):

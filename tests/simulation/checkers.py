@@ -124,7 +124,8 @@ class Judge:
             return
         self.look_for_losses()
         is_gap = self._is_gap(name)
-        if not is_gap and not self._is_excused(name) and not self._has_expired(revoked, instance):
+        is_excused = self._is_excused(name, instance)
+        if not is_gap and not is_excused and not self._has_expired(revoked, instance):
             self._broken("ask", name, f"{instance.name} was told that {name} may pass")
 
     def signed_out(self, client: str, error: Exception) -> None:

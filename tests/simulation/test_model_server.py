@@ -28,7 +28,7 @@ _VALUES = (b"", b"x", b"12", b'2 [["","jti","a",1.0,null]]')
 _NAMES = (b"f", b"g", b"since")
 # Times, and what is made of them.
 _RUN_ID = re.compile(rb"[0-9a-f]{40}")
-_TIMES = re.compile(rb"\d{13}(-\d+)?|\d{10}(\.\d+)?")
+_TIMES = re.compile(rb"\d{13}(-\d+)?|\d{10}([. ]\d+)?")
 
 
 class _RealClock(SystemClock):
@@ -274,19 +274,30 @@ def _own_command(rng: random.Random) -> list[bytes]:
             [*made, b"1000", payload, b"", b"2000000000.0", b"100.5"],
         ),
         _eval(scripts.HOLD.text, [b"{m}:hold"], [b"500"]),
-        _eval(scripts.HAS.text, [*watched, record], [_SETTLING, b"10000", epoch]),
+        _eval(
+            scripts.HAS.text,
+            [*watched, record],
+            [_SETTLING, b"10000", epoch, rng.choice((b"", b"a" * 40)), rng.choice((b"", b"1"))],
+        ),
         _eval(
             scripts.READ.text,
-            [b"{m}:meta", b"{m}:log", b"{m}:hold", b"{m}:repair", b"{m}:instances"],
-            [b"0-1", b"200", _SETTLING, b"10000", b"i1", b"30", b"beat", b"3600", b"", b"131072"],
+            [b"{m}:meta", b"{m}:log", b"{m}:hold", b"{m}:repair", b"{m}:instances", b"{m}:facts"],
+            [
+                *(b"0-1", b"200", _SETTLING, b"10000", b"i1", b"3600", payload, b"131072"),
+                *(rng.choice((b"", b"a" * 40)), b"", b"3", b"3600", epoch),
+                *rng.choice(((), (b"30", b"beat", b"{}"))),
+            ],
         ),
-        _eval(scripts.FAREWELL.text, [b"{m}:instances"], [b"i1", b"60", b"ended"]),
+        _eval(scripts.BEAT.text, [b"{m}:instances", b"{m}:facts"], [b"i1", b"30", b"beat", b"{}"]),
+        _eval(scripts.FAREWELL.text, [b"{m}:instances", b"{m}:facts"], [b"i1", b"60", b"ended"]),
+        _eval(scripts.FORGET.text, [b"{m}:instances", b"{m}:facts"], [b"i1", b"x", b"i1", b"y"]),
+        [b"HSCAN", b"{m}:facts", b"0", b"COUNT", b"10"],
         _eval(scripts.EXCHANGE.text, [*watched, session, record], exchange),
         _eval(scripts.DELIVERED.text, [session], [generation]),
         [b"DEL", rng.choice((b"{m}:hold", b"{m}:meta", b"{m}:repair", record, b"{m}:log"))],
         [b"SET", rng.choice((record, b"{m}:instances", session)), b"odd"],
         [b"SET", b"{m}:repair", b"1", b"PX", b"500000"],
-        [b"DEL", b"{m}:instances"],
+        [b"DEL", rng.choice((b"{m}:instances", b"{m}:facts"))],
         [b"HSET", record, b"a", b"b"],
         [b"GET", record],
         [b"GET", session],

@@ -36,12 +36,15 @@ FOUND_BY: Mapping[str, str] = {
     "nobody_confirms_the_primary": "a primary is alone with some instances",
     "nothing_is_compared": "a record is deleted by hand",
     "proven_when_answered": "a primary is alone with some instances",
-    "push_moves_the_position": "a record is deleted by hand",
+    "push_moves_the_position": "an instance starts while others revoke",
     "records_are_not_compared": "a record is deleted by hand",
     "rows_are_not_applied": "a meta key of another type",
     "what_was_loaded_is_not_looked_at": "the same process has older data",
 }
 """Which known fault finds each mutant."""
+
+FOUND_WITHIN = 40
+"""How many histories with that fault are tried for it; most need one or two."""
 
 UNSEEN: Mapping[str, str] = {
     "a_write_makes_any_data_set": "what such a write loses is found by comparing",
@@ -73,10 +76,15 @@ def test_without_faults_nobody_is_refused(seed: int) -> None:
 @pytest.mark.parametrize("mutant", sorted(FOUND_BY))
 def test_a_mechanism_that_is_missing_is_noticed(mutant: str) -> None:
     """What the simulation cannot find, it does not prove."""
-    plan = KNOWN[FOUND_BY[mutant]]
+    known = KNOWN[FOUND_BY[mutant]]
+    for seed in range(known.seed, known.seed + FOUND_WITHIN):
+        plan = replace(known, seed=seed)
+        with mutated(mutant):
+            if run(plan).violations:
+                break
+    else:
+        pytest.fail(f"not found within {FOUND_WITHIN} histories")
     assert not run(plan).violations
-    with mutated(mutant):
-        assert run(plan).violations
 
 
 def test_no_mechanism_is_left_out() -> None:

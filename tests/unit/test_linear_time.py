@@ -56,6 +56,8 @@ USES = {
     "revokebus.protocol.wire._PLAIN_ROW": "match",
     "revokebus.protocol.wire._ENTRY_ID": "fullmatch",
     "revokebus.protocol.sign_in._ENTRY": "fullmatch",
+    "revokebus.protocol.heartbeat._BEAT": "fullmatch",
+    "revokebus.store.instances._ENTRY": "fullmatch",
 }
 # The pattern for a payload of several rows as it once was. Both alternatives of a value match the
 # ids that RevokeBus makes, so *n* rows before one that is not plain took 2^n steps.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from asyncio import FIRST_COMPLETED
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -25,26 +26,31 @@ _LIFE = 30.0
 async def changes(bus: Engine) -> AsyncGenerator[tuple[str, Any]]:
     """Yield events, for half a minute: their name, and what they say.
 
-    ``fleet`` each second: how each instance is. ``revoked`` as it comes: one revocation.
+    ``fleet`` every second or two: how each instance is. ``revoked`` as it comes: one revocation.
     ``trouble``: why there is no ``fleet``. ``closing`` at the end, where the bus is closed.
     """
     heard: asyncio.Queue[Heard | None] = asyncio.Queue(_MOST_WAITING)
     reading = asyncio.create_task(_read(bus, heard), name="revokebus-admin-feed")
     loop = asyncio.get_running_loop()
     until = loop.time() + _LIFE
+    looking = asyncio.create_task(_fleet(bus, 0.0), name="revokebus-admin-fleet")
+    hearing = asyncio.create_task(heard.get(), name="revokebus-admin-heard")
     try:
-        while (now := loop.time()) < until:
-            yield await _fleet(bus)
-            look_at = now + _EVERY
-            while (left := look_at - loop.time()) > 0:
-                with contextlib.suppress(TimeoutError):
-                    each = await asyncio.wait_for(heard.get(), left)
-                    if each is None:
-                        yield "closing", {}
-                        return
-                    yield "revoked", asdict(each)
+        while (left := until - loop.time()) > 0:
+            # The instances take their time to answer, which what was revoked does not wait for.
+            await asyncio.wait({looking, hearing}, timeout=left, return_when=FIRST_COMPLETED)
+            if looking.done():
+                yield looking.result()
+                looking = asyncio.create_task(_fleet(bus, _EVERY), name="revokebus-admin-fleet")
+            if hearing.done():
+                each = hearing.result()
+                if each is None:
+                    yield "closing", {}
+                    return
+                yield "revoked", asdict(each)
+                hearing = asyncio.create_task(heard.get(), name="revokebus-admin-heard")
     finally:
-        await end([reading])
+        await end([reading, looking, hearing])
 
 
 async def _read(bus: Engine, into: asyncio.Queue[Heard | None]) -> None:
@@ -59,7 +65,8 @@ async def _read(bus: Engine, into: asyncio.Queue[Heard | None]) -> None:
             await into.put(None)
 
 
-async def _fleet(bus: Engine) -> tuple[str, Any]:
+async def _fleet(bus: Engine, after: float) -> tuple[str, Any]:
+    await asyncio.sleep(after)
     try:
         return "fleet", [asdict(each) for each in await bus.fleet()]
     except UnavailableError as error:

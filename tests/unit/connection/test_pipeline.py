@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import random
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -62,7 +64,7 @@ class Network:
         return cast("AbstractConnection", made)
 
     def pipeline(self, patience: float = 5.0) -> Pipeline:
-        return Pipeline(self.make, deadline=5.0, patience=patience)
+        return Pipeline(self.make, deadline=5.0, patience=patience, longest=20.0)
 
 
 @pytest.fixture
@@ -100,18 +102,130 @@ async def test_what_is_no_answer_ends_the_connection(network: Network) -> None:
     await pipeline.close()
 
 
-async def test_a_connection_that_says_nothing_is_lost(network: Network) -> None:
+async def test_a_connection_that_says_nothing_is_lost_where_another_is_answered(
+    network: Network,
+) -> None:
     """A balancer that has forgotten it would cost each of these requests a 503."""
     pipeline = network.pipeline(patience=0.02)
     network.next.answers.put_nowait("first")
     await pipeline.ask(b"first")
+    pipeline.server = "one"
+    network.next.answers.put_nowait(b"PONG")
     results = await asyncio.gather(
         *(pipeline.ask(b"%d" % number) for number in range(3)), return_exceptions=True
     )
     assert [type(each) for each in results] == [LostConnectionError] * 3
-    network.next.answers.put_nowait("here")
+    assert network.lines[0].has_ended.is_set()
+    assert network.lines[1].sent == [b"*1\r\n$4\r\nPING\r\n"]
+    assert pipeline.server == ""  # it may be another one
+    network.lines[1].answers.put_nowait("here")
     assert await pipeline.ask(b"again") == ["here"]
     assert pipeline.times_connected == 2
+    await pipeline.close()
+
+
+async def test_what_is_late_is_kept_as_long_as_no_other_connection_is_answered(
+    network: Network,
+) -> None:
+    """A server that is slow would be made slower: what was asked before it still does."""
+    pipeline = network.pipeline(patience=0.02)
+    network.next.answers.put_nowait("first")
+    await pipeline.ask(b"first")
+    asking = asyncio.create_task(pipeline.ask(b"slow"))
+    while len(network.lines) == 1:
+        await network.next_is_opening.wait()
+        network.next_is_opening.clear()
+    await network.lines[1].was_sent.acquire()
+    network.lines[0].answers.put_nowait("late")
+    assert await asking == ["late"]
+    await network.lines[1].has_ended.wait()
+    network.lines[0].answers.put_nowait("next")
+    assert await pipeline.ask(b"next") == ["next"]
+    assert pipeline.times_connected == 1
+    await pipeline.close()
+
+
+async def answered(network: Network, pipeline: Pipeline) -> None:
+    """Have the connection answer once, so that it counts as one that works."""
+    network.next.answers.put_nowait("first")
+    await pipeline.ask(b"first")
+
+
+async def until_tried(network: Network, count: int) -> Line:
+    """Return the connection of that number, once a PING was sent on it."""
+    while len(network.lines) < count:
+        await network.next_is_opening.wait()
+        network.next_is_opening.clear()
+    line = network.lines[count - 1]
+    await line.was_sent.acquire()
+    return line
+
+
+async def test_a_stall_does_not_end_the_watch_over_later_connections(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A month after a short stall, a connection that a firewall forgot would stay for minutes."""
+    pipeline = network.pipeline(patience=0.02)
+    await answered(network, pipeline)
+    is_about_to_try = asyncio.Event()
+
+    def uniform(_least: float, most: float) -> float:
+        is_about_to_try.set()
+        return most
+
+    monkeypatch.setattr(random, "uniform", uniform)
+    asking = asyncio.create_task(pipeline.ask(b"slow"))
+    await is_about_to_try.wait()
+    network.lines[0].answers.put_nowait("late")
+    assert await asking == ["late"]
+    lost = asyncio.create_task(pipeline.ask(b"lost"))
+    (await until_tried(network, 2)).answers.put_nowait("PONG")
+    with pytest.raises(LostConnectionError):
+        await lost
+    await pipeline.close()
+
+
+async def test_one_that_was_slow_is_given_more_time_but_not_for_ever(network: Network) -> None:
+    """A slow server would get another connection for each answer; or a dead one would be kept."""
+    pipeline = Pipeline(network.make, deadline=5.0, patience=0.01, longest=0.1)
+    await answered(network, pipeline)
+    pipeline._slowest = 60.0  # as after a suspension
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    lost = asyncio.create_task(pipeline.ask(b"lost"))
+    (await until_tried(network, 2)).answers.put_nowait("PONG")
+    assert loop.time() - began >= 0.09
+    with pytest.raises(LostConnectionError):
+        await lost
+    await pipeline.close()
+
+
+async def test_silence_is_counted_over_all_who_read(network: Network) -> None:
+    """Where each gives up before the patience is over, a dead connection would be kept."""
+    pipeline = network.pipeline(patience=0.05)
+    await answered(network, pipeline)
+    while len(network.lines) == 1:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.02):
+                await pipeline.ask(b"lost")
+    await pipeline.close()
+
+
+async def test_a_connection_that_does_not_end_keeps_nobody(network: Network) -> None:
+    """Over TLS a request would wait for half a minute, until a dead peer agrees to the end."""
+
+    class Endless(Line):
+        async def disconnect(self, *, nowait: bool) -> None:
+            assert nowait
+            self.has_ended.set()  # and nothing is read
+
+    network.next = Endless()
+    pipeline = network.pipeline(patience=0.02)
+    await answered(network, pipeline)
+    lost = asyncio.create_task(pipeline.ask(b"lost"))
+    (await until_tried(network, 2)).answers.put_nowait("PONG")
+    with pytest.raises(LostConnectionError):
+        await lost
     await pipeline.close()
 
 

@@ -13,13 +13,16 @@ from revokebus.denylist.denylist import Denylist
 from revokebus.denylist.freshness import Freshness
 from revokebus.errors import ConfigurationError, StoreError, UnsettledError
 from revokebus.protocol.continuity import Break
+from revokebus.protocol.revocation import Revocation
 from revokebus.replication.outbox import Outbox
 from revokebus.replication.repair import Comparison, Repair
 from revokebus.replication.run import Run
 from revokebus.replication.ticker import Ticker
+from revokebus.settings.settings import Settings
 from revokebus.store.exchanges import Exchanges
 from revokebus.tasks import end
 from revokebus.telemetry.counters import Counters
+from tests.support import SECRET
 
 if TYPE_CHECKING:
     from revokebus.replication.log_reader import LogReader
@@ -71,8 +74,72 @@ def ticker(clock: ManualClock, reader: Reader) -> Ticker:
         store=cast("Store", None),  # nothing is owed
         denylist=denylist,
         freshness=Freshness(clock, ExpiryClock(clock), 30.0),
-        interval=0.5,
+        settings=Settings(redis_url="memory://", secret_key=SECRET, max_staleness=30),
     )
+
+
+async def test_it_is_said_before_there_is_no_room(
+    ticker: Ticker, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A fleet would ask Redis about every token from one moment to the next."""
+    ticker.denylist = Denylist(ExpiryClock(clock), 10)
+    for number in range(10):
+        ticker._note_state()
+        told = [each.getMessage() for each in caplog.records]
+        assert ["holds 9 of max_entries" in each for each in told] == [True] * (number > 8)
+        ticker.denylist.add(Revocation("jti", str(number), clock.wall() + 60))
+    ticker._note_state()
+    assert len(caplog.records) == 1
+
+
+async def test_redis_that_hangs_is_said_while_a_tick_waits_for_it(
+    ticker: Ticker, clock: ManualClock
+) -> None:
+    """Half of max_staleness would pass in silence."""
+    ticker.freshness.prove(clock.elapsed())
+    clock.advance(7.4)
+    ticker._note_delay()
+    assert not str(ticker.run.conditions)
+    clock.advance(0.2)
+    ticker._note_delay()
+    assert "no proof for more than 7.5 s" in str(ticker.run.conditions)
+    await ticker._tick()
+    assert not str(ticker.run.conditions)
+
+
+async def test_after_errors_not_all_come_at_once(reader: Reader, ticker: Ticker) -> None:
+    """A server that comes back would be kept away by a fleet that waits for it."""
+    reader.error = StoreError("gone")
+    pauses = [await ticker._tick() for _ in range(4)]
+    assert all(0.25 <= pause <= 0.51 for pause in pauses)
+    assert len(set(pauses)) > 1
+    reader.instances = 10_000
+    assert 0.75 <= await ticker._tick() <= 1.5
+
+
+async def test_the_pause_after_an_error_is_taken(
+    reader: Reader, ticker: Ticker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each instance of a fleet would come back at the same pace as if nothing had happened."""
+    reader.error, reader.instances = StoreError("gone"), 10_000
+    pauses: list[float] = []
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            raise asyncio.CancelledError
+
+    monkeypatch.setattr(ticker, "_pause", pause)
+    with pytest.raises(asyncio.CancelledError):
+        await ticker.tick_forever()
+    assert max(pauses) > 0.55
+
+
+async def test_a_large_fleet_ticks_at_longer_intervals(reader: Reader, ticker: Ticker) -> None:
+    """Ten thousand instances would need more than Redis can do."""
+    for instances, interval in ((1, 0.5), (1_000, 0.5), (5_000, 2.5), (100_000, 30 / 8)):
+        reader.instances = instances
+        assert 0.9 * interval <= ticker._interval() <= 1.1 * interval
 
 
 async def test_a_listing_that_goes_on_failing_stays_said(reader: Reader, ticker: Ticker) -> None:

@@ -10,7 +10,7 @@ LOWEST := .venv-lowest
 # What the whole suite covers today, in percent of lines and branches.
 COVERED := 94
 
-.PHONY: help demo test lowest matrix beside coverage faults simulate bench load check docs package format lock clean
+.PHONY: help demo test lowest matrix beside coverage faults simulate bench fleet load check docs package format lock clean
 
 help:
 	@echo "make demo    three instances, one revocation, and when each of them refused it"
@@ -27,6 +27,8 @@ help:
 	@echo "make simulate  histories of a simulated fleet with drawn faults, on all cores, for a minute"
 	@echo "             (SECONDS=n goes on for longer, SEED=n replays one with its trace)"
 	@echo "make bench   what everything costs, beside what people use instead, and which bars are met"
+	@echo "             (ONLY=word chooses, PUBLISH=1 puts the figures on the page)"
+	@echo "make fleet   what a fleet of thousands costs Redis, and what becomes of it in an overload"
 	@echo "             (ONLY=word chooses, PUBLISH=1 puts the figures on the page)"
 	@echo "make load    users who read, refresh, sign out and in, and whether each is answered as he must"
 	@echo "             (ARGS='--users 200 --run-time 5m' goes to Locust)"
@@ -107,6 +109,9 @@ bench: $(BENCH)/.ready
 	  $(SUDO) apt-get update -qq && $(SUDO) apt-get install -qq --yes --no-install-recommends wrk; } || \
 	  { echo "wrk could not be installed; put it on the PATH"; exit 1; }
 	@$(BENCH)/bin/python -m load_tests $(ONLY) $(if $(PUBLISH),--publish)
+
+fleet: $(BENCH)/.ready
+	@$(BENCH)/bin/python -m load_tests --fleet $(ONLY) $(if $(PUBLISH),--publish)
 
 load: $(BENCH)/.ready
 	@$(BENCH)/bin/python -m load_tests.load $(ARGS)

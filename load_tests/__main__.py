@@ -38,7 +38,7 @@ from load_tests.measure import Curve, Row, failure
 from revokebus.testing import RedisServer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 BENCHMARKS = {
     "endpoint": "a protected endpoint in process, with 0 and 1,000,000 entries",
@@ -53,11 +53,17 @@ BENCHMARKS = {
     "outage": "a request while Redis is frozen",
     "ordinary": "refreshing, clocks that differ, log-outs at once, many users",
 }
+FLEET = {
+    "fleet.ticks": "what a tick costs Redis, and what it writes",
+    "fleet.overload": "more ticks than Redis can answer, and pauses",
+    "fleet.delivery": "a revocation reaches all of them",
+    "fleet.roll_call": "ten thousand instances are asked",
+}
 HEADINGS = ("what", "against", "RevokeBus", "the other", "measured", "bar", "")
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "build" / "bench"
 PUBLISHED = ROOT / "load_tests" / "results"
-PAGE = ROOT / "docs" / "performance.md"
+PAGE, FLEET_PAGE = ROOT / "docs" / "performance.md", ROOT / "docs" / "scale.md"
 _NARROW = 120
 _WIDE = 200
 _PART_SECONDS = 900.0
@@ -68,20 +74,23 @@ def main() -> int:
     arguments = argparse.ArgumentParser(prog="make bench")
     arguments.add_argument("word", nargs="?", default="", help="part of a benchmark's name")
     arguments.add_argument("--publish", action="store_true", help="replace what the page shows")
+    arguments.add_argument("--fleet", action="store_true", help="what thousands of instances cost")
     chosen = arguments.parse_args()
-    names = [name for name in BENCHMARKS if chosen.word in name]
+    benchmarks = FLEET if chosen.fleet else BENCHMARKS
+    names = [name for name in benchmarks if chosen.word in name]
     # Where the output is no terminal, nothing is cut off.
     console = Console() if sys.stdout.isatty() else Console(width=_WIDE)
     if not names:
-        console.print(f"No benchmark is called {chosen.word}; there are {', '.join(BENCHMARKS)}.")
+        console.print(f"No benchmark is called {chosen.word}; there are {', '.join(benchmarks)}.")
         return 2
     if chosen.publish and chosen.word:
         console.print("Only a whole run is published.")
         return 2
-    rows, curves = run_all(names, console)
+    rows, curves = run_all({name: benchmarks[name] for name in names}, console)
     print_rows(rows, console)
     console.print(machine(), soft_wrap=True)
-    folder = write(rows, curves, RESULTS / chosen.word if chosen.word else RESULTS / "whole")
+    results = RESULTS / "fleet" if chosen.fleet else RESULTS
+    folder = write(rows, curves, results / (chosen.word or "whole"))
     console.print(f"Written to {folder}.", soft_wrap=True)
     missed = [row for row in rows if row.missed]
     for row in missed:
@@ -91,20 +100,20 @@ def main() -> int:
         if any(row.failed for row in rows):
             console.print("Nothing is published, because a part has failed.")
         else:
-            publish(folder)
+            publish(folder, FLEET_PAGE if chosen.fleet else PAGE)
             console.print("Published. The README has three of the figures: see test_readme.py.")
     return int(bool(missed))
 
 
-def run_all(names: Sequence[str], console: Console) -> tuple[list[Row], list[Curve]]:
+def run_all(benchmarks: Mapping[str, str], console: Console) -> tuple[list[Row], list[Curve]]:
     """Run benchmarks in turn; one that fails becomes a row, and the next is run."""
     rows: list[Row] = []
     curves: list[Curve] = []
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as bars:
-        for name in names:
-            task = bars.add_task(f"{name}: {BENCHMARKS[name]}", total=1.0)
-            rows_of, curves_of = run(name, partial(show, bars, task))
+        for name, what in benchmarks.items():
+            task = bars.add_task(f"{name}: {what}", total=1.0)
+            rows_of, curves_of = run(name, what, partial(show, bars, task))
             rows += rows_of
             curves += curves_of
             bars.update(task, completed=1.0)
@@ -129,14 +138,15 @@ def write(rows: Sequence[Row], curves: Sequence[Curve], folder: Path) -> Path:
     return folder
 
 
-def publish(folder: Path) -> None:
-    """Show the figures of a whole run in the documentation."""
+def publish(folder: Path, page: Path) -> None:
+    """Show the figures of a whole run on a page of the documentation."""
     for path in folder.iterdir():
-        shutil.copy(path, PUBLISHED / path.name)
+        if path.suffix == ".svg" or page == PAGE:
+            shutil.copy(path, PUBLISHED / path.name)
     table, whole = (folder / "all.md").read_text(), json.loads((folder / "all.json").read_text())
-    before, _, rest = PAGE.read_text().partition("<!-- table -->\n")
+    before, _, rest = page.read_text().partition("<!-- table -->\n")
     after = rest.partition("\n\nMeasured on ")[2].partition("\n")[2]
-    PAGE.write_text(f"{before}<!-- table -->\n{table}\nMeasured on {whole['machine']}.\n{after}")
+    page.write_text(f"{before}<!-- table -->\n{table}\nMeasured on {whole['machine']}.\n{after}")
 
 
 def show(bars: Progress, task: TaskID, done: float) -> None:
@@ -144,7 +154,7 @@ def show(bars: Progress, task: TaskID, done: float) -> None:
     bars.update(task, completed=done)
 
 
-def run(name: str, progress: Callable[[float], None]) -> tuple[list[Row], list[Curve]]:
+def run(name: str, what: str, progress: Callable[[float], None]) -> tuple[list[Row], list[Curve]]:
     """Run one in a process of its own; return what it tells, with a row if it has failed."""
     rows: list[Row] = []
     curves: list[Curve] = []
@@ -173,7 +183,7 @@ def run(name: str, progress: Callable[[float], None]) -> tuple[list[Row], list[C
     sys.stderr.write(printed)
     if process.returncode:
         last = printed.strip().rpartition("\n")[2] or f"exit status {process.returncode}"
-        rows.append(failure(f"{name}: {BENCHMARKS[name]}", last))
+        rows.append(failure(f"{name}: {what}", last))
     return rows, curves
 
 

@@ -25,8 +25,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     """Run `make bench` with one part that is there and one that is not."""
     real = bench.run
 
-    def one(name: str, progress: Callable[[float], None]) -> Any:
-        return ([ROW], []) if name == "feather" else real(name, progress)
+    def one(name: str, what: str, progress: Callable[[float], None]) -> Any:
+        return ([ROW], []) if name == "feather" else real(name, what, progress)
 
     parts = {"missing": "a part that cannot be run", "feather": "a part that can"}
     monkeypatch.setattr(bench, "BENCHMARKS", parts)

@@ -23,6 +23,7 @@ from revokebus.errors import (
 )
 from revokebus.settings.settings import Settings, unknown_variables
 from revokebus.store.parts import StoreParts
+from revokebus.tasks import end
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Iterable
@@ -93,7 +94,7 @@ def perform(work: Coroutine[Any, Any, Answer]) -> Answer:
         typer.Exit: It failed, which has been said.
     """
     try:
-        return asyncio.run(work)
+        return asyncio.run(_interruptible(work))
     except (StoreError, RedisError) as error:
         say(f"{error}. Is REVOKEBUS_REDIS_URL right?")
         raise typer.Exit(UNAVAILABLE) from None
@@ -105,6 +106,16 @@ def perform(work: Coroutine[Any, Any, Answer]) -> Answer:
         raise typer.Exit(USAGE) from None
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
+
+
+async def _interruptible(work: Coroutine[Any, Any, Answer]) -> Answer:
+    """Do `work` until Ctrl-C, which asyncio passes on once only: redis-py may lose that."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait([task])
+    finally:
+        await end([task])
+    return task.result()
 
 
 @contextlib.asynccontextmanager

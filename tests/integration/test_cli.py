@@ -776,6 +776,29 @@ def commands_of(page: str) -> list[str]:
     return [line for line in lines if "revokebus " in line and " demo" not in line]  # test_demo.py
 
 
+LOSES_ONE = """
+import asyncio, signal
+from revokebus.cli.connect import perform
+
+async def work():
+    asyncio.get_running_loop().call_soon(signal.raise_signal, signal.SIGINT)
+    try:
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        await asyncio.Event().wait()  # as redis-py may, before Python 3.12
+
+perform(work())
+"""
+
+
+def test_an_interruption_is_not_lost() -> None:
+    """Ctrl-C would now and then do nothing, and a script that ends `watch` hang."""
+    done = subprocess.run(
+        [sys.executable, "-c", LOSES_ONE], timeout=30, check=False, capture_output=True, text=True
+    )
+    assert done.stderr.strip().endswith("exceptions.Exit: 130"), done.stderr
+
+
 @pytest.mark.usefixtures("instance")
 @pytest.mark.parametrize(("page", "count"), [("command-line.md", 16), ("operating.md", 4)])
 def test_every_command_of_the_page_works(

@@ -107,6 +107,7 @@ class Pipeline:
         self._slowest = self._silent = 0.0
         self._reading: asyncio.Timeout | None = None
         self._ending: set[asyncio.Task[None]] = set()
+        self._given_up: set[asyncio.Task[None]] = set()
         self._waiting: deque[_Question] = deque()
         self._next_to_read: deque[_Question] = deque()
         self._reads: _Question | None = None
@@ -223,7 +224,7 @@ class Pipeline:
         while self._next_to_read:
             question = self._next_to_read.popleft()
             if not question.is_over and not question.is_abandoned:
-                self._reads = question
+                self._reads, self._read_since = question, asyncio.get_running_loop().time()
                 question.wake()
                 return
 
@@ -289,10 +290,11 @@ class Pipeline:
             raise
         else:
             if self._connection is silent and self._heard_at == since:
-                silence = loop.time() - since
+                silence = max(loop.time() - since, self._slowest)
                 self._lose(silent, RedisConnectionError(f"no answer for {silence:.1f} s"))
                 self._use(connection)
-                self._is_proven = True
+                # An answer may have been on its way, slowly: the next one is given more time.
+                self._is_proven, self._slowest = True, silence
             else:
                 await connection.disconnect(nowait=True)
         finally:
@@ -303,8 +305,8 @@ class Pipeline:
         trying, self._trying = self._trying, None
         if trying is not None and trying is not asyncio.current_task():
             trying.cancel()
-            self._ending.add(trying)
-            trying.add_done_callback(self._ending.discard)
+            self._given_up.add(trying)
+            trying.add_done_callback(self._given_up.discard)
 
     def _look(self) -> None:
         """Give up a connection that does not answer, or that nobody needs."""
@@ -314,7 +316,7 @@ class Pipeline:
             return
         loop, pause = asyncio.get_running_loop(), self._patience / _LOOKS_PER_PATIENCE
         if loop.time() > self._look_at + _LATE:
-            pass  # the loop was held up: answers may be here that nobody could read
+            pause = _LATE  # the loop was held up: answers may be here that nobody could read
         elif self._waiting:
             # While nobody reads, answers lie about unread.
             silence = self._silent + self._silence()
@@ -373,7 +375,8 @@ class Pipeline:
         self._is_closed = True
         if self._timer is not None:
             self._timer.cancel()
-        await end([each for each in (self._opening, self._trying) if each is not None])
+        making = (self._opening, self._trying, *self._given_up)
+        await end([each for each in making if each is not None])
         if self._connection is not None:
             self._lose(self._connection, RedisConnectionError("the connections have been closed"))
         if self._ending:

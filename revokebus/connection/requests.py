@@ -150,7 +150,10 @@ class Requests:
                     pause = doubted_after
                     while self.primary.is_current(server):
                         if (await asyncio.wait([asking], timeout=pause))[0]:
-                            return asking.result()
+                            answer = asking.result()
+                            if self.primary.is_current(server):
+                                return answer
+                            break  # another one was found while it came
                         pause *= 2
                         self.primary.doubt()
                         await self.primary.server()

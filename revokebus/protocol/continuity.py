@@ -72,6 +72,7 @@ class Continuity:
     position: Position | None = None
     _last_heard: EntryId = (0, 0)
     _unbroken: bool = False
+    _is_broken: bool = False
 
     @property
     def epoch(self) -> str:
@@ -82,7 +83,7 @@ class Continuity:
         """Take `position` as included, because everything up to it was listed."""
         self.position = position
         self._last_heard = position.entry.id
-        self._unbroken = True
+        self._unbroken, self._is_broken = True, False
 
     def hear(self, message: Message) -> Push:
         """Judge a message of the channel."""
@@ -98,7 +99,7 @@ class Continuity:
 
     def covers(self, epoch: str, entry: EntryId) -> bool:
         """Return whether everything up to `entry` was read, or heard without a gap."""
-        if self.position is None or epoch != self.position.epoch:
+        if self.position is None or epoch != self.position.epoch or self._is_broken:
             return False
         return entry <= self.position.entry.id or (self._unbroken and entry <= self._last_heard)
 
@@ -114,9 +115,12 @@ class Continuity:
         """
         if self.position is None:
             return Break.NOT_LISTED
+        # Until all was listed, ids say nothing: a server may give them out a second time.
         if epoch != self.position.epoch:
+            self._is_broken = True
             return Break.EPOCH_CHANGED
         if not entries or entries[0] != self.position.entry:
+            self._is_broken = True
             return Break.ROW_MISSING
         self.position = Position(epoch, entries[-1])
         self._last_heard = max(self._last_heard, entries[-1].id)

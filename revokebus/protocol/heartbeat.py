@@ -225,7 +225,7 @@ class Instance:
         heartbeat = self.heartbeat
         return (
             heartbeat.position is not None
-            and (heartbeat.complete or not self.facts.accepts_stale)
+            and (heartbeat.complete or not (self.facts.accepts_stale or self.facts is UNKNOWN))
             and heartbeat.epoch == epoch[:_EPOCH_SHOWN]
             and decode_entry_id(heartbeat.position.encode()) >= entry
         )

@@ -140,9 +140,9 @@ class ConfirmationRequest:
                     await self._answered.wait()
             except TimeoutError:
                 with contextlib.suppress(StoreError):
-                    unanswered = tuple(self._unanswered)
+                    unanswered, asked_at = tuple(self._unanswered), self._clock.elapsed()
                     self._take(await self._instances.some(unanswered, asked=True), unanswered)
-                    self._note_asked()
+                    self._note_asked(asked_at)
 
     def _is_over(self, deadline: float) -> bool:
         """Return whether waiting until then changes nothing any more."""
@@ -157,12 +157,11 @@ class ConfirmationRequest:
         """Return when whoever was cut off from other data knows that its copy is stale."""
         return self._known_since + self._longest_bound
 
-    def _note_asked(self) -> None:
+    def _note_asked(self, asked_at: float) -> None:
         """Note that from now on, or since earlier, each tick brings a heartbeat."""
-        now = self._clock.elapsed()
-        if now > self._asked_until or self._asked_since == math.inf:
-            self._asked_since = now
-        self._asked_until = now + ASKED_SECONDS - _LOOK_EVERY
+        if asked_at > self._asked_until or self._asked_since == math.inf:
+            self._asked_since = self._clock.elapsed()
+        self._asked_until = asked_at + ASKED_SECONDS - _LOOK_EVERY
 
     def _outcome(self, instance: Instance, now: float) -> Outcome:
         if instance.name in self._seconds:

@@ -68,7 +68,7 @@ class Ticker:
 
     async def tick_forever(self) -> None:
         """Prove, write what is owed, rest, and tick again."""
-        run = self.run
+        run, slept = self.run, False
         while True:
             run.wake.clear()
             began, interval = run.clock.elapsed(), self._interval()
@@ -76,8 +76,9 @@ class Ticker:
                 rest = await self._tick()
             if not self._has_failed:
                 rest = min(interval, rest, self.outbox.longest_rest())
-            if run.was_suspended:
+            if run.was_suspended and not slept:  # once: a loop that is always late must rest, too
                 rest = 0.0
+            slept = run.was_suspended
             run.end_tick(max(began + rest, run.clock.elapsed() + _SHORTEST_PAUSE))
             self._sweep()
             self._note_state()

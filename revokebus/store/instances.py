@@ -158,17 +158,17 @@ class Instances:
             asked: Whether all are to send a heartbeat with each tick, for `ASKED_SECONDS`: before
                 what they read counts for a proof.
         """
-        now, age, is_there = await self._roll(asked=asked)
+        now, age, is_there, is_steady = await self._roll(asked=asked)
         found: list[KnownInstances] = []
         cursor = b"0" if is_there else None
         while cursor is not None:
             cursor, pairs = await self._requests.call(
                 "HSCAN", self._names.instances, cursor, "COUNT", _READ_AT_ONCE
             )
-            found.append(await self._read(now, pairs))
+            found.append(await self._read(now, pairs, forgets=is_steady))
             if cursor == b"0":
                 cursor = None
-        _, age_then, _ = await self._roll(asked=False)  # another process has walked other ways
+        _, age_then, *_ = await self._roll(asked=False)  # another process has walked other ways
         live = {name: each for some in found for name, each in some.live.items()}
         ended = frozenset[str]().union(*(some.ended for some in found))
         if len(self._facts) > _MOST_FACTS * len(live):  # of those that have ended
@@ -178,7 +178,7 @@ class Instances:
 
     async def some(self, instances: Sequence[str], *, asked: bool = False) -> KnownInstances:
         """Return those of some that were heard of lately; the rest as for `list`."""
-        now, age, is_there = await self._roll(asked=asked)
+        now, age, is_there, is_steady = await self._roll(asked=asked)
         live: dict[str, Instance] = {}
         ended = frozenset[str]()
         for at in range(0, len(instances) if is_there else 0, _READ_AT_ONCE):
@@ -190,32 +190,33 @@ class Instances:
                 if value is not None
                 for each in (name.encode(), value)
             ]
-            read = await self._read(now, pairs)
+            read = await self._read(now, pairs, forgets=is_steady)
             live |= read.live
             ended |= read.ended
         return KnownInstances(live, ended, age, self._requests.primary.confirmed_at)
 
     async def sample(self) -> Sequence[Instance]:
         """Return some instances, drawn by lot: of a small fleet all. Those that have ended go."""
-        now, _, is_there = await self._roll(asked=False)
+        now, _, is_there, is_steady = await self._roll(asked=False)
         if not is_there:
             return []
         words = ("HRANDFIELD", self._names.instances, _READ_AT_ONCE, "WITHVALUES")
-        return [*(await self._read(now, await self._requests.call(*words))).live.values()]
+        pairs = await self._requests.call(*words)
+        return [*(await self._read(now, pairs, forgets=is_steady)).live.values()]
 
-    async def _roll(self, *, asked: bool) -> tuple[int, float, int]:
-        """Return what time it is, how old the data are, and whether heartbeats can be read."""
+    async def _roll(self, *, asked: bool) -> tuple[int, float, bool, bool]:
+        """Return the time, the data's age, if heartbeats can be read, and if the clock is right."""
         keys = [self._names.meta, self._names.instances]
         args: list[Argument] = [ASKED_SECONDS if asked else 0]
-        now, age, is_there = await self._requests.run(scripts.ROLL, keys, args)
-        return now, age / 1000, is_there
+        now, age, is_there, is_steady = await self._requests.run(scripts.ROLL, keys, args)
+        return now, age / 1000, bool(is_there), bool(is_steady)
 
-    async def _read(self, now: int, pairs: Sequence[bytes]) -> KnownInstances:
-        """Return what some heartbeats say; those that count no more go."""
+    async def _read(self, now: int, pairs: Sequence[bytes], *, forgets: bool) -> KnownInstances:
+        """Return what some heartbeats say; those that count no more go, if the clock is right."""
         roll = _Roll(now)
         for name, value in zip(pairs[::2], pairs[1::2], strict=True):
             roll.take(name, value)
-        if roll.gone:
+        if roll.gone and forgets:
             keys = [self._names.instances, self._names.facts]
             await self._requests.run(scripts.FORGET, keys, roll.gone)
         await self._learn([each for each in roll.beats if each not in self._facts])

@@ -530,14 +530,6 @@ if epoch then
     longest_life = string.format('%.17g', own)
   end
 end
-if ARGV[14] then
-  local refused = beat(instances, ARGV[5], ARGV[14], ARGV[15])
-  if refused then return refused end
-  tell(KEYS[6], ARGV[5], ARGV[16])
-end
-local asked = number(named[9]) - now
-local is_asked = not ARGV[14] and asked > 0 and asked < 10
-local is_wanted = is_asked or redis.pcall('HEXISTS', instances, ARGV[5]) ~= 1
 local rows, size, more, after = {}, 0, 0, ARGV[1]
 repeat
   local some = redis.pcall('XRANGE', log, after, '+', 'COUNT', 10)
@@ -559,6 +551,16 @@ if first and first[1] == ARGV[1] then
     first[2] = {}
   end
 end
+-- Not where the log has another row: the position that it names would be another one.
+local is_told = ARGV[14] and first and first[1] == ARGV[1] and #first[2] == 0
+if is_told then
+  local refused = beat(instances, ARGV[5], ARGV[14], ARGV[15])
+  if refused then return refused end
+  tell(KEYS[6], ARGV[5], ARGV[16])
+end
+local asked = number(named[9]) - now
+local is_asked = not is_told and asked > 0 and asked < 10
+local is_wanted = is_asked or redis.pcall('HEXISTS', instances, ARGV[5]) ~= 1
 local counted = redis.pcall('HLEN', instances)
 local beats = type(counted) == 'number' and counted - 1 or 1
 local data_set = {epoch, named[6], id}
@@ -587,8 +589,9 @@ return refused or 1
 )
 
 # What time it is; for how many milliseconds Redis has had its data and the heartbeats, and been the
-# same process, which is not known without INFO; whether the heartbeats can be read. With a number
-# of seconds, all instances are asked for a heartbeat with each tick, so long.
+# same process, which is not known without INFO; whether the heartbeats can be read; and whether its
+# clock agrees with when a tick was seen. With a number of seconds, all instances are asked for a
+# heartbeat with each tick, so long.
 ROLL = Script.of("""
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -600,13 +603,17 @@ if type(roll_since) == 'table' then
   if not string.find(roll_since.err, 'WRONGTYPE') then return roll_since end
   roll_since, is_roll = nil, 0
 end
-local began, server, since = unpack(redis.call('HMGET', KEYS[1], 'began', 'server', 'since'))
+local began, server, since, seen =
+  unpack(redis.call('HMGET', KEYS[1], 'began', 'server', 'since', 'seen'))
 local info = redis.pcall('INFO', 'server')
 local id = type(info) == 'string' and string.match(info, 'run_id:(%x+)')
 local from = math.max(tonumber(began or '') or math.huge, tonumber(since or '') or 0)
 from = math.max(from, roll_since and roll_since / 1000 or math.huge)
 if not id or id ~= server then from = math.huge end
-return {now, math.max(0, now - 1000 * from), is_roll}
+-- A clock that has jumped makes everything old.
+local is_steady = not seen or math.abs(now / 1000 - (tonumber(seen) or 0)) <= 40
+if not is_steady then from = math.huge end
+return {now, math.max(0, now - 1000 * from), is_roll, is_steady and 1 or 0}
 """)
 
 # Heartbeats that count no more go, unless their instances have come back meanwhile.

@@ -749,6 +749,21 @@ async def test_the_dead_are_forgotten(parts: StoreParts, client: redis.Redis) ->
     assert client.hlen("{revokebus}:facts") == 1
 
 
+async def test_a_jump_of_the_clock_makes_nobody_dead(
+    parts: StoreParts, store: Store, client: redis.Redis
+) -> None:
+    """One that is cut off, and still accepts, would be in no receipt any more."""
+    await quiet(store)
+    beat = beat_of(time.time() - 70, 60, BEAT.decode())
+    client.hset("{revokebus}:instances", "b" * 16, beat)
+    client.hset("{revokebus}:meta", "seen", str(time.time() - 70))  # it was set forward
+    assert (await parts.instances.list()).age == 0
+    assert client.hexists("{revokebus}:instances", "b" * 16)
+    client.hset("{revokebus}:meta", "seen", str(time.time()))
+    await parts.instances.list()
+    assert not client.hexists("{revokebus}:instances", "b" * 16)
+
+
 async def test_one_of_another_version_is_an_instance(
     parts: StoreParts, client: redis.Redis
 ) -> None:

@@ -211,6 +211,22 @@ async def test_silence_is_counted_over_all_who_read(network: Network) -> None:
     await pipeline.close()
 
 
+async def test_silence_is_not_counted_twice(network: Network) -> None:
+    """A slow server would lose its connections the sooner, the more requests give up."""
+    pipeline = network.pipeline(patience=60.0)
+    await answered(network, pipeline)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    asking = [asyncio.create_task(pipeline.ask(b"slow")) for _ in range(8)]
+    for each in asking:
+        await network.lines[0].was_sent.acquire()
+        assert pipeline._silent + pipeline._silence() <= loop.time() - began
+        each.cancel()
+        await asyncio.wait([each])
+        await asyncio.sleep(0.01)
+    await pipeline.close()
+
+
 async def test_a_connection_that_does_not_end_keeps_nobody(network: Network) -> None:
     """Over TLS a request would wait for half a minute, until a dead peer agrees to the end."""
 

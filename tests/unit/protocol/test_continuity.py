@@ -197,6 +197,15 @@ def test_what_is_said_to_be_covered_is(history: list[str]) -> None:
                 assert {entry.payload for entry in server.log[:number]} <= copy.applied
 
 
+def test_after_a_break_nothing_is_covered_until_all_is_listed(at_one: Continuity) -> None:
+    """After a failover that gives an id out again, an instance would confirm what it has not."""
+    assert at_one.covers(EPOCH, (1, 0))
+    assert isinstance(at_one.read(EPOCH, [entry(2)]), Break)
+    assert not at_one.covers(EPOCH, (1, 0))
+    at_one.restart(Position(EPOCH, entry(2)))
+    assert at_one.covers(EPOCH, (2, 0))
+
+
 def test_what_was_heard_in_order_is_covered_at_once(at_one: Continuity) -> None:
     """Each confirmation would wait for a tick."""
     at_one.hear(message(2, 1))

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from revokebus.errors import WireError
 from revokebus.protocol.heartbeat import (
+    UNKNOWN,
     Facts,
     Heartbeat,
     Instance,
@@ -155,6 +156,13 @@ def test_a_position_counts_in_its_own_data_set_only() -> None:
     assert not present.has("e", (5000, 1))
     assert not present.has("f", (1, 0))
     assert not instance("a", 0.0, position=None).has("e", (1, 0))
+
+
+def test_one_without_room_counts_only_where_it_is_known_to_ask() -> None:
+    """A receipt would count on an instance that accepts what it has no room for."""
+    full = instance("a", 0.0, complete=False)
+    assert full.has("e", (5000, 0))
+    assert not Instance("a", full.heartbeat, UNKNOWN, 0.0).has("e", (5000, 0))
 
 
 def test_what_is_still_owed_is_told() -> None:

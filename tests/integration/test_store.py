@@ -749,6 +749,18 @@ async def test_the_dead_are_forgotten(parts: StoreParts, client: redis.Redis) ->
     assert client.hlen("{revokebus}:facts") == 1
 
 
+async def test_starts_remove_what_others_left(parts: StoreParts, client: redis.Redis) -> None:
+    """After a month of deployments a fleet would count thousands of the dead, and tick slowly."""
+    await parts.instances.beat(BEAT, FACTS)
+    gone = beat_of(time.time() - 61, 60, BEAT.decode())
+    names = [f"{number:016x}" for number in range(50)]
+    client.hset("{revokebus}:instances", mapping=dict.fromkeys(names, gone))
+    client.hset("{revokebus}:facts", mapping=dict.fromkeys(names, FACTS))
+    assert [each.name for each in await parts.instances.sample()] == [parts.instances.instance]
+    assert client.hlen("{revokebus}:instances") == 2
+    assert client.hlen("{revokebus}:facts") == 1
+
+
 async def test_a_jump_of_the_clock_makes_nobody_dead(
     parts: StoreParts, store: Store, client: redis.Redis
 ) -> None:

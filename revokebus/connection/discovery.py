@@ -8,9 +8,10 @@ or cut off from the others with an old view, then neither delays the answer nor 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from redis.crc import key_slot
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -28,9 +29,12 @@ if TYPE_CHECKING:
     from revokebus.settings.redis_url import Address, RedisUrl
 
     Ask = Callable[[Address], Awaitable["Claim"]]
+    Configuration: TypeAlias = tuple[int, Address]
 
 
-_MOST_ASKED = 5
+_MOST_ASKED, _VOTERS_ASKED = 5, 3
+_FEWEST_VOTERS = 3
+_NOT_WELL = frozenset({"s_down", "o_down", "failover_in_progress", "fail", "fail?", "handshake"})
 _SHARE_OF_DEADLINE = 0.25
 
 
@@ -42,18 +46,41 @@ class Claim:
         epoch: The configuration epoch of that server; the greatest is right.
         address: The server.
         nodes: Those that the node knows and that can be asked the next time.
+        voter: The id of this node, if it is one of those that elect the primary, and does not
+            doubt it; else empty. It may be asked under several addresses.
+        voters: How many of them this node knows.
     """
 
     epoch: int
     address: Address
     nodes: Sequence[Address] = ()
+    voter: str = ""
+    voters: int = 0
+
+    @property
+    def configuration(self) -> Configuration:
+        """Which server is the primary, since which election."""
+        return self.epoch, self.address
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The server to write to.
+
+    Attributes:
+        claim: What the newest configuration says.
+        is_agreed: Whether more than half of all voters, of at least three, have named it.
+    """
+
+    claim: Claim
+    is_agreed: bool
 
 
 class Discovery(Protocol):
     """Finds the server to write to."""
 
-    async def find(self, known: Address | None) -> Address | None:
-        """Return the server's address; None where it is fixed.
+    async def find(self, known: Address | None) -> Found | None:
+        """Return the server; None where it is fixed.
 
         Args:
             known: The server that was found last.
@@ -88,7 +115,7 @@ def make_discovery(url: RedisUrl, namespace: str, deadline: float) -> Discovery:
 class FixedServer:
     """The URL names the server."""
 
-    async def find(self, known: Address | None) -> Address | None:  # noqa: ARG002 - Discovery's
+    async def find(self, known: Address | None) -> Found | None:  # noqa: ARG002 - Discovery's
         """Return None: there is nothing to find."""
         return None
 
@@ -107,25 +134,39 @@ class SentinelDiscovery:
     def __init__(self, url: RedisUrl, deadline: float) -> None:
         self._url = url
         self._deadline = deadline
+        self._may_ask_for_id = True
+        self._voters = len(url.nodes)
 
-    async def find(self, known: Address | None) -> Address | None:  # noqa: ARG002 - Discovery's
+    async def find(self, known: Address | None) -> Found | None:  # noqa: ARG002 - Discovery's
         """Return the primary of the service, as the newest configuration has it."""
         what = f"Sentinel about the service {self._url.service!r} of redis_url"
-        return (await _newest(self._url.nodes, self._ask, self._deadline, what)).address
+        return await _newest(self._url.nodes, self._ask, self._deadline, what)
 
     async def _ask(self, node: Address) -> Claim:
+        state, address, name = await self._view(node)
+        host, port = address
+        # One that was started a moment ago does not know the others yet.
+        self._voters = max(self._voters, 1 + int(state["num-other-sentinels"]))
+        server = str_if_bytes(host), int(port)
+        voter = "" if _NOT_WELL & set(_flags(state)) else str_if_bytes(name)
+        return Claim(int(state["config-epoch"]), server, voter=voter, voters=self._voters)
+
+    async def _view(self, node: Address) -> Sequence[Any]:
+        """Return what a Sentinel knows of the primary, and its own id, empty if it does not say."""
         service = self._url.service
         # While a failover is under way, the former tells the new epoch with the old address; and
         # in this order an address is never older than its epoch.
-        state, address = await ask(
-            self._url.sentinel_options,
-            node,
-            self._deadline,
+        questions = (
             ("SENTINEL MASTER", service),
             ("SENTINEL GET-MASTER-ADDR-BY-NAME", service),
         )
-        host, port = address
-        return Claim(int(state["config-epoch"]), (str_if_bytes(host), int(port)))
+        options = self._url.sentinel_options
+        if self._may_ask_for_id:
+            with contextlib.suppress(ResponseError):
+                return await ask(options, node, self._deadline, *questions, ("SENTINEL MYID",))
+        answers = await ask(options, node, self._deadline, *questions)
+        self._may_ask_for_id = False
+        return [*answers, ""]
 
     async def check_whole(self, redis: Redis) -> None:
         """Do nothing: one server has everything."""
@@ -147,24 +188,34 @@ class ClusterDiscovery:
         self._learnt: Sequence[Address] = ()
         self._may_ask_for_names = True
 
-    async def find(self, known: Address | None) -> Address | None:
+    async def find(self, known: Address | None) -> Found | None:
         """Return the primary that owns the slot, as the newest configuration has it."""
         what = "node of the cluster that redis_url names"
-        newest = await _newest(self._some_nodes(known), self._ask, self._deadline, what)
-        self._learnt = newest.nodes
-        return newest.address
+        found = await _newest(self._some_nodes(known), self._ask, self._deadline, what)
+        self._learnt = found.claim.nodes
+        return found
 
     def _some_nodes(self, known: Address | None) -> list[Address]:
-        """Return the known server and some others: a large cluster need not be asked as a whole."""
-        others = {*self._url.nodes, *self._learnt} - {known}
-        some = random.sample(sorted(others), min(len(others), _MOST_ASKED))
+        """Return the known server and some others: a large cluster need not be asked as a whole.
+
+        Some voters are among them, which a node names first.
+        """
+        first = {*self._learnt[:_VOTERS_ASKED]} - {known}
+        others = {*self._url.nodes, *self._learnt} - {known, *first}
+        count = min(len(others), _MOST_ASKED - len(first))
+        some = [*first, *random.sample(sorted(others), count)]
         return [known, *some] if known else some
 
     async def _ask(self, node: Address) -> Claim:
         view, names = await self._views(node)
-        nodes = [a for name, each in view.items() if (a := self._address(name, each, node, names))]
+        voters = [each for each in view.values() if _votes(each)]
+        # In another order each time, the voters that can be asked first.
+        shuffled = random.sample([*view.items()], len(view))
+        shuffled.sort(key=lambda item: not _votes(item[1]) or bool(_NOT_WELL & {*_flags(item[1])}))
+        nodes = [a for name, each in shuffled if (a := self._address(name, each, node, names))]
+        voter = next((each["node_id"] for each in voters if "myself" in _flags(each)), "")
         claims = [
-            Claim(int(each["epoch"]), address, nodes)
+            Claim(int(each["epoch"]), address, nodes, voter, len(voters))
             for name, each in view.items()
             if (address := self._address(name, each, node, names)) and _owns(each, self._slot)
         ]
@@ -226,22 +277,34 @@ def _names(slots: Sequence[Any]) -> Mapping[str, str]:
     return found
 
 
+def _flags(node: Mapping[str, Any]) -> Sequence[str]:
+    flags: str = node["flags"]
+    return flags.split(",")
+
+
+def _votes(node: Mapping[str, Any]) -> bool:
+    """Return whether a node of a cluster has a vote: a primary that has slots."""
+    return "master" in _flags(node) and bool(node["slots"])
+
+
 def _owns(node: Mapping[str, Any], slot: int) -> bool:
     return any(int(span[0]) <= slot <= int(span[-1]) for span in node["slots"])
 
 
-async def _newest(nodes: Sequence[Address], question: Ask, deadline: float, what: str) -> Claim:
+async def _newest(nodes: Sequence[Address], question: Ask, deadline: float, what: str) -> Found:
     """Ask all `nodes` at once; wait for a majority, or for a while after the first of them.
 
     One that is frozen, or cut off, then costs little; and where all are far away they are heard.
+    Where the majority does not agree, the others are waited for as long again.
     """
     waiting = [asyncio.create_task(_tolerant(question, node)) for node in nodes]
     claims: list[Claim] = []
     errors: list[Exception] = []
     now = asyncio.get_running_loop().time
-    until = now() + deadline
+    began, until = now(), now() + deadline
+    has_most = False
     try:
-        while waiting and 2 * len(claims) <= len(nodes) and (left := until - now()) > 0:
+        while waiting and not _agreed(claims) and (left := until - now()) > 0:
             done, _ = await asyncio.wait(waiting, timeout=left, return_when=asyncio.FIRST_COMPLETED)
             waiting = [task for task in waiting if task not in done]
             for result in (task.result() for task in done):
@@ -250,12 +313,23 @@ async def _newest(nodes: Sequence[Address], question: Ask, deadline: float, what
                     claims.append(result)
                 else:
                     errors.append(result)
+            if not has_most and 2 * len(claims) > len(nodes):
+                has_most, until = True, min(until, now() + (now() - began))
     finally:
         await end(waiting)
     if not claims:
         why = _first(errors) or f"no answer within {deadline:g} s"
         raise RedisConnectionError(f"no {what} can be asked: {why}")
-    return max(claims, key=lambda claim: claim.epoch)
+    return Found(max(claims, key=lambda claim: claim.epoch), is_agreed=_agreed(claims))
+
+
+def _agreed(claims: Sequence[Claim]) -> bool:
+    """Return whether more than half of all voters name the same, and nobody something newer."""
+    newest = max(claims, key=lambda claim: claim.epoch, default=None)
+    if newest is None:
+        return False
+    named = {each.voter for each in claims if each.configuration == newest.configuration} - {""}
+    return 2 * len(named) > max(_FEWEST_VOTERS, *(claim.voters for claim in claims))
 
 
 async def _tolerant(question: Ask, node: Address) -> Claim | Exception:

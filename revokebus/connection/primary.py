@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from revokebus.clock import Clock
     from revokebus.connection.client import Client
     from revokebus.connection.credentials import CredentialProvider
+    from revokebus.connection.discovery import Configuration, Found
     from revokebus.settings.redis_url import Address
     from revokebus.settings.settings import Settings
 
@@ -96,6 +97,9 @@ class Primary:
     Attributes:
         confirmed_at: The moment of the last question, in elapsed seconds, to which Sentinels or
             the cluster named the server in use; infinite where the URL does.
+        configuration: What they said then; None where the URL names the server.
+        agreed_at: The moment of the last question to which more than half of all voters gave that
+            answer; minus infinity where there was none.
     """
 
     def __init__(
@@ -119,6 +123,8 @@ class Primary:
         self._unanswered = ""
         self._closed = False
         self.confirmed_at = math.inf if self._url.kind == "single" else -math.inf
+        self.configuration: Configuration | None = None
+        self.agreed_at = -math.inf
 
     async def server(self, *, confirmed: bool = False) -> Server:
         """Return the server to use.
@@ -263,7 +269,7 @@ class Primary:
         known = self._server.address if self._server else None
         late = self._server if self._server and self._server.was_late else None
         try:
-            address = await self._discovery.find(known)
+            found = await self._discovery.find(known)
         except RedisError as error:
             if self._server is None:
                 raise
@@ -278,13 +284,20 @@ class Primary:
         else:
             self._due_at = asked_at + self._ask_again_after
             self._unanswered = ""
-            self._use(address)
+            self._use(found.claim.address if found else None)
             if late is not None and late is self._server:
                 late.confirmed()
-            if self._url.kind != "single":
-                self.confirmed_at = asked_at
+            if found is not None:
+                self._note_found(found, asked_at)
         self._asked_at = asked_at
         self._doubts -= doubts  # those that came meanwhile remain
+
+    def _note_found(self, found: Found, asked_at: float) -> None:
+        self.confirmed_at = asked_at
+        if self.configuration != found.claim.configuration:
+            self.configuration, self.agreed_at = found.claim.configuration, -math.inf
+        if found.is_agreed:
+            self.agreed_at = asked_at
 
     def _use(self, address: Address | None) -> None:
         if self._closed or (self._server is not None and self._server.address == address):
@@ -294,6 +307,7 @@ class Primary:
                 "revokebus: another server of redis_url is the primary now",
                 extra=event("primary_changed"),
             )
+        self.configuration, self.agreed_at = None, -math.inf
         self._replace(address)
 
     def _replace(self, address: Address | None) -> None:

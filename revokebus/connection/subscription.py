@@ -8,10 +8,10 @@ deadline, and ends with an error whenever it can no longer be trusted.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from redis.backoff import ExponentialWithJitterBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from revokebus.errors import StoreError
 
@@ -102,9 +102,7 @@ class Subscription:
         asked = False
         while True:
             try:
-                reply = await self._connection.read_response(
-                    disable_decoding=True, timeout=self._patience
-                )
+                reply = await self._reply()
                 if reply is None and not asked:
                     await self._connection.send_command("PING")
             except (RedisError, OSError) as error:
@@ -119,6 +117,17 @@ class Subscription:
             if reply[_KIND] != b"message":
                 raise StoreError("Redis has ended the subscription")
             yield reply[_DATA]
+
+    async def _reply(self) -> Any:
+        """Return what comes next, None where that is nothing for some time."""
+        try:
+            return await self._connection.read_response(
+                disable_decoding=True, timeout=self._patience
+            )
+        except ResponseError as error:
+            if "MISCONF" not in str(error):
+                raise
+            return [b"pong"]  # a server that cannot save answers so, and publishes all the same
 
 
 def _lost(error: Exception) -> StoreError:

@@ -23,7 +23,6 @@ from revokebus.tasks import end
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from revokebus.clock import Clock
     from revokebus.connection.channels import Inbox
     from revokebus.protocol.heartbeat import Instance
     from revokebus.protocol.wire import EntryId
@@ -41,7 +40,7 @@ class ConfirmationRequest:
 
     Args:
         instances: The channel and the heartbeats.
-        clock: Tells how fast the answers are.
+        run: Tells how fast the answers are, and when no heartbeat could be sent.
         bound: What ``max_staleness`` is here, in seconds.
         epoch: The data set that the entry is in.
         entry: The entry.
@@ -51,14 +50,15 @@ class ConfirmationRequest:
     def __init__(
         self,
         instances: Instances,
-        clock: Clock,
+        run: Run,
         bound: float,
         epoch: str,
         entry: EntryId,
         began: float,
     ) -> None:
         self._instances = instances
-        self._clock = clock
+        self._run = run
+        self._clock = run.clock
         self._inquiry = Inquiry(epoch, entry, secrets.token_hex(8))
         self._began = began
         # Here it was applied before it was written.
@@ -129,7 +129,7 @@ class ConfirmationRequest:
                 if instance.has(self._inquiry.epoch, self._inquiry.entry):
                     self._note(name)
         self._ended |= known.ended
-        self._known_since = now - known.age
+        self._known_since = max(now - known.age, self._run.refused_at)
         self._confirmed_at = known.confirmed_at
 
     async def _wait(self, deadline: float) -> None:
@@ -169,9 +169,10 @@ class ConfirmationRequest:
         if instance.name in self._ended:
             return "ended"
         # With whatever has proven its copy since it was asked, or since the next heartbeat was
-        # due, it would have sent one.
+        # due, it would have sent one; unless Redis accepted no writes.
         heard_at = self._heard_at[instance.name]
-        due_at = heard_at + LONGEST_HEARTBEAT_SECONDS + _CLOCKS
+        written_at = max(heard_at, self._run.refused_at)
+        due_at = written_at + LONGEST_HEARTBEAT_SECONDS + _CLOCKS
         proven_at = max(heard_at, min(self._asked_since, due_at))
         may_accept = instance.facts.accepts_stale or now <= proven_at + instance.facts.bound
         return "silent" if may_accept else "stale"

@@ -12,7 +12,7 @@ import logging
 import math
 from typing import TYPE_CHECKING, Protocol
 
-from revokebus.errors import StoreError
+from revokebus.errors import RefusedError, StoreError
 from revokebus.protocol.continuity import Break
 from revokebus.replication.outbox import HOLD_SECONDS
 from revokebus.telemetry.events import event
@@ -103,6 +103,7 @@ class LogReader:
 
     Attributes:
         instances: How many there were at the last tick, this one included.
+        is_refused: Whether Redis accepted no writes at the last tick, and answered all the same.
     """
 
     def __init__(  # noqa: PLR0913 - what it reads, what it applies to, what it compares
@@ -136,6 +137,7 @@ class LogReader:
         self._list_not_before = -math.inf
         self._server = ""
         self.instances = 1
+        self.is_refused = False
         self._suspicion: Break | None = None
         self._suspicion_not_before = -math.inf
 
@@ -165,6 +167,8 @@ class LogReader:
                 if breaks > _RESYNCS_PER_READ:
                     raise StoreError("the log does not stay the same while it is read")
                 self._log.doubt_primary()  # one that was deposed may have come back
+                if page is not None and page.refusal:  # nothing can be held, or written back
+                    raise RefusedError(f"Redis: {page.refusal}".rstrip("."))
                 await self._list(entries)
                 continue
             self._unseen_writes.seen(entries)
@@ -226,6 +230,7 @@ class LogReader:
         self._fleet.note_life(page.longest_life)
         self.instances = max(1, page.instances)
         self._run.conditions.note_or_over("clock", self._fleet.disagreement)
+        self._run.conditions.note_or_over("writes", page.refusal)
         if self._server and page.server != self._server:
             self._suspect(Break.SERVER_CHANGED)
         elif abs(jump) > _JUMP_SECONDS:
@@ -249,9 +254,17 @@ class LogReader:
         position = self._continuity.position
         if position is None:
             return None
-        now, told = self._run.clock.elapsed(), self._heartbeats.due(position)
-        page = await self._log.read(position, told)
-        if told is not None:
+        now = self._run.clock.elapsed()
+        told = None if self.is_refused else self._heartbeats.due(position)
+        try:
+            page = await self._log.read(position, told)
+        except RefusedError:
+            self._run.refused_at = self._run.clock.elapsed()
+            raise
+        self.is_refused = bool(page.refusal)
+        if self.is_refused:
+            self._run.refused_at = self._run.clock.elapsed()
+        elif told is not None:
             self._heartbeats.sent(now)
         return page
 

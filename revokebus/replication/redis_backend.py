@@ -411,7 +411,9 @@ class RedisBackend:
             return Confirmed()
         entry = decode_entry_id(written.position.encode())
         bound = self._settings.max_staleness
-        request = ConfirmationRequest(instances, self._clock, bound, written.epoch, entry, began)
+        request = ConfirmationRequest(
+            instances, self._running().run, bound, written.epoch, entry, began
+        )
         return await request.ask(timeout)
 
     async def audit(self) -> Sequence[Finding]:

@@ -36,6 +36,8 @@ class Run:
             replaced.
         on_read: Are called at the same moments.
         known: Set when a tick has proven the copy, or failed to, and then replaced.
+        refused_at: When Redis last accepted no writes, in elapsed seconds. Instances may have
+            proven their copies until then, and sent no heartbeat.
         sees_restarts: Whether Redis says which process it is; None before the first tick.
         was_suspended: Whether this process did not run in the midst of the tick that goes on, or
             that ended last: what it has asked is answered too late to prove anything.
@@ -50,6 +52,7 @@ class Run:
     read: asyncio.Event = field(default_factory=asyncio.Event)
     on_read: list[Callable[[], None]] = field(default_factory=list)
     known: asyncio.Event = field(default_factory=asyncio.Event)
+    refused_at: float = -math.inf
     sees_restarts: bool | None = None
     was_suspended: bool = False
     _due_at: float = math.inf

@@ -132,10 +132,11 @@ class Ticker:
         run.conditions.over("ticker")
         run.conditions.over("proof")
         run.notify_readers()
-        await self.outbox.write_back(self.store, run)
-        await self._list_again(self.reader.use_of_listing())
-        with run.conditions.noting("comparison"):
-            await self.comparison.go_on(self.store, self.reader.instances)
+        if not self.reader.is_refused:
+            await self.outbox.write_back(self.store, run)
+            await self._list_again(self.reader.use_of_listing())
+            with run.conditions.noting("comparison"):
+                await self.comparison.go_on(self.store, self.reader.instances)
         return math.inf
 
     def _pause_after_failure(self) -> float:

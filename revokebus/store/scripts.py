@@ -58,19 +58,31 @@ local last = rows[1]
 """
 )
 
+# Which process this is, and how much it loaded last, of which history; nil if it may not be asked.
+_PROCESS = """
+local function this_server()
+  local info = redis.pcall('INFO', 'server')
+  return type(info) == 'string' and string.match(info, 'run_id:(%x+)') or ''
+end
+local function loaded_last()
+  local replication = redis.pcall('INFO', 'replication')
+  local persistence = redis.pcall('INFO', 'persistence')
+  if type(replication) ~= 'string' or type(persistence) ~= 'string' then return nil end
+  local loaded = string.match(replication, 'master_replid:(%x+)') or ''
+  for _, each in ipairs({'loaded', 'expired'}) do
+    loaded = loaded .. ' ' .. (string.match(persistence, 'load_keys_' .. each .. ':(%d+)') or '')
+  end
+  return loaded
+end
+"""
+
 # A process that is the same, and has loaded other data, or those of another primary, shows that in
 # how much it loaded last, and in the name of its history. That is noted in the data set, and one
 # that says something else comes from before. Too dear for each tick: it is for who starts, or asks.
 _LOADED = """
 local function note_load(meta, hold_key, settling)
-  local replication = redis.pcall('INFO', 'replication')
-  local persistence = redis.pcall('INFO', 'persistence')
-  if type(replication) ~= 'string' or type(persistence) ~= 'string' then return end
-  local loaded = string.match(replication, 'master_replid:(%x+)') or ''
-  for _, each in ipairs({'loaded', 'expired'}) do
-    loaded = loaded .. ' ' .. (string.match(persistence, 'load_keys_' .. each .. ':(%d+)') or '')
-  end
-  if redis.call('HGET', meta, 'loaded') == loaded then return end
+  local loaded = loaded_last()
+  if not loaded or redis.call('HGET', meta, 'loaded') == loaded then return end
   redis.call('PERSIST', meta)
   redis.pcall('HSET', meta, 'loaded', loaded)
   hold(hold_key, settling)
@@ -79,6 +91,7 @@ end
 
 OPEN = Script.of(
     _DATA_SET
+    + _PROCESS
     + _LOADED
     + """
 note_load(meta, KEYS[3], ARGV[4])
@@ -89,15 +102,36 @@ return {epoch, last}
 # After a write that any Redis allows, one that is full does not refuse the next one of a script.
 HOLD = Script.of(_HOLD + "redis.call('PERSIST', KEYS[2]) hold(KEYS[1], ARGV[1])")
 
+# PERSIST is a write that changes nothing. A former primary that may no longer accept writes refuses
+# it, and so does a primary that lacks replicas, or a disk.
+_REFUSAL = """
+local persisted = redis.pcall('PERSIST', KEYS[1])
+local refused = type(persisted) == 'table' and persisted or nil
+"""
+
+# Where most Sentinels, or most of a cluster, confirm it, such a primary may answer all the same if
+# nothing has happened that it would have to note: it is the process that was noted, and has loaded
+# what was noted; its clock goes on as the reader knows it; no instance holds or repairs.
+_BELIEVED = """
+local function is_believed(meta, hold_key, repair, id, now, steady)
+  if not (string.find(refused.err, 'NOREPLICAS') or string.find(refused.err, 'MISCONF')) then
+    return false
+  end
+  if steady == '' or math.abs(now - steady) >= 5 then return false end
+  local server, loaded = unpack(redis.call('HMGET', meta, 'server', 'loaded'))
+  if not server or server ~= id or not loaded or loaded ~= loaded_last() then return false end
+  return redis.call('EXISTS', hold_key, repair) == 0
+end
+"""
+
 # For how many milliseconds the data must not be relied upon, and whether somebody writes back
 # what an older data set had. A server that was restored from a snapshot, or promoted, has another
 # run_id than the one noted in the data set; that it is new is then noted, and held. A clock that
 # has jumped since the last tick of any instance may have let records expire: that is noted and
 # held, too, unless who asks has seen that it has not. It is held for as long as the slowest
 # instance needs. What lasts longer than is ever asked for comes from a clock that was set back.
-# PERSIST is a write, so that a former primary that may no longer accept writes cannot answer; and
-# after it one that is full takes the others. When a tick was last is written now and then, because
-# each write goes to replicas and to disk.
+# After PERSIST one that is full takes the other writes. When a tick was last is written now and
+# then, because each write goes to replicas and to disk.
 _UNSETTLED = (
     _HOLD
     + """
@@ -108,10 +142,6 @@ local function at_most(key, milliseconds)
     return milliseconds
   end
   return left
-end
-local function this_server()
-  local info = redis.pcall('INFO', 'server')
-  return type(info) == 'string' and string.match(info, 'run_id:(%x+)') or ''
 end
 local function number(text) return tonumber(text or '') or 0 end
 local function unsettled(meta, hold_key, repair, known, now, settling, turn, id, is_steady)
@@ -136,11 +166,9 @@ local function unsettled(meta, hold_key, repair, known, now, settling, turn, id,
   return left, turns == -2 and 0 or 1
 end
 local function look_whether_settled(meta, hold_key, repair, settling, turn, id)
-  redis.call('PERSIST', meta)
   local fields = {'epoch', 'server', 'seen', 'settling', 'settling_until'}
   local known, time = redis.call('HMGET', meta, unpack(fields)), redis.call('TIME')
   local now = time[1] + time[2] / 1000000
-  if id == '' then id = this_server() end
   local left, repairing =
     unsettled(meta, hold_key, repair, known, now, settling, turn, id, false)
   return left, repairing, id
@@ -152,16 +180,19 @@ end
 # is not. A data set that the copy does not belong to, or none, has just lost it, perhaps. Of most
 # tokens there is no record, and all is as it was: one question for all of them then says so.
 HAS = Script.of(
-    """
+    _REFUSAL
+    + """
 local function has_none()
-  redis.call('PERSIST', KEYS[1])
   local told, time = redis.pcall('HMGET', KEYS[1], 'epoch', 'server', 'seen'), redis.call('TIME')
   if told[1] ~= ARGV[3] or told[2] ~= ARGV[4] then return false end
   if math.abs(time[1] - (tonumber(told[3] or '') or 0)) > 40 then return false end
   return redis.call('EXISTS', unpack(KEYS, 2)) == 0
 end
-if ARGV[3] ~= '' and ARGV[4] ~= '' and ARGV[5] == '' and has_none() then return 0 end
+local is_quick = not refused and ARGV[3] ~= '' and ARGV[4] ~= '' and ARGV[5] == ''
+if is_quick and has_none() then return 0 end
 """
+    + _PROCESS
+    + _BELIEVED
     + _UNSETTLED
     + _LOADED
     + """
@@ -172,9 +203,21 @@ for i = 4, #KEYS do
   found[#found + 1] = value
 end
 local epoch = redis.call('HGET', KEYS[1], 'epoch')
-if not epoch or (ARGV[3] ~= '' and epoch ~= ARGV[3]) then return {found, 'other', 0, 0, ''} end
+local id = ARGV[4] ~= '' and ARGV[4] or this_server()
+if refused then
+  local time = redis.call('TIME')
+  local now = time[1] + time[2] / 1000000
+  local is_same = ARGV[6] ~= '' and epoch and epoch == ARGV[3]
+  if is_same and is_believed(KEYS[1], KEYS[2], KEYS[3], id, now, ARGV[7]) then
+    return {found, 'same', -2, 0, id, refused.err}
+  end
+  return refused
+end
+if not epoch or (ARGV[3] ~= '' and epoch ~= ARGV[3]) then return {found, 'other', 0, 0, '', ''} end
 if ARGV[5] ~= '' then note_load(KEYS[1], KEYS[2], ARGV[1]) end
-return {found, 'same', look_whether_settled(KEYS[1], KEYS[2], KEYS[3], ARGV[1], ARGV[2], ARGV[4])}
+local left, repairing =
+  look_whether_settled(KEYS[1], KEYS[2], KEYS[3], ARGV[1], ARGV[2], id)
+return {found, 'same', left, repairing, id, ''}
 """
 )
 
@@ -340,7 +383,8 @@ return found
 # `protocol/exchange.py` has the same
 # decision in Python, with its reasons. During a hold or a repair no token is exchanged.
 EXCHANGE = Script.of(
-    _UNSETTLED
+    _PROCESS
+    + _UNSETTLED
     + _LOADED
     + _LIST
     + _ROW
@@ -368,7 +412,9 @@ end
 local epoch = redis.call('HGET', meta, 'epoch')
 if not epoch or (ARGV[3] ~= '' and epoch ~= ARGV[3]) then return {'other', 0, ''} end
 note_load(meta, KEYS[2], ARGV[1])
-local left, repairing = look_whether_settled(meta, KEYS[2], KEYS[3], ARGV[1], ARGV[2], '')
+redis.call('PERSIST', meta)
+local left, repairing =
+  look_whether_settled(meta, KEYS[2], KEYS[3], ARGV[1], ARGV[2], this_server())
 if left > 0 or repairing == 1 then return {'held', left, repairing} end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -471,7 +517,6 @@ end
 # is what is asked most often, twice a second by each instance, and so nothing in it is dear.
 _AS_BEFORE = """
 local meta, log, hold_key, repair, instances = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-redis.call('PERSIST', meta)
 local time = redis.call('TIME')
 local now, clock = time[1] + time[2] / 1000000, time[1] .. ' ' .. time[2]
 local function is_as_before()
@@ -490,7 +535,7 @@ local function is_as_before()
   local payload = rows[1][2][2]
   return payload == ARGV[7] or (#payload > 512 and redis.sha1hex(payload) == ARGV[7])
 end
-if ARGV[13] ~= '' and ARGV[9] ~= '' and is_as_before() then return clock end
+if not refused and ARGV[13] ~= '' and ARGV[9] ~= '' and is_as_before() then return clock end
 """
 
 # A script and not MULTI, which a Redis that is full refuses even for reading; and one, because the
@@ -501,22 +546,32 @@ if ARGV[13] ~= '' and ARGV[9] ~= '' and is_as_before() then return clock end
 # bytes, but has one row more than the reader knows if there is one. Where the data set is something
 # else, none is found, and the reader makes one. A heartbeat that is due is sent by the way.
 READ = Script.of(
-    _AS_BEFORE
+    _REFUSAL
+    + _AS_BEFORE
+    + _PROCESS
+    + _BELIEVED
     + _UNSETTLED
     + _BEAT
     + """
 local named = redis.pcall('HMGET', meta, 'epoch', 'server', 'seen', 'settling', 'settling_until',
   'format', 'life', 'life_until', 'asked')
-if is_of_another_type(named) then
-  return {{false, false, ''}, {}, 0, 0, clock, '0', 1, 0, 1}
+if is_of_another_type(named) and not refused then
+  return {{false, false, ''}, {}, 0, 0, clock, '0', 1, 0, 1, ''}
 end
 if named.err then return named end
 local id, steady, settling, life = ARGV[9], ARGV[10], ARGV[3], ARGV[6]
 if id == '' then id = this_server() end
 local is_steady = steady ~= '' and math.abs(now - steady) < 5
-local left, repairing =
-  unsettled(meta, hold_key, repair, named, now, settling, ARGV[4], id, is_steady)
-local epoch, longest_life = named[1], named[7]
+local epoch, longest_life, left, repairing = named[1], named[7], -2, 0
+if not refused then
+  left, repairing =
+    unsettled(meta, hold_key, repair, named, now, settling, ARGV[4], id, is_steady)
+else
+  local is_known = ARGV[14] ~= '' and epoch and redis.pcall('HEXISTS', instances, ARGV[5]) == 1
+  if not is_known or not is_believed(meta, hold_key, repair, id, now, steady) then
+    return refused
+  end
+end
 local function longest(field, own, known, till, lasts)
   if now <= till and (own < known or (own == known and till - now >= lasts)) then return end
   redis.pcall('HSET', meta, field, string.format('%.17g', own), field .. '_until',
@@ -552,20 +607,21 @@ if first and first[1] == ARGV[1] then
   end
 end
 -- Not where the log has another row: the position that it names would be another one.
-local is_told = ARGV[14] and first and first[1] == ARGV[1] and #first[2] == 0
+local is_told = ARGV[15] and not refused and first and first[1] == ARGV[1] and #first[2] == 0
 if is_told then
-  local refused = beat(instances, ARGV[5], ARGV[14], ARGV[15])
-  if refused then return refused end
-  tell(KEYS[6], ARGV[5], ARGV[16])
+  local not_written = beat(instances, ARGV[5], ARGV[15], ARGV[16])
+  if not_written then return not_written end
+  tell(KEYS[6], ARGV[5], ARGV[17])
 end
 local asked = number(named[9]) - now
-local is_asked = not is_told and asked > 0 and asked < 10
+local is_asked = not is_told and not refused and asked > 0 and asked < 10
 local is_wanted = is_asked or redis.pcall('HEXISTS', instances, ARGV[5]) ~= 1
 local counted = redis.pcall('HLEN', instances)
 local beats = type(counted) == 'number' and counted - 1 or 1
 local data_set = {epoch, named[6], id}
 return {
-  data_set, rows, left, repairing, clock, longest_life or '0', beats, more, is_wanted and 1 or 0
+  data_set, rows, left, repairing, clock, longest_life or '0', beats, more, is_wanted and 1 or 0,
+  refused and refused.err or ''
 }
 """
 )

@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Any
 from redis.exceptions import LockError
 
 from revokebus.connection.pipeline import LostConnectionError
-from revokebus.errors import OtherDataSetError, StoreError, UnsettledError, WireError
+from revokebus.errors import (
+    OtherDataSetError,
+    RefusedError,
+    StoreError,
+    UnsettledError,
+    WireError,
+)
 from revokebus.protocol.continuity import Entry, Position
 from revokebus.protocol.revocation import Revocation, is_refused, session_among
 from revokebus.protocol.wire import (
@@ -48,6 +54,7 @@ if TYPE_CHECKING:
 
     from revokebus.clock import Clock
     from revokebus.connection.client import Client
+    from revokebus.connection.discovery import Configuration
     from revokebus.connection.requests import Requests
     from revokebus.connection.script import Argument
     from revokebus.connection.subscription import Subscription
@@ -64,6 +71,7 @@ _LONGEST_WAY = 4.0
 _LONG_ROW, _PAGE_BYTES = 512, 128 * 1024
 _KEPT = 1.1
 _LOOKS_EVERY = 1.0
+_ALWAYS_SAID = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +92,8 @@ class Page:
             Redis does not know it, or somebody has asked for them.
         confirmed_at: When Sentinels or the cluster were asked last, in elapsed seconds, who is the
             primary, and named the one that has answered: one that was deposed answers, too.
+        refusal: Why Redis accepts no writes, in its words, although it answers; empty if it does.
+            What would have been written, a heartbeat for example, was not.
     """
 
     epoch: str
@@ -96,6 +106,7 @@ class Page:
     instances: int = 1
     wants_heartbeat: bool = False
     confirmed_at: float = math.inf
+    refusal: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +156,7 @@ class Store:
         self._instances = 1
         self._life = b""
         self._wants_all = True
+        self._written_under: Configuration | None = None
         self._looked_at = -math.inf
         self._took = deque([0.0] * _TIMED, maxlen=_TIMED)
         self._settling = settling_milliseconds(settings)
@@ -191,15 +203,25 @@ class Store:
             known = hashlib.sha1(payload, usedforsecurity=False).hexdigest().encode()
         args += [self._settings.longest_life, known, _PAGE_BYTES]
         # With a heartbeat all is told: some of it, as how many there are, is not compared.
-        known_epoch = "" if told is not None or self._wants_all else after.epoch
+        wants_all = told is not None or self._wants_all
         said: list[Argument] = []
         if told is not None:
             said = [heartbeat_life(self._settings), told.heartbeat, told.facts]
-        answer, asked, confirmed_at = await self._tick(keys, args, [known_epoch, *said])
+        before = self._primary.configuration
+        more_args = ["" if wants_all else after.epoch, self._may_be_refused(), *said]
+        try:
+            answer, asked, confirmed_at = await self._tick(keys, args, more_args)
+        except RefusedError:
+            self._written_under = None  # whatever has happened could not be noted there
+            raise
+        if isinstance(answer, bytes) or not answer[-1]:
+            # Where it changed meanwhile, it is not known under which one the answer was given.
+            is_same = before == self._primary.configuration
+            self._written_under = before if is_same else None
         if isinstance(answer, bytes):
             return self._as_before(after, answer, asked, confirmed_at)
         (epoch, version, server), rows, left, repairing, *answer = answer
-        time, life, instances, more, wants_heartbeat = answer
+        time, life, instances, more, wants_heartbeat, refusal = answer
         self._life, self._instances = life, instances
         self._wants_all = bool(wants_heartbeat)
         if epoch and version != b"%d" % DATA_VERSION:
@@ -215,8 +237,33 @@ class Store:
             longest_life=float(life),
             instances=instances,
             wants_heartbeat=bool(wants_heartbeat),
-            confirmed_at=confirmed_at,
+            confirmed_at=self._counts_from(confirmed_at, refusal),
+            refusal=refusal.decode(),
         )
+
+    def _may_be_refused(self) -> str:
+        """Return whether an answer counts although Redis accepts no writes: "1", or nothing.
+
+        Not after another election: what was written at another primary meanwhile may be lost.
+        """
+        configuration = self._primary.configuration
+        is_same = configuration is not None and configuration == self._written_under
+        return "1" if is_same else ""
+
+    def _counts_from(self, confirmed_at: float, refusal: bytes) -> float:
+        """Return the moment for which an answer counts, if it was not asked later.
+
+        Raises:
+            RefusedError: The server accepts no writes, as one that was deposed may do, and not
+                enough of the others have named it lately.
+        """
+        if not refusal:
+            return confirmed_at
+        agreed_at = self._primary.agreed_at
+        too_old = agreed_at < self._clock.elapsed() - self._settings.max_staleness
+        if too_old or not self._may_be_refused():
+            raise RefusedError(f"Redis: {refusal.decode()}".rstrip("."))
+        return min(confirmed_at, agreed_at)
 
     def _as_before(self, known: Position, time: bytes, server: str, confirmed_at: float) -> Page:
         """Return the page of a log, and of all else, that is as it was."""
@@ -249,16 +296,12 @@ class Store:
         async with self._requests.deadline():
             # Apart, because who is far away asks for it as long as for all the rest.
             await self._primary.server(confirmed=True)
-        sent = self._clock.elapsed()
         answer, asked = await self._requests.ask_patiently(
             lambda redis: self._ask_once(redis, keys, args, more),
             deadline=patience(self._settings),
             doubted_after=max(tick_deadline(self._settings), _MARGIN * self._round_trip),
         )
         confirmed_at = self._primary.confirmed_at  # the next look-up may confirm another
-        # An answer or two that are late do not mean that Redis is far away.
-        self._took.append(self._clock.elapsed() - sent)
-        self._round_trip = median(self._took)
         return answer, asked, confirmed_at
 
     async def _ask_once(
@@ -266,10 +309,14 @@ class Store:
     ) -> tuple[Any, str]:
         """Ask, and say which process is asked, as far as it is known of this connection."""
         number, server = await redis.session()
-        if len(more) > 1:  # now and then: a proxy may have connected this one to another process
-            server = ""
+        if len(more) > _ALWAYS_SAID:
+            server = ""  # now and then: a proxy may have connected this one to another process
         args = [*args, server, self._time_there(), DATA_VERSION, self._life, *more]
+        sent = self._clock.elapsed()
         answer = await scripts.READ.run(redis, keys, args)
+        # An answer or two that are late do not mean that Redis is far away.
+        self._took.append(self._clock.elapsed() - sent)
+        self._round_trip = median(self._took)
         named = server if isinstance(answer, bytes) else answer[0][2]
         return self._on_same(redis, number, answer, named), server
 
@@ -320,16 +367,19 @@ class Store:
 
         async def ask(redis: Client) -> Any:
             number, server = await redis.session()
-            answer = await scripts.HAS.run(redis, keys, [*args, server, "1" if looks else ""])
+            more = [server, "1" if looks else "", self._may_be_refused(), self._time_there()]
+            answer = await scripts.HAS.run(redis, keys, [*args, *more])
             return self._on_same(redis, number, answer, server if answer == 0 else answer[4])
 
         answer = await self._requests.ask(ask)
         self._looked_at = sent if looks else self._looked_at
-        found, data_set, left, repairing, _ = answer or ([None] * len(keys), b"same", 0, 0, b"")
+        none: list[Any] = [[None] * len(keys), b"same", 0, 0, b"", b""]
+        found, data_set, left, repairing, _, refusal = answer or none
         error: StoreError | None = unsettled_error(left, repairing)
+        confirmed_at = self._counts_from(self._primary.confirmed_at, refusal)
         if data_set == b"other":
             error = OtherDataSetError()
-        elif self._primary.confirmed_at < sent - self._settings.max_staleness:
+        elif confirmed_at < sent - self._settings.max_staleness:
             error = StoreError(
                 "neither Sentinels nor the cluster have confirmed the primary lately"
             )

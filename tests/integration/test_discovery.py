@@ -10,7 +10,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from revokebus import AccessToken
 from revokebus.clock import SystemClock
 from revokebus.connection.client import client
-from revokebus.connection.discovery import make_discovery
+from revokebus.connection.discovery import Claim, Found, make_discovery
 from revokebus.connection.primary import Primary
 from revokebus.engine.engine import Engine
 from revokebus.errors import RevokedTokenError, StaleError
@@ -37,9 +37,15 @@ def discovery(url: str) -> Discovery:
     return make_discovery(parse_redis_url(url), "revokebus", DEADLINE)
 
 
+async def primary_of(finder: Discovery) -> Address:
+    found = await finder.find(None)
+    assert found is not None
+    return found.claim.address
+
+
 async def test_sentinels_name_the_primary(sentinels: SentinelServers) -> None:
     """Nothing could be written."""
-    assert await discovery(sentinels.url).find(None) == sentinels.servers[0].address
+    assert await primary_of(discovery(sentinels.url)) == sentinels.servers[0].address
 
 
 async def test_two_of_three_sentinels_are_enough(sentinels: SentinelServers) -> None:
@@ -47,10 +53,10 @@ async def test_two_of_three_sentinels_are_enough(sentinels: SentinelServers) -> 
     some = f"{NOWHERE},127.0.0.1:{sentinels.sentinels[1].port}"
     sentinels.sentinels[0].freeze()
     try:
-        frozen = await discovery(sentinels.url).find(None)
+        frozen = await primary_of(discovery(sentinels.url))
     finally:
         sentinels.sentinels[0].thaw()
-    gone = await discovery(f"redis+sentinel://{some}/main").find(None)
+    gone = await primary_of(discovery(f"redis+sentinel://{some}/main"))
     assert frozen == gone == sentinels.servers[0].address
 
 
@@ -58,22 +64,22 @@ async def test_a_service_that_sentinels_do_not_know_is_said(sentinels: SentinelS
     """A misspelt service would look like a broken network."""
     url = sentinels.url.replace("/main/", "/mian/")
     with pytest.raises(RedisConnectionError, match=r"'mian'.*No such master"):
-        await discovery(url).find(None)
+        await primary_of(discovery(url))
 
 
 async def test_the_owner_of_the_slot_is_found(cluster: ClusterServers) -> None:
     """Nothing could be written."""
-    assert await discovery(cluster.url).find(None) == cluster.primary.address
+    assert await primary_of(discovery(cluster.url)) == cluster.primary.address
 
 
 async def test_nodes_are_learnt_from_each_other(cluster: ClusterServers) -> None:
     """An application would be lost when the one node that it was told of has gone."""
     known = cluster.nodes[0]
     finder = discovery(f"redis+cluster://127.0.0.1:{known.port}")
-    owner = await finder.find(None)
+    owner = await primary_of(finder)
     known.freeze()
     try:
-        found = await finder.find(None)
+        found = await primary_of(finder)
     finally:
         known.thaw()
     assert found == owner == cluster.primary.address
@@ -161,7 +167,7 @@ async def test_a_failover_that_is_under_way_names_the_new_primary(redis_binary: 
         with servers.sentinels[0].client() as client:
             client.execute_command("SENTINEL FAILOVER", SERVICE)
         wait_until(lambda: _named(servers) == [new.port] * 3, "all name the new primary")
-        found = {await finder.find(None) for _ in range(20)}
+        found = {await primary_of(finder) for _ in range(20)}
         flags = servers.sentinels[0].state()["flags"]
         slow.thaw()
         assert found == {new.address}
@@ -220,8 +226,8 @@ class Named:
     def __init__(self, address: Address) -> None:
         self._address = address
 
-    async def find(self, known: Address | None) -> Address | None:
-        return self._address if known != self._address else known
+    async def find(self, known: Address | None) -> Found | None:  # noqa: ARG002 - Discovery's
+        return Found(Claim(1, self._address), is_agreed=True)
 
     async def check_whole(self, redis: Redis) -> None:
         """Nothing is walked here."""
@@ -242,7 +248,7 @@ class Counting:
     def __init__(self) -> None:
         self.times = 0
 
-    async def find(self, known: Address | None) -> Address | None:  # noqa: ARG002 - Discovery's
+    async def find(self, known: Address | None) -> Found | None:  # noqa: ARG002 - Discovery's
         self.times += 1
         await asyncio.sleep(0)
         return None
@@ -277,7 +283,7 @@ class Slow:
         self.times = 0
         self.may = asyncio.Event()
 
-    async def find(self, known: Address | None) -> Address | None:  # noqa: ARG002 - Discovery's
+    async def find(self, known: Address | None) -> Found | None:  # noqa: ARG002 - Discovery's
         self.times += 1
         await self.may.wait()
         return None
@@ -395,7 +401,7 @@ async def test_nodes_are_called_as_they_want_to_be(
     """Where only the names can be reached an instance would never start."""
     port = named_cluster.primary.port
     finder = discovery(named_cluster.url)
-    assert await finder.find(None) == ("localhost", port)
+    assert await primary_of(finder) == ("localhost", port)
     assert ("localhost", port) in finder._learnt  # type: ignore[attr-defined]  # of a cluster
     other = next(each for each in named_cluster.nodes[:3] if each.port != port)
     async with Engine(make_settings(f"redis+cluster://127.0.0.1:{other.port}")) as engine:
@@ -415,4 +421,4 @@ async def test_without_the_right_to_names_addresses_are_used(
                 *("-@dangerous", "+cluster|nodes", "-cluster|slots", "+info"),
             )
     url = named_cluster.url.replace("redis+cluster://", "redis+cluster://narrow:secret@")
-    assert await discovery(url).find(None) == ("127.0.0.1", named_cluster.primary.port)
+    assert await primary_of(discovery(url)) == ("127.0.0.1", named_cluster.primary.port)

@@ -99,10 +99,19 @@ def _slow(world: World, event: Event) -> Any:
 
 def _part(world: World, event: Event) -> Any:
     """The primary is alone with some instances; the others replace it if that lasts."""
+    return world.servers.part(*_sides(world, event))
+
+
+def _part_fenced(world: World, event: Event) -> Any:
+    """The same, but it accepts no writes then, and a Sentinel says that it is the primary."""
+    return world.servers.part(*_sides(world, event), is_fenced=True)
+
+
+def _sides(world: World, event: Event) -> tuple[list[Process], list[Process]]:
     sides: tuple[list[Process], list[Process]] = [], []
     for number, each in enumerate(world.instances):
         sides[(number + event.which) % 2].append(each.process)
-    return world.servers.part(*sides)
+    return sides
 
 
 def _reset(world: World, event: Event) -> Any:
@@ -327,6 +336,7 @@ FAULTS: Mapping[str, Callable[[World, Event], Any]] = {
         _lose_answers,
         _slow,
         _part,
+        _part_fenced,
         _reset,
         _reset_all,
         _cut_subscribers,
@@ -373,6 +383,7 @@ _LASTING = frozenset(
         "lose_answers",
         "slow",
         "part",
+        "part_fenced",
         "kill_instance",
         "freeze_instance",
         "step_instance",
@@ -394,6 +405,7 @@ _LASTING = frozenset(
 )
 _WHERE: Mapping[str, frozenset[str]] = {
     "part": frozenset({"sentinel", "cluster"}),
+    "part_fenced": frozenset({"sentinel", "cluster"}),
     "fill_replicas": frozenset({"address", "sentinel", "cluster"}),
     "lose_sentinels": frozenset({"sentinel"}),
     "lag": frozenset({"address", "sentinel", "cluster"}),

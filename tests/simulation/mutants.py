@@ -136,7 +136,7 @@ def _any_server_is_the_same(stack: ExitStack) -> None:
 def _a_tick_only_reads(stack: ExitStack) -> None:
     """A tick is no write, so a former primary that knows that it is one answers."""
     _what_was_loaded_is_not_looked_at(stack)
-    _script(stack, "READ", "\nredis.call('PERSIST', meta)\n", "\n")
+    _script(stack, "READ", "type(persisted) == 'table' and persisted or nil", "nil")
 
 
 def _what_was_loaded_is_not_looked_at(stack: ExitStack) -> None:
@@ -159,6 +159,22 @@ def _nobody_confirms_the_primary(stack: ExitStack) -> None:
             Primary, "confirmed_at", property(lambda _: math.inf, lambda *_: None), create=True
         )
     )
+
+
+def _a_few_nodes_are_enough(stack: ExitStack) -> None:
+    """One Sentinel is enough to believe a server that accepts no writes."""
+    ask = Primary._ask
+
+    async def lenient(self: Primary) -> None:
+        await ask(self)
+        self.agreed_at = self.confirmed_at
+
+    stack.enter_context(mock.patch.object(Primary, "_ask", lenient))
+
+
+def _a_server_that_cannot_note_is_believed(stack: ExitStack) -> None:
+    """One that accepts no writes may be another process than before."""
+    _script(stack, "READ", "if not server or server ~= id or not loaded or", "if not loaded or")
 
 
 def _a_write_makes_any_data_set(stack: ExitStack) -> None:
@@ -246,6 +262,8 @@ MUTANTS: Mapping[str, Callable[[ExitStack], None]] = {
         _a_tick_only_reads,
         _what_was_loaded_is_not_looked_at,
         _nobody_confirms_the_primary,
+        _a_few_nodes_are_enough,
+        _a_server_that_cannot_note_is_believed,
         _a_write_makes_any_data_set,
         _listed_before_the_position,
         _failed_writes_are_dropped,

@@ -65,7 +65,7 @@ class Servers:
         self._loop = loop
         self._network = network
         self._rng = rng
-        count = {"single": 1, "address": 2, "sentinel": 2, "cluster": 3}[topology]
+        count = {"single": 1, "address": 2, "sentinel": 2, "cluster": 4}[topology]
 
         def server(name: str, port: int) -> Server:
             clock = SimulatedClock(loop, began)
@@ -98,11 +98,11 @@ class Servers:
             names = ",".join(f"sentinel{number}:{_SENTINEL_PORT}" for number in range(3))
             self.url = f"redis+sentinel://{names}/main"
         elif self.topology == "cluster":
-            # Of the other two, one is a replica of the node that has the slot.
+            # Of the others, one is a replica of the node that has the slot.
             self.all[1].follow(self.primary)
             for each in self.all:
                 each.extra[b"CLUSTER"] = partial(self._nodes, each)
-            self.url = "redis+cluster://" + ",".join(f"redis{n}:{_PORT}" for n in range(3))
+            self.url = "redis+cluster://" + ",".join(f"redis{n}:{_PORT}" for n in range(4))
             for each in self.all[1:]:
                 each.moved_to = self.primary.address
         elif self.topology == "address":
@@ -225,12 +225,22 @@ class Servers:
         self._learn(former, (target, self._epoch))  # both ends of a move are told
         self._tell()
 
-    def part(self, near: Sequence[Process], far: Sequence[Process]) -> Callable[[], None]:
-        """Part the primary and the instances near it from everyone else; return what heals it."""
+    def part(
+        self, near: Sequence[Process], far: Sequence[Process], *, is_fenced: bool = False
+    ) -> Callable[[], None]:
+        """Part the primary and the instances near it from everyone else; return what heals it.
+
+        Args:
+            near: The instances near it.
+            far: The others.
+            is_fenced: Whether it accepts writes only with a replica. Then a Sentinel is near it.
+        """
         primary = self.primary
-        others = [each for each in [*self.all, *self.sentinels] if each is not primary]
+        primary.min_replicas, replicas_before = int(is_fenced), primary.min_replicas
+        beside = [primary, *(self.sentinels[:1] if is_fenced else [])]
+        others = [each for each in [*self.all, *self.sentinels] if each not in beside]
         ways = [self._network.way(process, each.process) for process in near for each in others]
-        ways += [self._network.way(process, primary.process) for process in far]
+        ways += [self._network.way(process, each.process) for process in far for each in beside]
         links: list[Any] = [*ways, *primary.replicas]
 
         def part(*, is_cut: bool) -> None:
@@ -243,11 +253,12 @@ class Servers:
 
         def heal() -> None:
             part(is_cut=False)
-            self._apart.discard(primary)
+            self._apart.difference_update(beside)
+            primary.min_replicas = replicas_before
             notice()
 
         part(is_cut=True)
-        self._apart.add(primary)
+        self._apart.update(beside)
         self._network.call_at(self._loop.time() + _DOWN_AFTER, notice)
         return heal
 
@@ -292,6 +303,8 @@ class Servers:
             return [str(each).encode() for pair in state.items() for each in pair]
         if words[1].upper() == b"GET-MASTER-ADDR-BY-NAME":
             return [host.encode(), b"%d" % port]
+        if words[1].upper() == b"MYID":
+            return asked.process.name.encode()
         return Failure("ERR unknown subcommand")
 
     def _nodes(self, asked: Server, words: list[bytes]) -> Any:
@@ -303,7 +316,9 @@ class Servers:
         for number, each in enumerate(self.all):
             host, port = each.address
             flags = "myself," if each is asked else ""
-            slots = "0-16383" if each is owner else ""
+            # Other nodes have other slots, or they had no vote.
+            others = "16383" if each.primary is None else ""
+            slots = "0-16382" if each is owner else others
             flags += "slave" if each.primary is not None else "master"
             master = "-" if each.primary is None else f"{self.all.index(each.primary):040x}"
             epoch = newest if each is owner else 0

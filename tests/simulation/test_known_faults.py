@@ -77,6 +77,21 @@ KNOWN: Mapping[str, Plan] = {
     "a primary is alone with some instances": _plan(
         _event(1, "part", lasts=4), topology="sentinel", latency=0.002, pause=0.02
     ),
+    "the same, and the primary accepts no writes without a replica": _plan(
+        _event(1, "part_fenced", lasts=4), topology="sentinel", latency=0.002, pause=0.02
+    ),
+    "an old snapshot, and no disk": _plan(
+        _event(2, "save"),
+        _event(2, "cut_subscribers"),
+        _event(2.1, "cannot_save", lasts=5.9),
+        _event(2.1, "old_server", lasts=0.05),
+        topology="cluster",
+        latency=0.002,
+        pause=0.01,
+    ),
+    "a primary without replicas": _plan(
+        _event(1, "fence", lasts=6), topology="sentinel", latency=0.002
+    ),
     "the same in a cluster": _plan(
         _event(1, "part", lasts=4), topology="cluster", latency=0.002, pause=0.02
     ),

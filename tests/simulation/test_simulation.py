@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 FIXED, PER_TEST = 40, 10
 FOUND_BY: Mapping[str, str] = {
+    "a_few_nodes_are_enough": "the same, and the primary accepts no writes without a replica",
     "a_step_of_the_clock_is_ignored": "an instance starts with its clock an hour ahead",
     "a_tick_only_reads": "a name leads to another server, which the former follows too late",
     "any_server_is_the_same": "an old snapshot, and who knows most is 200 ms away",
@@ -47,6 +48,7 @@ FOUND_WITHIN = 40
 """How many histories with that fault are tried for it; most need one or two."""
 
 UNSEEN: Mapping[str, str] = {
+    "a_server_that_cannot_note_is_believed": "what it lacks was heard, or is a row that is missing",
     "a_write_makes_any_data_set": "what such a write loses is found by comparing",
     "failed_writes_are_dropped": "what was applied here, and Redis lacks, is found by comparing",
     "id_is_enough": "that a row was given its id anew shows in what was heard, and in the records",

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from revokebus.connection.discovery import Claim, _newest
+from revokebus.connection.discovery import Claim, Found, _newest
 
 if TYPE_CHECKING:
     from revokebus.settings.redis_url import Address
@@ -37,8 +38,11 @@ class Nodes:
         raise AssertionError
 
     async def newest(self, deadline: float = 60.0) -> Address:
+        return (await self.found(deadline)).claim.address
+
+    async def found(self, deadline: float = 60.0) -> Found:
         async with asyncio.timeout(5):
-            return (await _newest(NODES, self.ask, deadline, "node")).address
+            return await _newest(NODES, self.ask, deadline, "node")
 
 
 async def test_the_newest_configuration_counts() -> None:
@@ -72,3 +76,29 @@ async def test_silence_is_an_error_within_the_deadline() -> None:
     with pytest.raises(RedisConnectionError, match=r"no answer within 0\.05 s"):
         await nodes.newest(0.05)
     assert nodes.cancelled == 3
+
+
+ONE, TWO, THREE = (replace(NEW, voter=name, voters=3) for name in "abc")
+
+
+@pytest.mark.parametrize(
+    ("answers", "is_agreed"),
+    [
+        ((ONE, TWO, None), True),
+        ((ONE, RedisConnectionError(), THREE), True),
+        ((ONE, RedisConnectionError(), RedisConnectionError()), False),
+        ((ONE, ONE, RedisConnectionError()), False),  # one, asked under two addresses
+        ((ONE, replace(TWO, epoch=3), RedisConnectionError()), False),
+        ((ONE, replace(TWO, address=OLD.address), RedisConnectionError()), False),
+        ((ONE, replace(TWO, voter=""), RedisConnectionError()), False),
+        ((ONE, replace(TWO, voters=5), RedisConnectionError()), False),
+        ((replace(ONE, voters=1), RedisConnectionError(), RedisConnectionError()), False),
+        ((NEW, NEW, NEW), False),
+    ],
+)
+async def test_more_than_half_of_the_voters_must_agree(
+    answers: tuple[Claim | Exception | None, ...],
+    is_agreed: bool,  # noqa: FBT001 - a parameter of the table above
+) -> None:
+    """A few nodes that are cut off with a former primary would be enough to believe it."""
+    assert (await Nodes(*answers).found()).is_agreed is is_agreed

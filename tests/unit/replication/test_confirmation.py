@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import TYPE_CHECKING, cast
 
 from revokebus.protocol.heartbeat import UNREADABLE, Facts, Instance
 from revokebus.replication.confirmation import ConfirmationRequest
+from revokebus.replication.run import Run
 from revokebus.store.instances import KnownInstances
+from revokebus.telemetry.counters import Counters
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,11 +74,14 @@ class Silent:
         return KnownInstances({"other": other}, frozenset(), 1e6, float("inf"))
 
 
-async def outcome(clock: ManualClock, silent: Silent, timeout: float) -> tuple[str, float]:
+async def outcome(
+    clock: ManualClock, silent: Silent, timeout: float, refused_at: float = -math.inf
+) -> tuple[str, float]:
     """Return what became of it, and after how many seconds that was known."""
     began = clock.elapsed()
+    run = Run(clock, Counters(), refused_at=refused_at)
     request = ConfirmationRequest(
-        cast("Instances", silent), clock, BOUND, "e" * 32, (1, 0), clock.elapsed()
+        cast("Instances", silent), run, BOUND, "e" * 32, (1, 0), clock.elapsed()
     )
     (told,) = (await request.ask(timeout)).confirmations
     return told.outcome, clock.elapsed() - began
@@ -104,3 +110,11 @@ async def test_one_that_was_not_asked_all_the_time_is_asked_anew(clock: ManualCl
     told, seconds = await outcome(clock, silent, 200.0)
     assert told == "stale"
     assert seconds >= 11.0 + BOUND  # by the next heartbeat that was due
+
+
+async def test_one_that_could_send_no_heartbeat_may_accept_all_the_same(clock: ManualClock) -> None:
+    """While Redis accepts no writes copies are proven, and the receipt would call them stale."""
+    silent = Silent(clock, 11.0 + 1.0 + BOUND + 0.5, step=1.0)
+    told, seconds = await outcome(clock, silent, 60.0, refused_at=clock.elapsed() - 1.0)
+    assert told == "stale"
+    assert seconds >= BOUND

@@ -40,6 +40,7 @@ class Reader:
         self.wants: Break | None = None
         self.suspicion: Break | None = None
         self.lists = 0
+        self.is_refused = False
         self.instances = 1
 
     async def prove(self) -> float:

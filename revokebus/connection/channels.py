@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from redis.exceptions import RedisError
 
+from revokebus.connection.loss import noticing_loss
 from revokebus.errors import StoreError
 from revokebus.tasks import end
 
@@ -108,7 +109,8 @@ class Channels:
             if self._connection is None:
                 connection = self._make()
                 try:
-                    await connection.connect()  # type: ignore[no-untyped-call]  # redis-py has no annotation here
+                    with noticing_loss():
+                        await connection.connect()  # type: ignore[no-untyped-call]  # redis-py has no annotation here
                 except BaseException:
                     await connection.disconnect(nowait=True)
                     raise
@@ -116,7 +118,8 @@ class Channels:
                 self._reading = asyncio.create_task(
                     self._read(connection), name="revokebus-channels"
                 )
-            await self._connection.send_command(command, channel)
+            with noticing_loss():
+                await self._connection.send_command(command, channel)
 
     async def _unsubscribe(self, channel: str) -> None:
         if not self._inboxes:

@@ -18,6 +18,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from revokebus.connection.channels import Channels
+from revokebus.connection.loss import noticing_loss
 from revokebus.connection.pipeline import Pipeline
 
 if TYPE_CHECKING:
@@ -214,10 +215,12 @@ async def ask(
     connection = redis.connection_pool.make_connection()  # type: ignore[no-untyped-call]  # redis-py has no annotation here
     answers = []
     try:
-        await connection.connect()
+        with noticing_loss():
+            await connection.connect()
         async with asyncio.timeout(deadline):
-            for words in commands:
-                await connection.send_command(*words)
+            with noticing_loss():
+                for words in commands:
+                    await connection.send_command(*words)
             for name, *_ in commands:
                 answer = await connection.read_response()
                 callback = redis.response_callbacks.get(name)

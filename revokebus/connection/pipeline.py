@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 
+from revokebus.connection.loss import noticing_loss
 from revokebus.tasks import end, retrieve
 
 if TYPE_CHECKING:
@@ -164,7 +165,8 @@ class Pipeline:
 
     async def _send(self, connection: AbstractConnection, packed: bytes) -> None:
         try:
-            await connection.send_packed_command(packed, check_health=False)
+            with noticing_loss():
+                await connection.send_packed_command(packed, check_health=False)
         except RedisConnectionError as error:
             self._lose(connection, error)
         except BaseException:
@@ -246,7 +248,8 @@ class Pipeline:
         connection = self._make()
         try:
             async with asyncio.timeout(self._deadline):
-                await connection.connect()  # type: ignore[no-untyped-call]  # redis-py has no annotation here
+                with noticing_loss():
+                    await connection.connect()  # type: ignore[no-untyped-call]  # redis-py has no annotation here
         except TimeoutError:
             await connection.disconnect(nowait=True)
             raise RedisConnectionError(f"no connection within {self._deadline:g} s") from None
@@ -276,9 +279,10 @@ class Pipeline:
         connection, since = self._make(), self._heard_at
         try:
             async with asyncio.timeout(self._deadline):
-                await connection.connect()  # type: ignore[no-untyped-call]  # redis-py has no annotation here
-                # The system may have taken the connection for a server that does not run.
-                await connection.send_packed_command(_PING, check_health=False)
+                with noticing_loss():
+                    await connection.connect()  # type: ignore[no-untyped-call]  # redis-py has no annotation here
+                    # The system may have taken the connection for a server that does not run.
+                    await connection.send_packed_command(_PING, check_health=False)
                 with contextlib.suppress(ResponseError):  # it runs
                     await connection.read_response(disconnect_on_error=False)
         except (RedisError, OSError):  # TimeoutError is one

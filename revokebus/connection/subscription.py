@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import RedisError, ResponseError
 
+from revokebus.connection.loss import noticing_loss
 from revokebus.errors import StoreError
 
 if TYPE_CHECKING:
@@ -68,8 +69,9 @@ class Subscription:
     async def __aenter__(self) -> Self:
         try:
             async with asyncio.timeout(self._deadline):
-                await self._connection.connect()  # type: ignore[no-untyped-call]  # likewise
-                await self._connection.send_command("SUBSCRIBE", self._channel)
+                with noticing_loss():
+                    await self._connection.connect()  # type: ignore[no-untyped-call]  # likewise
+                    await self._connection.send_command("SUBSCRIBE", self._channel)
                 reply = await self._connection.read_response(disable_decoding=True)
             if reply[:2] != [b"subscribe", self._channel.encode()]:
                 raise StoreError("Redis did not confirm the subscription")
@@ -104,7 +106,8 @@ class Subscription:
             try:
                 reply = await self._reply()
                 if reply is None and not asked:
-                    await self._connection.send_command("PING")
+                    with noticing_loss():
+                        await self._connection.send_command("PING")
             except (RedisError, OSError) as error:
                 raise _lost(error) from error
             if not self._in_place():

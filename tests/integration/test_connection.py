@@ -1,7 +1,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
+import socket
+import struct
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,11 +16,13 @@ from revokebus.clock import SystemClock
 from revokebus.connection.client import SafeParser, client
 from revokebus.connection.requests import Requests
 from revokebus.engine.engine import Engine
-from revokebus.errors import RefusedError
+from revokebus.errors import NotDurableError, RefusedError
 from revokebus.settings.redis_url import parse_redis_url
 from revokebus.testing import Link
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from revokebus.testing import RedisServer
     from tests.support import Eventually, MakeSettings
 
@@ -132,3 +138,36 @@ async def test_cve_2023_28858_cve_2023_28859_a_cancelled_command_leaves_no_answe
             await asyncio.wait([task])
             answer = await requests.ask(lambda redis, number=number: redis.echo(str(number)))
             assert answer == str(number).encode()
+
+
+@pytest.fixture
+def slamming() -> Iterator[int]:
+    """A port where each connection is told off, and reset."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def slam() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                with listener.accept()[0] as taken:
+                    taken.send(b"-DENIED not today\r\n")
+                    taken.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    thread = threading.Thread(target=slam)
+    thread.start()
+    yield listener.getsockname()[1]
+    listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+    thread.join()
+
+
+@pytest.mark.parametrize("url", ["redis://{}/0", "redis+sentinel://{}/main", "redis+cluster://{}"])
+async def test_a_connection_that_is_reset_at_once_is_a_lost_one(
+    slamming: int, make_settings: MakeSettings, url: str
+) -> None:
+    """A revocation would raise what only a mistake in the program raises (CPython issue 136234)."""
+    settings = make_settings(url.format(f"127.0.0.1:{slamming}"), startup_timeout=0.1)
+    async with Engine(settings) as engine:
+        for number in range(30):
+            with pytest.raises(NotDurableError):
+                await engine.revoke_session(str(number))
+            assert "NoneType" not in str(engine.status().last_error)

@@ -301,17 +301,38 @@ class Denylist:
         for about, table in list(self._rota):
             for key, expires_at, cut_off in table.items():
                 if expires_at > now:
-                    kept = table.kept_of(key)
-                    if kept is not None and kept.issued_before >= cut_off:
-                        kept = None  # changed since the cut-off was read, which ends it as well
-                    yield Revocation(
-                        about.claim,
-                        value_of(about.kind, unpack(about.shape, key)),
-                        expires_at,
-                        None if cut_off == math.inf else cut_off,
-                        about.issuer,
-                        kept,
-                    )
+                    yield _revocation(about, table, key, expires_at, cut_off)
+
+    def lacking(self, other: Denylist, at_once: int) -> Iterator[Sequence[Revocation]]:
+        """Yield the entries that have not expired and that another copy does not cover.
+
+        Both may change meanwhile.
+
+        Args:
+            other: The other copy.
+            at_once: For how many entries that are looked at there is one answer, which may be
+                empty.
+        """
+        now = self.clock.now()
+        found: list[Revocation] = []
+        looked_at = 0
+        for about, table in list(self._rota):
+            for key, expires_at, cut_off in table.items():
+                looked_at += 1
+                if expires_at > now and not other._has_plain(about, key, expires_at):
+                    each = _revocation(about, table, key, expires_at, cut_off)
+                    if not other.covers(each):
+                        found.append(each)
+                if looked_at == at_once:
+                    yield found
+                    found, looked_at = [], 0
+        yield found
+
+    def _has_plain(self, about: _About, key: bytes, expires_at: float) -> bool:
+        """Return whether an entry refuses every token, for as long; as most do, and quickly."""
+        tables = self._tables.get(about)
+        found = tables.plain.find(key) if tables is not None and tables.plain is not None else None
+        return found is not None and found[0] >= expires_at
 
     def sweep(self, limit: int) -> int:
         """Look at some `limit` entries and return how many have expired, and are dropped."""
@@ -352,6 +373,22 @@ class Denylist:
             self._claims[about.issuer, about.claim] -= 1
             if not self._claims[about.issuer, about.claim]:
                 del self._claims[about.issuer, about.claim]
+
+
+def _revocation(
+    about: _About, table: Table, key: bytes, expires_at: float, cut_off: float
+) -> Revocation:
+    kept = table.kept_of(key)
+    if kept is not None and kept.issued_before >= cut_off:
+        kept = None  # changed since the cut-off was read, which ends it as well
+    return Revocation(
+        about.claim,
+        value_of(about.kind, unpack(about.shape, key)),
+        expires_at,
+        None if cut_off == math.inf else cut_off,
+        about.issuer,
+        kept,
+    )
 
 
 def _covers(table: Table, key: bytes, revocation: Revocation) -> bool:

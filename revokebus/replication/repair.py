@@ -6,7 +6,9 @@ a time, without a reason to look.
 
 A fleet notices a loss all at once. Each instance therefore writes only while it has the turn, a
 lock in Redis, and only what Redis then still lacks; what another one has written meanwhile comes
-back through the log and is crossed off here.
+back through the log and is crossed off here. Only some of what Redis lacks is listed at a time: the
+rest is found by walking on through the copy, so that a fleet that has lost a million does not hold
+each of them twice.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("revokebus")
 
-_COMPARED_AT_ONCE = 1000
+_COMPARED_AT_ONCE, _LISTED_AT_ONCE = 1000, 5000
 _WRITTEN_AT_ONCE = 1000
 
 FLEET_RATE = 5_000.0
@@ -49,6 +51,26 @@ SHORTEST_ROUND = 5.0
 """For how many seconds the comparison of a small copy takes at least."""
 
 _NEAR_ITS_END, _SHARE_OF_INTERVAL = 60.0, 0.2
+
+
+class _Walk:
+    """A comparison of the copy with what Redis has, not yet at its end.
+
+    Args:
+        denylist: The copy.
+        listed: What Redis has, as a listing and the log after it have shown.
+        is_loss: Whether Redis was listed because it has lost something.
+    """
+
+    def __init__(self, denylist: Denylist, listed: Denylist, *, is_loss: bool) -> None:
+        self._denylist = denylist
+        self.listed = listed
+        self.is_loss = is_loss
+        self.parts = denylist.lacking(listed, _COMPARED_AT_ONCE)
+
+    def __len__(self) -> int:
+        """Return how many Redis may lack still, at least one."""
+        return max(1, len(self._denylist) - len(self.listed))
 
 
 class Repair:
@@ -75,16 +97,18 @@ class Repair:
             MOST_FILLED, FILLED_SECONDS, timer=denylist.clock.now
         )
         self._listed: Denylist | None = None
+        self._walk: _Walk | None = None
         self._is_unsettled = False
 
     def __len__(self) -> int:
-        """Return how many were lost."""
-        return len(self._lost)
+        """Return how many were lost, about, where not all of them are found yet."""
+        walk = self._walk
+        return len(self._lost) if walk is None or not walk.is_loss else len(walk) + len(self._lost)
 
     @property
     def is_interested(self) -> bool:
         """Whether it needs to be told what Redis has."""
-        return bool(self._lost or self._gaps) or self._listed is not None
+        return bool(self._lost or self._gaps or self._walk) or self._listed is not None
 
     def begin(self, *, may_lack: bool = False) -> None:
         """Note what a listing brings, from now on.
@@ -105,6 +129,8 @@ class Repair:
 
     def has(self, revocations: Sequence[Revocation]) -> None:
         """Note that Redis has these."""
+        if self._walk is not None:
+            self._walk.listed.add_all(each for each in revocations if self._denylist.holds(each))
         for lacking in (self._lost, self._gaps):
             if not lacking:
                 continue
@@ -128,18 +154,32 @@ class Repair:
         _put_down((each for each in revocations if each.target not in self._filled), self._gaps)
 
     async def compare(self, *, is_loss: bool = True) -> None:
-        """Put down every live entry of the copy that the listing did not bring.
+        """Find the live entries of the copy that the listing did not bring: the first of them.
 
         Args:
             is_loss: Whether Redis was listed because it has lost something.
         """
-        put_down = self.lost if is_loss else self.lacks
         listed, self._listed = self._listed, None
         if listed is None:
             return
-        held = iter(self._denylist.live())
-        while some := list(islice(held, _COMPARED_AT_ONCE)):
-            put_down(each for each in some if not listed.covers(each))
+        # What another walk has not come to yet, this one will.
+        is_loss = is_loss or (self._walk is not None and self._walk.is_loss)
+        self._walk = _Walk(self._denylist, listed, is_loss=is_loss)
+        await self._walk_on()
+
+    async def _walk_on(self) -> None:
+        """Find more of what Redis lacks, unless enough is known of it."""
+        walk = self._walk
+        if walk is None:
+            return
+        put_down = self.lost if walk.is_loss else self.lacks
+        known = self._lost if walk.is_loss else self._gaps
+        while len(known) < _LISTED_AT_ONCE:
+            some = next(walk.parts, None)
+            if some is None:
+                self._walk = None if self._walk is walk else self._walk
+                return
+            put_down(some)
             await asyncio.sleep(0)  # let requests through
 
     async def write_back(self, store: Store, epoch: str) -> None:
@@ -153,10 +193,12 @@ class Repair:
             await self._exchanges.write_back(store)
 
     async def _write_revocations(self, store: Store, epoch: str) -> None:
+        await self._walk_on()
         if self._lost:
             async with store.turn() as is_ours:
                 while self._lost and await is_ours():
                     await self._write_some(self._lost, store, epoch)
+                    await self._walk_on()
         # Without the lock, which would keep others from a proof; and not while Redis has just lost
         # what all of them hold, or each would write what one has the turn to write.
         if self._gaps and not self._lost and not self._is_unsettled:

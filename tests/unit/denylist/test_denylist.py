@@ -215,6 +215,21 @@ def test_no_cut_off_is_forgotten(history: list[Revocation | float], since: float
             assert ever or not found
 
 
+@given(st.lists(revocations, max_size=30), st.lists(revocations, max_size=30), st.integers(1, 8))
+def test_what_another_copy_lacks_is_found(
+    held: list[Revocation], listed: list[Revocation], at_once: int
+) -> None:
+    """A revocation that Redis has lost, or has for a shorter time, would not be written back."""
+    clock = ManualClock()
+    one = Denylist(ExpiryClock(clock))
+    other = one.another()
+    for copy, entries in ((one, held), (other, listed)):
+        copy.add_all(each._replace(expires_at=clock.wall() + each.expires_at) for each in entries)
+    parts = [*one.lacking(other, at_once)]
+    assert {*itertools.chain(*parts)} == {each for each in one.live() if not other.covers(each)}
+    assert len(parts) == len(one) // at_once + 1
+
+
 def test_what_changes_while_it_is_written_back_can_be_read(clock: ManualClock) -> None:
     """One password change during a repair would make other instances miss 499 revocations."""
     denylist = Denylist(ExpiryClock(clock))

@@ -108,6 +108,50 @@ async def test_what_another_has_written_is_crossed_off(
     assert len(repair) == 0
 
 
+async def test_not_all_that_was_lost_is_listed_at_once(
+    denylist: Denylist, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fleet that has lost a million would hold each of them twice, 300 bytes a piece."""
+    monkeypatch.setattr(module, "_LISTED_AT_ONCE", 10)
+    monkeypatch.setattr(module, "_COMPARED_AT_ONCE", 3)
+    monkeypatch.setattr(module, "_WRITTEN_AT_ONCE", 5)
+    names = [str(number) for number in range(100)]
+    denylist.add_all(some(clock, *names))
+    repair = Repair(denylist, Exchanges(clock), Counters())
+    repair.begin()
+    repair.listed(some(clock, *names[:20]))
+    await repair.compare()
+    assert len(repair._lost) < 10 + 3
+    assert len(repair) >= 80
+    repair.has(some(clock, *names[20:70]))  # another instance has written these meanwhile
+    assert repair
+    store = FakeStore()
+    await repair.write_back(cast("Store", store), "")
+    assert set(store.written) == set(some(clock, *names[70:]))
+    assert len(store.written) == 30
+    assert len(repair) == 0
+    assert not repair.is_interested
+
+
+async def test_a_listing_in_the_midst_of_a_comparison_begins_it_anew(
+    denylist: Denylist, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the first one had not come to yet would never be written back."""
+    monkeypatch.setattr(module, "_LISTED_AT_ONCE", 1)
+    monkeypatch.setattr(module, "_COMPARED_AT_ONCE", 1)
+    names = [str(number) for number in range(20)]
+    denylist.add_all(some(clock, *names))
+    repair = Repair(denylist, Exchanges(clock), Counters())
+    for is_loss in (True, False):
+        repair.begin()
+        await repair.compare(is_loss=is_loss)
+        assert repair, "others must not do without it"
+    store = FakeStore()
+    await repair.write_back(cast("Store", store), "")
+    assert set(store.written) == set(some(clock, *names))
+    assert len(repair) == 0
+
+
 async def test_the_expired_is_not_missed(denylist: Denylist, clock: ManualClock) -> None:
     """Redis, which drops what has expired, would be repaired without end."""
     for each in some(clock, "a", "b"):

@@ -29,6 +29,7 @@ class Names:
         instance: What this instance is called: another name for each `Names`.
         instances: The heartbeats of all instances, some of which may have ended.
         facts: What does not change of them.
+        starts: Which instances list everything at the moment.
         records: A pattern that matches every record.
     """
 
@@ -41,6 +42,7 @@ class Names:
         self.instance = secrets.token_hex(8)
         self.instances = f"{self._tag}:instances"
         self.facts = f"{self._tag}:facts"
+        self.starts = f"{self._tag}:starts"
         self.records = f"{self._tag}:r:*"
 
     @property

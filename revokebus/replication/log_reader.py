@@ -19,6 +19,7 @@ from revokebus.telemetry.events import event
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+    from contextlib import AbstractAsyncContextManager
 
     from revokebus.denylist.denylist import Denylist
     from revokebus.protocol.continuity import Entry, Position
@@ -66,8 +67,11 @@ class Log(Protocol):
 class Records(Protocol):
     """Everything that is recorded; `Listing` is one."""
 
-    async def log_is_better(self) -> bool:
-        """Return whether the log has every live revocation, and is the shorter way to them."""
+    def turn(self, waits: Callable[[], None]) -> AbstractAsyncContextManager[bool]:
+        """Wait until few enough other instances list, and call `waits` where that is needed.
+
+        It yields whether the log has every live revocation, and is the shorter way to them.
+        """
 
     def records(self) -> AsyncGenerator[list[bytes | None]]:
         """Yield the payloads of all records."""
@@ -290,6 +294,17 @@ class LogReader:
 
     async def _list(self, reason: Break) -> None:
         """Add every record that Redis has; what is here already stays."""
+        if reason is Break.NOT_LISTED:
+            async with self._records.turn(self._note_wait) as from_log:
+                self._run.conditions.over("start")
+                await self._list_now(reason, from_log=from_log)
+        else:  # others wait for what this instance may know
+            await self._list_now(reason, from_log=False)
+
+    def _note_wait(self) -> None:
+        self._run.conditions.note("start", "waits while other instances list the revocations")
+
+    async def _list_now(self, reason: Break, *, from_log: bool) -> None:
         self._heartbeats.renew()
         self._note_reason(reason)
         began, left_out = self._run.clock.elapsed(), self._denylist.left_out
@@ -300,8 +315,6 @@ class LogReader:
         reason = await self._worse(reason, position)
         may_evict = self._audit.may_evict
         self._repair.begin(may_lack=may_evict)
-        is_start = reason is Break.NOT_LISTED
-        from_log = is_start and await self._records.log_is_better()
         if not from_log or may_evict:
             await self._apply_records(reason)
         if reason in _UNREAD or may_evict:
@@ -311,7 +324,7 @@ class LogReader:
                 async for payloads in pages:
                     listed = from_log and not may_evict  # or records would seem to have it
                     await self._applier.apply_all("row", payloads, listed=listed)
-        await self._repair.compare(is_loss=is_start or reason in _LOSSES)
+        await self._repair.compare(is_loss=reason is Break.NOT_LISTED or reason in _LOSSES)
         for revocations in self._unseen_writes.compared(began, position.entry.id):
             self._repair.lacks(revocations)
         self._continuity.restart(position)

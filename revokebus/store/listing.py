@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import random
 from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import MovedError
@@ -13,10 +15,11 @@ from revokebus.store import scripts
 from revokebus.tasks import end
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 
     from revokebus.connection.primary import Server
     from revokebus.connection.requests import Requests
+    from revokebus.connection.script import Argument
     from revokebus.protocol.continuity import Position
     from revokebus.protocol.names import Names
     from revokebus.settings.settings import Settings
@@ -26,6 +29,15 @@ PAGE_ENTRIES = 200
 _SCAN_COUNT = 500
 
 _CLOCKS_APART = 60.0
+
+FEW = 20_000
+"""How many entries any number of instances may list at once."""
+
+MOST_AT_ONCE = 4
+"""How many instances list more than `FEW` at once when they start."""
+
+_TURN_MILLISECONDS, _RENEWED_EVERY = 3_000, 1.0
+_ASKED_AGAIN = 0.5, 1.5
 
 
 def covered_by_log(settings: Settings) -> float:
@@ -51,16 +63,50 @@ class Listing:
         self._names = names
         self._covered = covered_by_log(settings)
 
-    async def log_is_better(self) -> bool:
-        """Return whether the log has every live revocation, and is the shorter way to them.
+    @contextlib.asynccontextmanager
+    async def turn(self, waits: Callable[[], None]) -> AsyncIterator[bool]:
+        """Wait until few enough other instances list, if there is much to be listed.
 
-        It has, if its first entry is older than any revocation that lives: entries go from its
-        beginning only, and a log that was lost begins anew. It is the shorter way where other
-        things are in the same Redis.
+        Yields whether the log has every live revocation, and is the shorter way to them. It has, if
+        its first entry is older than any revocation that lives: entries go from its beginning only,
+        and a log that was lost begins anew. It is the shorter way where other things are in the
+        same Redis.
+
+        Args:
+            waits: Is called where it has to wait.
         """
-        keys = [self._names.log]
-        age, entries, names = await self._requests.run(scripts.COVERAGE, keys, [])
-        return float(age) > self._covered and 0 <= entries <= names
+        log_is_better, are_few = await self._looked_at()
+        if are_few:
+            yield log_is_better
+            return
+        while not await self._may_list():
+            waits()
+            # Each at another moment, or all of a deployment would ask at once.
+            await asyncio.sleep(random.uniform(*_ASKED_AGAIN))  # noqa: S311 - not a secret
+            log_is_better, _ = await self._looked_at()
+        renewing = asyncio.create_task(self._renew(), name="revokebus-turn")
+        try:
+            yield log_is_better
+        finally:
+            await end([renewing])
+            with contextlib.suppress(StoreError):  # it ends by itself
+                await self._requests.call("HDEL", self._names.starts, self._names.instance)
+
+    async def _looked_at(self) -> tuple[bool, bool]:
+        """Return whether the log is the way to list everything, and whether that is little."""
+        age, entries, names = await self._requests.run(scripts.COVERAGE, [self._names.log], [])
+        log_is_better = float(age) > self._covered and 0 <= entries <= names
+        return log_is_better, 0 <= (entries if log_is_better else names) <= FEW
+
+    async def _may_list(self) -> bool:
+        args: list[Argument] = [self._names.instance, MOST_AT_ONCE, _TURN_MILLISECONDS]
+        return bool(await self._requests.run(scripts.START, [self._names.starts], args))
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(_RENEWED_EVERY)
+            with contextlib.suppress(StoreError):
+                await self._may_list()
 
     async def records(self) -> AsyncGenerator[list[bytes | None]]:
         """Yield the records' payloads, some at a time; None for a key that holds no string."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -38,7 +39,7 @@ from revokebus.testing import ManualClock
 from tests.support import make_fleet
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Coroutine, Iterable, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterable, Sequence
 
     from revokebus.replication.applier import PayloadSource
     from revokebus.store.heartbeats import Heartbeats
@@ -163,8 +164,9 @@ class Model:
     async def beat(self, position: Position) -> None:
         assert position.epoch
 
-    async def log_is_better(self) -> bool:
-        return False
+    @asynccontextmanager
+    async def turn(self, _: object) -> AsyncIterator[bool]:
+        yield False
 
     async def records(self) -> AsyncGenerator[list[bytes | None]]:
         for value, expires_at in list(self.data.records.items()):

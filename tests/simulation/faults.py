@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tests.simulation.servers import Topology
     from tests.simulation.world import Instance, World
 
-_KEYS = (b"meta", b"log", b"hold", b"repair", b"instances", b"record", b"session")
+_KEYS = (b"meta", b"log", b"hold", b"repair", b"instances", b"record", b"session", b"starts")
 _NAMED = {b"record": b"{revokebus}:r:", b"session": b"{revokebus}:s:"}
 
 

@@ -236,7 +236,6 @@ class Servers:
             is_fenced: Whether it accepts writes only with a replica. Then a Sentinel is near it.
         """
         primary = self.primary
-        primary.min_replicas, replicas_before = int(is_fenced), primary.min_replicas
         beside = [primary, *(self.sentinels[:1] if is_fenced else [])]
         others = [each for each in [*self.all, *self.sentinels] if each not in beside]
         ways = [self._network.way(process, each.process) for process in near for each in others]
@@ -254,10 +253,13 @@ class Servers:
         def heal() -> None:
             part(is_cut=False)
             self._apart.difference_update(beside)
-            primary.min_replicas = replicas_before
+            if is_fenced:
+                primary.min_replicas = 0
             notice()
 
         part(is_cut=True)
+        if is_fenced:
+            primary.min_replicas = 1
         self._apart.update(beside)
         self._network.call_at(self._loop.time() + _DOWN_AFTER, notice)
         return heal

@@ -277,7 +277,16 @@ def _own_command(rng: random.Random) -> list[bytes]:
         _eval(
             scripts.HAS.text,
             [*watched, record],
-            [_SETTLING, b"10000", epoch, rng.choice((b"", b"a" * 40)), rng.choice((b"", b"1"))],
+            [
+                *(
+                    _SETTLING,
+                    b"10000",
+                    epoch,
+                    rng.choice((b"", b"a" * 40)),
+                    rng.choice((b"", b"1")),
+                ),
+                *(rng.choice((b"", b"1")), b""),
+            ],
         ),
         _eval(
             scripts.READ.text,
@@ -285,6 +294,7 @@ def _own_command(rng: random.Random) -> list[bytes]:
             [
                 *(b"0-1", b"200", _SETTLING, b"10000", b"i1", b"3600", payload, b"131072"),
                 *(rng.choice((b"", b"a" * 40)), b"", b"3", b"3600", epoch),
+                rng.choice((b"", b"1")),
                 *rng.choice(((), (b"30", b"beat", b"{}"))),
             ],
         ),
@@ -292,6 +302,8 @@ def _own_command(rng: random.Random) -> list[bytes]:
         _eval(scripts.FAREWELL.text, [b"{m}:instances", b"{m}:facts"], [b"i1", b"60", b"ended"]),
         _eval(scripts.FORGET.text, [b"{m}:instances", b"{m}:facts"], [b"i1", b"x", b"i1", b"y"]),
         [b"HSCAN", b"{m}:facts", b"0", b"COUNT", b"10"],
+        _eval(scripts.START.text, [b"{m}:starts"], [rng.choice((b"i1", b"i2")), b"1", b"500000"]),
+        rng.choice(([b"HDEL", b"{m}:starts", b"i1"], [b"SET", b"{m}:starts", b"odd"])),
         _eval(scripts.EXCHANGE.text, [*watched, session, record], exchange),
         _eval(scripts.DELIVERED.text, [session], [generation]),
         [b"DEL", rng.choice((b"{m}:hold", b"{m}:meta", b"{m}:repair", record, b"{m}:log"))],

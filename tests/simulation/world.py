@@ -11,6 +11,7 @@ from unittest import mock
 
 from revokebus import Settings
 from revokebus.engine.engine import Engine
+from revokebus.store import listing
 from tests.simulation.loop import Process, SimulatedClock
 from tests.simulation.lua import Lua
 from tests.simulation.network import Network
@@ -182,6 +183,9 @@ def no_other_chance(seed: int) -> Iterator[None]:
     with (
         mock.patch.object(secrets, "token_hex", token_hex),
         mock.patch.object(secrets, "token_urlsafe", token_hex),
+        # As where there is much to be listed, in half of the histories.
+        mock.patch.object(listing, "FEW", -1 if seed % 2 else listing.FEW),
+        mock.patch.object(listing, "MOST_AT_ONCE", 1),
     ):
         yield
 

@@ -58,6 +58,8 @@ FLEET = {
     "fleet.overload": "more ticks than Redis can answer, and pauses",
     "fleet.delivery": "a revocation reaches all of them",
     "fleet.roll_call": "ten thousand instances are asked",
+    "fleet.starts": "two hundred instances start at once",
+    "fleet.lost": "Redis loses a million revocations",
 }
 HEADINGS = ("what", "against", "RevokeBus", "the other", "measured", "bar", "")
 ROOT = Path(__file__).parents[1]

@@ -126,6 +126,11 @@ class Primary:
         self.configuration: Configuration | None = None
         self.agreed_at = -math.inf
 
+    @property
+    def elected(self) -> int:
+        """The number of the election of the server in use; 0 where there are none."""
+        return self.configuration[0] if self.configuration is not None else 0
+
     async def server(self, *, confirmed: bool = False) -> Server:
         """Return the server to use.
 

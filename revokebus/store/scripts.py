@@ -144,7 +144,8 @@ local function at_most(key, milliseconds)
   return left
 end
 local function number(text) return tonumber(text or '') or 0 end
-local function unsettled(meta, hold_key, repair, known, now, settling, turn, id, is_steady)
+local function unsettled(
+  meta, hold_key, repair, known, now, settling, turn, id, is_steady, elected, noted)
   local epoch, server, seen = known[1], known[2], known[3]
   settling = tonumber(settling)
   if known[4] and now < number(known[5]) then
@@ -161,16 +162,22 @@ local function unsettled(meta, hold_key, repair, known, now, settling, turn, id,
     redis.pcall('HSET', meta, 'server', id, 'since', string.format('%.3f', now))
     hold(hold_key, settling)
   end
+  -- One that was deposed and is the primary again may lack what another one has acknowledged.
+  if epoch and number(elected) > number(noted) then
+    redis.pcall('HSET', meta, 'elected', elected)
+    if noted then hold(hold_key, settling) end
+  end
   if redis.call('EXISTS', hold_key, repair) == 0 then return -2, 0 end
   local left, turns = at_most(hold_key, settling), at_most(repair, tonumber(turn))
   return left, turns == -2 and 0 or 1
 end
-local function look_whether_settled(meta, hold_key, repair, settling, turn, id)
-  local fields = {'epoch', 'server', 'seen', 'settling', 'settling_until'}
+local function look_whether_settled(meta, hold_key, repair, settling, turn, id, elected)
+  local fields = {'epoch', 'server', 'seen', 'settling', 'settling_until', 'elected'}
   local known, time = redis.call('HMGET', meta, unpack(fields)), redis.call('TIME')
   local now = time[1] + time[2] / 1000000
   local left, repairing =
-    unsettled(meta, hold_key, repair, known, now, settling, turn, id, false)
+    unsettled(
+      meta, hold_key, repair, known, now, settling, turn, id, false, elected, known[6])
   return left, repairing, id
 end
 """
@@ -183,8 +190,10 @@ HAS = Script.of(
     _REFUSAL
     + """
 local function has_none()
-  local told, time = redis.pcall('HMGET', KEYS[1], 'epoch', 'server', 'seen'), redis.call('TIME')
+  local told, time =
+    redis.pcall('HMGET', KEYS[1], 'epoch', 'server', 'seen', 'elected'), redis.call('TIME')
   if told[1] ~= ARGV[3] or told[2] ~= ARGV[4] then return false end
+  if (tonumber(ARGV[8]) or 0) > (tonumber(told[4] or '') or 0) then return false end
   if math.abs(time[1] - (tonumber(told[3] or '') or 0)) > 40 then return false end
   return redis.call('EXISTS', unpack(KEYS, 2)) == 0
 end
@@ -216,7 +225,7 @@ end
 if not epoch or (ARGV[3] ~= '' and epoch ~= ARGV[3]) then return {found, 'other', 0, 0, '', ''} end
 if ARGV[5] ~= '' then note_load(KEYS[1], KEYS[2], ARGV[1]) end
 local left, repairing =
-  look_whether_settled(KEYS[1], KEYS[2], KEYS[3], ARGV[1], ARGV[2], id)
+  look_whether_settled(KEYS[1], KEYS[2], KEYS[3], ARGV[1], ARGV[2], id, ARGV[8])
 return {found, 'same', left, repairing, id, ''}
 """
 )
@@ -414,7 +423,7 @@ if not epoch or (ARGV[3] ~= '' and epoch ~= ARGV[3]) then return {'other', 0, ''
 note_load(meta, KEYS[2], ARGV[1])
 redis.call('PERSIST', meta)
 local left, repairing =
-  look_whether_settled(meta, KEYS[2], KEYS[3], ARGV[1], ARGV[2], this_server())
+  look_whether_settled(meta, KEYS[2], KEYS[3], ARGV[1], ARGV[2], this_server(), ARGV[19])
 if left > 0 or repairing == 1 then return {'held', left, repairing} end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -520,10 +529,12 @@ local meta, log, hold_key, repair, instances = KEYS[1], KEYS[2], KEYS[3], KEYS[4
 local time = redis.call('TIME')
 local now, clock = time[1] + time[2] / 1000000, time[1] .. ' ' .. time[2]
 local function is_as_before()
-  local told = redis.pcall('HMGET', meta, 'epoch', 'server', 'life', 'format', 'seen', 'asked')
+  local told = redis.pcall(
+    'HMGET', meta, 'epoch', 'server', 'life', 'format', 'seen', 'asked', 'elected')
   if told[1] ~= ARGV[13] or told[2] ~= ARGV[9] or told[3] ~= ARGV[12] or told[4] ~= ARGV[11] then
     return false
   end
+  if (tonumber(ARGV[15]) or 0) > (tonumber(told[7] or '') or 0) then return false end
   local unseen = now - (tonumber(told[5] or '') or 0)
   if unseen > 10 or unseen < -10 then return false end
   local left = (tonumber(told[6] or '') or 0) - now
@@ -554,7 +565,7 @@ READ = Script.of(
     + _BEAT
     + """
 local named = redis.pcall('HMGET', meta, 'epoch', 'server', 'seen', 'settling', 'settling_until',
-  'format', 'life', 'life_until', 'asked')
+  'format', 'life', 'life_until', 'asked', 'elected')
 if is_of_another_type(named) and not refused then
   return {{false, false, ''}, {}, 0, 0, clock, '0', 1, 0, 1, ''}
 end
@@ -565,7 +576,8 @@ local is_steady = steady ~= '' and math.abs(now - steady) < 5
 local epoch, longest_life, left, repairing = named[1], named[7], -2, 0
 if not refused then
   left, repairing =
-    unsettled(meta, hold_key, repair, named, now, settling, ARGV[4], id, is_steady)
+    unsettled(
+      meta, hold_key, repair, named, now, settling, ARGV[4], id, is_steady, ARGV[15], named[10])
 else
   local is_known = ARGV[14] ~= '' and epoch and redis.pcall('HEXISTS', instances, ARGV[5]) == 1
   if not is_known or not is_believed(meta, hold_key, repair, id, now, steady) then
@@ -607,11 +619,11 @@ if first and first[1] == ARGV[1] then
   end
 end
 -- Not where the log has another row: the position that it names would be another one.
-local is_told = ARGV[15] and not refused and first and first[1] == ARGV[1] and #first[2] == 0
+local is_told = ARGV[16] and not refused and first and first[1] == ARGV[1] and #first[2] == 0
 if is_told then
-  local not_written = beat(instances, ARGV[5], ARGV[15], ARGV[16])
+  local not_written = beat(instances, ARGV[5], ARGV[16], ARGV[17])
   if not_written then return not_written end
-  tell(KEYS[6], ARGV[5], ARGV[17])
+  tell(KEYS[6], ARGV[5], ARGV[18])
 end
 local asked = number(named[9]) - now
 local is_asked = not is_told and not refused and asked > 0 and asked < 10

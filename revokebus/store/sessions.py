@@ -69,7 +69,10 @@ class Sessions:
         args += [math.ceil(1000 * seconds) for seconds in spans]
         args += [exchange.note, MOST_TIMES, exchange.jti, json.dumps(session.text)]
         args += [session.text, exchange.entry, MOST_LISTED, self._records(session.issuer)]
-        outcome, *rest = await self._requests.run(scripts.EXCHANGE, keys, args, again=True)
+        primary = self._requests.primary
+        outcome, *rest = await self._requests.ask(
+            lambda redis: scripts.EXCHANGE.run(redis, keys, [*args, primary.elected]), again=True
+        )
         if outcome == b"other":
             raise OtherDataSetError
         if outcome == b"held" and (unsettled := unsettled_error(*rest)):

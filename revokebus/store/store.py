@@ -71,7 +71,6 @@ _LONGEST_WAY = 4.0
 _LONG_ROW, _PAGE_BYTES = 512, 128 * 1024
 _KEPT = 1.1
 _LOOKS_EVERY = 1.0
-_ALWAYS_SAID = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,9 +207,9 @@ class Store:
         if told is not None:
             said = [heartbeat_life(self._settings), told.heartbeat, told.facts]
         before = self._primary.configuration
-        more_args = ["" if wants_all else after.epoch, self._may_be_refused(), *said]
+        known_epoch = "" if wants_all else after.epoch
         try:
-            answer, asked, confirmed_at = await self._tick(keys, args, more_args)
+            answer, asked, confirmed_at = await self._tick(keys, args, known_epoch, said)
         except RefusedError:
             self._written_under = None  # whatever has happened could not be noted there
             raise
@@ -285,7 +284,7 @@ class Store:
         return time
 
     async def _tick(
-        self, keys: list[str], args: list[Argument], more: list[Argument]
+        self, keys: list[str], args: list[Argument], known_epoch: str, said: list[Argument]
     ) -> tuple[Any, str, float]:
         """Ask; whatever it takes, as long as the answer is of use.
 
@@ -297,7 +296,7 @@ class Store:
             # Apart, because who is far away asks for it as long as for all the rest.
             await self._primary.server(confirmed=True)
         answer, asked = await self._requests.ask_patiently(
-            lambda redis: self._ask_once(redis, keys, args, more),
+            lambda redis: self._ask_once(redis, keys, args, known_epoch, said),
             deadline=patience(self._settings),
             doubted_after=max(tick_deadline(self._settings), _MARGIN * self._round_trip),
         )
@@ -305,13 +304,19 @@ class Store:
         return answer, asked, confirmed_at
 
     async def _ask_once(
-        self, redis: Client, keys: list[str], args: list[Argument], more: list[Argument]
+        self,
+        redis: Client,
+        keys: list[str],
+        args: list[Argument],
+        known_epoch: str,
+        said: list[Argument],
     ) -> tuple[Any, str]:
         """Ask, and say which process is asked, as far as it is known of this connection."""
         number, server = await redis.session()
-        if len(more) > _ALWAYS_SAID:
+        if said:
             server = ""  # now and then: a proxy may have connected this one to another process
-        args = [*args, server, self._time_there(), DATA_VERSION, self._life, *more]
+        args = [*args, server, self._time_there(), DATA_VERSION, self._life, known_epoch]
+        args += [self._may_be_refused(), self._primary.elected, *said]
         sent = self._clock.elapsed()
         answer = await scripts.READ.run(redis, keys, args)
         # An answer or two that are late do not mean that Redis is far away.
@@ -368,7 +373,7 @@ class Store:
         async def ask(redis: Client) -> Any:
             number, server = await redis.session()
             more = [server, "1" if looks else "", self._may_be_refused(), self._time_there()]
-            answer = await scripts.HAS.run(redis, keys, [*args, *more])
+            answer = await scripts.HAS.run(redis, keys, [*args, *more, self._primary.elected])
             return self._on_same(redis, number, answer, server if answer == 0 else answer[4])
 
         answer = await self._requests.ask(ask)

@@ -161,6 +161,11 @@ def _nobody_confirms_the_primary(stack: ExitStack) -> None:
     )
 
 
+def _an_election_does_not_matter(stack: ExitStack) -> None:
+    """One that was deposed and is the primary again is taken for one that always was."""
+    _script(stack, "READ", "if noted then hold(hold_key, settling) end", "")
+
+
 def _a_few_nodes_are_enough(stack: ExitStack) -> None:
     """One Sentinel is enough to believe a server that accepts no writes."""
     ask = Primary._ask
@@ -262,6 +267,7 @@ MUTANTS: Mapping[str, Callable[[ExitStack], None]] = {
         _a_tick_only_reads,
         _what_was_loaded_is_not_looked_at,
         _nobody_confirms_the_primary,
+        _an_election_does_not_matter,
         _a_few_nodes_are_enough,
         _a_server_that_cannot_note_is_believed,
         _a_write_makes_any_data_set,

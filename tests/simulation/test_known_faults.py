@@ -80,6 +80,13 @@ KNOWN: Mapping[str, Plan] = {
     "the same, and the primary accepts no writes without a replica": _plan(
         _event(1, "part_fenced", lasts=4), topology="sentinel", latency=0.002, pause=0.02
     ),
+    "a primary is deposed, and is it again a moment later": _plan(
+        _event(3, "fail_over"),
+        _event(3.05, "empty_server", lasts=1.8),
+        topology="sentinel",
+        latency=0.02,
+        pause=0.02,
+    ),
     "an old snapshot, and no disk": _plan(
         _event(2, "save"),
         _event(2, "cut_subscribers"),

@@ -294,7 +294,7 @@ def _own_command(rng: random.Random) -> list[bytes]:
             [
                 *(b"0-1", b"200", _SETTLING, b"10000", b"i1", b"3600", payload, b"131072"),
                 *(rng.choice((b"", b"a" * 40)), b"", b"3", b"3600", epoch),
-                rng.choice((b"", b"1")),
+                *(rng.choice((b"", b"1")), rng.choice((b"0", b"1", b"2"))),
                 *rng.choice(((), (b"30", b"beat", b"{}"))),
             ],
         ),

@@ -27,6 +27,7 @@ FOUND_BY: Mapping[str, str] = {
     "a_few_nodes_are_enough": "the same, and the primary accepts no writes without a replica",
     "a_step_of_the_clock_is_ignored": "an instance starts with its clock an hour ahead",
     "a_tick_only_reads": "a name leads to another server, which the former follows too late",
+    "an_election_does_not_matter": "a primary is deposed, and is it again a moment later",
     "any_server_is_the_same": "an old snapshot, and who knows most is 200 ms away",
     "epoch_does_not_matter": "a meta key of another type",
     "expired_by_the_wall": "an instance starts with its clock an hour ahead",

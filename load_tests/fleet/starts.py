@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import random
 import secrets
 import time
 from itertools import islice
@@ -14,6 +16,7 @@ from load_tests.fleet.ticks import most
 from load_tests.measure import Row, log_errors_only, percentile, progress, tell
 from load_tests.revocations import LOG, revocations
 from revokebus.clock import SystemClock
+from revokebus.errors import StoreError
 from revokebus.protocol.wire import encode_payload
 from revokebus.settings.settings import Settings
 from revokebus.store import listing
@@ -82,13 +85,22 @@ async def list_all(settings: Settings) -> None:
     parts = StoreParts.of(settings, SystemClock())
     try:
         async with asyncio.timeout(_LONGEST):
-            position = await parts.store.position()
-            async with parts.listing.turn(lambda: None) as log_is_better:
-                assert log_is_better
-                async for _ in parts.listing.history(position):
-                    pass
+            while not await listed(parts):  # noqa: ASYNC110 - it is another who has to end
+                await asyncio.sleep(random.uniform(0.25, 0.5))
     finally:
         await parts.close()
+
+
+async def listed(parts: StoreParts) -> bool:
+    """Return whether everything was listed, or others do at the moment."""
+    position = await parts.store.position()
+    with contextlib.suppress(StoreError):
+        async with parts.listing.turn(may_wait=True) as log_is_better:
+            assert log_is_better
+            async for _ in parts.listing.history(position):
+                pass
+            return True
+    return False
 
 
 async def ticks_beside(settings: Settings, work: asyncio.Future[Any]) -> float:

@@ -215,7 +215,13 @@ class ClusterDiscovery:
         nodes = [a for name, each in shuffled if (a := self._address(name, each, node, names))]
         voter = next((each["node_id"] for each in voters if "myself" in _flags(each)), "")
         claims = [
-            Claim(int(each["epoch"]), address, nodes, voter, len(voters))
+            Claim(
+                int(each["epoch"]),
+                address,
+                nodes,
+                voter="" if _NOT_WELL & {*_flags(each)} else voter,
+                voters=len(voters),
+            )
             for name, each in view.items()
             if (address := self._address(name, each, node, names)) and _owns(each, self._slot)
         ]

@@ -25,4 +25,5 @@ def noticing_loss() -> Iterator[None]:
     try:
         yield
     except (AttributeError, TypeError) as error:
-        raise RedisConnectionError("the connection was lost while it was written to") from error
+        message = f"the connection was lost while it was written to: {error!r}"
+        raise RedisConnectionError(message) from error

@@ -325,7 +325,8 @@ class Denylist:
                         found.append(each)
                 if looked_at == at_once:
                     yield found
-                    found, looked_at = [], 0
+                    # Later what has expired meanwhile may be dropped there, and not yet here.
+                    found, looked_at, now = [], 0, self.clock.now()
         yield found
 
     def _has_plain(self, about: _About, key: bytes, expires_at: float) -> bool:

@@ -67,8 +67,8 @@ class Log(Protocol):
 class Records(Protocol):
     """Everything that is recorded; `Listing` is one."""
 
-    def turn(self, waits: Callable[[], None]) -> AbstractAsyncContextManager[bool]:
-        """Wait until few enough other instances list, and call `waits` where that is needed.
+    def turn(self, *, may_wait: bool) -> AbstractAsyncContextManager[bool]:
+        """Be one of the few that list at once; raise `StoreError` where too many others do.
 
         It yields whether the log has every live revocation, and is the shorter way to them.
         """
@@ -294,17 +294,6 @@ class LogReader:
 
     async def _list(self, reason: Break) -> None:
         """Add every record that Redis has; what is here already stays."""
-        if reason is Break.NOT_LISTED:
-            async with self._records.turn(self._note_wait) as from_log:
-                self._run.conditions.over("start")
-                await self._list_now(reason, from_log=from_log)
-        else:  # others wait for what this instance may know
-            await self._list_now(reason, from_log=False)
-
-    def _note_wait(self) -> None:
-        self._run.conditions.note("start", "waits while other instances list the revocations")
-
-    async def _list_now(self, reason: Break, *, from_log: bool) -> None:
         self._heartbeats.renew()
         self._note_reason(reason)
         began, left_out = self._run.clock.elapsed(), self._denylist.left_out
@@ -313,6 +302,27 @@ class LogReader:
         # The position first: what comes after it is read from the log.
         position = await self._log.position()
         reason = await self._worse(reason, position)
+        async with self._turn(reason) as from_log:
+            await self._list_up_to(position, reason, from_log=from_log)
+        for revocations in self._unseen_writes.compared(began, position.entry.id):
+            self._repair.lacks(revocations)
+        self._continuity.restart(position)
+        if self._denylist.left_out == left_out and reason not in _LOSSES:
+            self._denylist.completed()
+        elif reason in _LOSSES and not self._denylist.complete:
+            logger.error(
+                "revokebus: Redis has lost data, and this copy had no room for all of it; what "
+                "no other instance holds is lost: raise max_entries (REVOKEBUS_MAX_ENTRIES)",
+                extra=event("loss_not_covered"),
+            )
+
+    def _turn(self, reason: Break) -> AbstractAsyncContextManager[bool]:
+        if reason is not Break.NOT_LISTED:
+            return contextlib.nullcontext(enter_result=False)
+        # Others may need what this instance knows.
+        return self._records.turn(may_wait=not len(self._denylist))
+
+    async def _list_up_to(self, position: Position, reason: Break, *, from_log: bool) -> None:
         may_evict = self._audit.may_evict
         self._repair.begin(may_lack=may_evict)
         if not from_log or may_evict:
@@ -325,17 +335,6 @@ class LogReader:
                     listed = from_log and not may_evict  # or records would seem to have it
                     await self._applier.apply_all("row", payloads, listed=listed)
         await self._repair.compare(is_loss=reason is Break.NOT_LISTED or reason in _LOSSES)
-        for revocations in self._unseen_writes.compared(began, position.entry.id):
-            self._repair.lacks(revocations)
-        self._continuity.restart(position)
-        if self._denylist.left_out == left_out and reason not in _LOSSES:
-            self._denylist.completed()
-        elif reason in _LOSSES and not self._denylist.complete:
-            logger.error(
-                "revokebus: Redis has lost data, and this copy had no room for all of it; what "
-                "no other instance holds is lost: raise max_entries (REVOKEBUS_MAX_ENTRIES)",
-                extra=event("loss_not_covered"),
-            )
 
     async def _worse(self, reason: Break, position: Position) -> Break:
         """Return why to list: a data set that is new would not show on the next page any more."""

@@ -119,7 +119,7 @@ class RedisBackend:
         self._feed = feed
         self._credentials = credentials
         self._exchanges = Exchanges(clock)
-        self._repair = Repair(denylist, self._exchanges, counters)
+        self._repair = Repair(denylist, self._exchanges, counters, clock.elapsed)
         self._outbox = Outbox(self._repair, clock)
         self._started: _Started | None = None
         self._writing = 0

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import time
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,7 @@ from cachetools import TTLCache
 from revokebus.telemetry.events import event
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from revokebus.clock import Clock
     from revokebus.denylist.denylist import Denylist
@@ -37,6 +38,7 @@ logger = logging.getLogger("revokebus")
 
 _COMPARED_AT_ONCE, _LISTED_AT_ONCE = 1000, 5000
 _WRITTEN_AT_ONCE = 1000
+_WALKED_SECONDS = 0.2
 
 FLEET_RATE = 5_000.0
 """How many records a second the whole fleet asks for: under 1 % of what Redis can do."""
@@ -59,14 +61,16 @@ class _Walk:
     Args:
         denylist: The copy.
         listed: What Redis has, as a listing and the log after it have shown.
-        is_loss: Whether Redis was listed because it has lost something.
     """
 
-    def __init__(self, denylist: Denylist, listed: Denylist, *, is_loss: bool) -> None:
+    def __init__(self, denylist: Denylist, listed: Denylist) -> None:
         self._denylist = denylist
         self.listed = listed
-        self.is_loss = is_loss
-        self.parts = denylist.lacking(listed, _COMPARED_AT_ONCE)
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin with the first entry, again."""
+        self.parts = self._denylist.lacking(self.listed, _COMPARED_AT_ONCE)
 
     def __len__(self) -> int:
         """Return how many Redis may lack still, at least one."""
@@ -84,9 +88,17 @@ class Repair:
         denylist: The copy that Redis is compared with.
         exchanges: The sessions that were refreshed here.
         counters: Is told what was written back.
+        elapsed: Tells for how long it is at work.
     """
 
-    def __init__(self, denylist: Denylist, exchanges: Exchanges, counters: Counters) -> None:
+    def __init__(
+        self,
+        denylist: Denylist,
+        exchanges: Exchanges,
+        counters: Counters,
+        elapsed: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._elapsed = elapsed
         self._exchanges = exchanges
         self._counters = counters
         self._denylist = denylist
@@ -102,8 +114,7 @@ class Repair:
 
     def __len__(self) -> int:
         """Return how many were lost, about, where not all of them are found yet."""
-        walk = self._walk
-        return len(self._lost) if walk is None or not walk.is_loss else len(walk) + len(self._lost)
+        return max(len(self._lost), len(self._walk) if self._walk is not None else 0)
 
     @property
     def is_interested(self) -> bool:
@@ -162,24 +173,36 @@ class Repair:
         listed, self._listed = self._listed, None
         if listed is None:
             return
-        # What another walk has not come to yet, this one will.
-        is_loss = is_loss or (self._walk is not None and self._walk.is_loss)
-        self._walk = _Walk(self._denylist, listed, is_loss=is_loss)
-        await self._walk_on()
+        walk = _Walk(self._denylist, listed)
+        if is_loss or self._walk is not None:  # what another walk has not come to, this one will
+            self._walk = walk
+            await self._walk_on()
+            return
+        for some in walk.parts:
+            self.lacks(some)
+            if len(self._gaps) >= _LISTED_AT_ONCE:
+                return  # the rest is found by comparing, a little at a time
+            await asyncio.sleep(0)  # let requests through
 
     async def _walk_on(self) -> None:
-        """Find more of what Redis lacks, unless enough is known of it."""
-        walk = self._walk
-        if walk is None:
-            return
-        put_down = self.lost if walk.is_loss else self.lacks
-        known = self._lost if walk.is_loss else self._gaps
-        while len(known) < _LISTED_AT_ONCE:
-            some = next(walk.parts, None)
+        """Find more of what Redis has lost, unless enough is known, or it takes too long.
+
+        Others are held meanwhile by what is renewed between two calls.
+        """
+        walk, until = self._walk, self._elapsed() + _WALKED_SECONDS
+        while walk is not None and len(self._lost) < _LISTED_AT_ONCE:
+            try:
+                some = next(walk.parts, None)
+                self.lost(some or ())
+            except BaseException:
+                walk.begin()  # or it would seem to be at its end
+                raise
             if some is None:
-                self._walk = None if self._walk is walk else self._walk
+                if self._walk is walk:
+                    self._walk = None
                 return
-            put_down(some)
+            if self._elapsed() >= until:
+                return
             await asyncio.sleep(0)  # let requests through
 
     async def write_back(self, store: Store, epoch: str) -> None:
@@ -196,8 +219,9 @@ class Repair:
         await self._walk_on()
         if self._lost:
             async with store.turn() as is_ours:
-                while self._lost and await is_ours():
-                    await self._write_some(self._lost, store, epoch)
+                while (self._lost or self._walk) and await is_ours():
+                    if self._lost:
+                        await self._write_some(self._lost, store, epoch)
                     await self._walk_on()
         # Without the lock, which would keep others from a proof; and not while Redis has just lost
         # what all of them hold, or each would write what one has the turn to write.

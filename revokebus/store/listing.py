@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import MovedError
@@ -15,7 +14,7 @@ from revokebus.store import scripts
 from revokebus.tasks import end
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
     from revokebus.connection.primary import Server
     from revokebus.connection.requests import Requests
@@ -37,7 +36,6 @@ MOST_AT_ONCE = 4
 """How many instances list more than `FEW` at once when they start."""
 
 _TURN_MILLISECONDS, _RENEWED_EVERY = 3_000, 1.0
-_ASKED_AGAIN = 0.5, 1.5
 
 
 def covered_by_log(settings: Settings) -> float:
@@ -64,8 +62,8 @@ class Listing:
         self._covered = covered_by_log(settings)
 
     @contextlib.asynccontextmanager
-    async def turn(self, waits: Callable[[], None]) -> AsyncIterator[bool]:
-        """Wait until few enough other instances list, if there is much to be listed.
+    async def turn(self, *, may_wait: bool) -> AsyncIterator[bool]:
+        """Be one of the few instances that list at once, if there is much to be listed.
 
         Yields whether the log has every live revocation, and is the shorter way to them. It has, if
         its first entry is older than any revocation that lives: entries go from its beginning only,
@@ -73,30 +71,27 @@ class Listing:
         same Redis.
 
         Args:
-            waits: Is called where it has to wait.
+            may_wait: Whether it lists only if few enough others do.
+
+        Raises:
+            StoreError: Too many others do.
         """
-        log_is_better, are_few = await self._looked_at()
-        if are_few:
+        age, entries, names = await self._requests.run(scripts.COVERAGE, [self._names.log], [])
+        log_is_better = float(age) > self._covered and 0 <= entries <= names
+        # Otherwise both are read. -1 is what may not be asked for.
+        count = entries if log_is_better else max(0, entries) + max(0, names)
+        if count <= FEW or not may_wait:
             yield log_is_better
             return
-        while not await self._may_list():
-            waits()
-            # Each at another moment, or all of a deployment would ask at once.
-            await asyncio.sleep(random.uniform(*_ASKED_AGAIN))  # noqa: S311 - not a secret
-            log_is_better, _ = await self._looked_at()
+        if not await self._may_list():
+            raise StoreError("waits while other instances list the revocations")
         renewing = asyncio.create_task(self._renew(), name="revokebus-turn")
         try:
             yield log_is_better
         finally:
             await end([renewing])
-            with contextlib.suppress(StoreError):  # it ends by itself
-                await self._requests.call("HDEL", self._names.starts, self._names.instance)
-
-    async def _looked_at(self) -> tuple[bool, bool]:
-        """Return whether the log is the way to list everything, and whether that is little."""
-        age, entries, names = await self._requests.run(scripts.COVERAGE, [self._names.log], [])
-        log_is_better = float(age) > self._covered and 0 <= entries <= names
-        return log_is_better, 0 <= (entries if log_is_better else names) <= FEW
+        with contextlib.suppress(StoreError):  # it ends by itself
+            await self._requests.call("HDEL", self._names.starts, self._names.instance)
 
     async def _may_list(self) -> bool:
         args: list[Argument] = [self._names.instance, MOST_AT_ONCE, _TURN_MILLISECONDS]

@@ -696,19 +696,22 @@ return 1
 """)
 
 # Whether an instance may list everything: as long as few enough others do. Each says for how long
-# it counts, and says it again. A Redis that accepts no writes cannot limit them.
+# it counts, and says it again. Where that cannot be written, or read, nothing limits them.
 START = Script.of("""
 local time, most, life = redis.call('TIME'), tonumber(ARGV[2]), tonumber(ARGV[3])
 local now, others = time[1] * 1000 + math.floor(time[2] / 1000), 0
 local held = redis.pcall('HGETALL', KEYS[1])
 if held.err then
-  if not string.find(held.err, 'WRONGTYPE') then return held end
-  if type(redis.pcall('DEL', KEYS[1])) == 'table' then return 1 end
+  if string.find(held.err, 'WRONGTYPE') then redis.pcall('DEL', KEYS[1]) end
   held = {}
 end
 for i = 1, #held, 2 do
   local left = (tonumber(held[i + 1]) or 0) - now
-  if held[i] ~= ARGV[1] and left > 0 and left <= life then others = others + 1 end
+  if left <= 0 or left > life then
+    redis.pcall('HDEL', KEYS[1], held[i])
+  elseif held[i] ~= ARGV[1] then
+    others = others + 1
+  end
 end
 if others >= most then return 0 end
 redis.pcall('HSET', KEYS[1], ARGV[1], string.format('%.0f', now + life))

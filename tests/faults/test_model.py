@@ -165,7 +165,8 @@ class Model:
         assert position.epoch
 
     @asynccontextmanager
-    async def turn(self, _: object) -> AsyncIterator[bool]:
+    async def turn(self, *, may_wait: bool) -> AsyncIterator[bool]:
+        assert may_wait in (True, False)
         yield False
 
     async def records(self) -> AsyncGenerator[list[bytes | None]]:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import math
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -17,7 +17,7 @@ from revokebus.store.exchanges import Exchanges
 from revokebus.telemetry.counters import Counters
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 
     from revokebus.store.store import Store
     from revokebus.testing import ManualClock
@@ -131,6 +131,83 @@ async def test_not_all_that_was_lost_is_listed_at_once(
     assert len(store.written) == 30
     assert len(repair) == 0
     assert not repair.is_interested
+
+
+async def test_a_walk_that_takes_long_is_continued(
+    denylist: Denylist, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The turn, and the hold of the others, would run out while the rest is looked for."""
+    monkeypatch.setattr(module, "_COMPARED_AT_ONCE", 10)
+    names = [str(number) for number in range(100)]
+    denylist.add_all(some(clock, *names))
+    moments = iter(range(10_000))
+    repair = Repair(denylist, Exchanges(clock), Counters(), elapsed=lambda: float(next(moments)))
+    repair.begin()
+    repair.listed(some(clock, *names[1:]))
+    await repair.compare()
+    asked = 0
+
+    class Store(FakeStore):
+        @asynccontextmanager
+        async def turn(self) -> AsyncIterator[Callable[[], Awaitable[bool]]]:
+            async def is_ours() -> bool:
+                nonlocal asked
+                asked += 1
+                return True
+
+            yield is_ours
+
+    store = Store()
+    rounds = 0
+    while repair:  # others must not do without it
+        rounds += 1
+        await repair.write_back(cast("Any", store), "")
+    assert store.written == some(clock, "0")
+    assert rounds + asked >= 10  # each time it walks a little, and then what holds is renewed
+
+
+async def test_a_walk_that_fails_begins_anew(
+    denylist: Denylist, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it had not come to would never be written back."""
+    monkeypatch.setattr(module, "_COMPARED_AT_ONCE", 3)
+    names = [str(number) for number in range(20)]
+    denylist.add_all(some(clock, *names))
+    repair, fails = Repair(denylist, Exchanges(clock), Counters()), True
+    lacking = denylist.lacking
+
+    def broken(other: Denylist, at_once: int) -> Iterator[Sequence[Revocation]]:
+        nonlocal fails
+        for number, part in enumerate(lacking(other, at_once)):
+            if fails and number == 2:
+                fails = False
+                raise MemoryError
+            yield part
+
+    monkeypatch.setattr(denylist, "lacking", broken)
+    repair.begin()
+    with pytest.raises(MemoryError):
+        await repair.compare()
+    assert repair
+    store = FakeStore()
+    await repair.write_back(cast("Store", store), "")
+    assert set(store.written) == set(some(clock, *names))
+    assert len(repair) == 0
+
+
+async def test_what_no_loss_has_taken_holds_no_second_copy(
+    denylist: Denylist, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While Redis is full each instance would keep everything twice, for hours."""
+    monkeypatch.setattr(module, "_LISTED_AT_ONCE", 5)
+    monkeypatch.setattr(module, "_COMPARED_AT_ONCE", 1)
+    denylist.add_all(some(clock, *map(str, range(20))))
+    repair = Repair(denylist, Exchanges(clock), Counters())
+    repair.begin()
+    await repair.compare(is_loss=False)
+    assert not repair
+    assert len(repair._gaps) == 5
+    assert repair._walk is None
 
 
 async def test_a_listing_in_the_midst_of_a_comparison_begins_it_anew(

@@ -203,5 +203,5 @@ def test_it_breaks_no_promise_any_more(name: str) -> None:
     """A token would be accepted that was revoked, as it once was."""
     outcome = run(KNOWN[name])
     assert not outcome.violations, [str(each) for each in outcome.violations]
-    assert outcome.acknowledged > 10
+    assert outcome.acknowledged > 5
     assert math.isfinite(outcome.seconds)

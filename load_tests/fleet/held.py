@@ -48,19 +48,25 @@ class HeldServer(RedisServer):
         return processor_seconds(self.pid)
 
     @contextlib.contextmanager
-    def held(self, share: float) -> Iterator[None]:
-        """Let it use a share of one processor, and no more, for the body."""
-        holding = self._by_group(share) if os.access(_GROUPS, os.W_OK) else self._by_signals(share)
+    def held(self, share: float, period: int = _PERIOD_MICROSECONDS) -> Iterator[None]:
+        """Let it use a share of one processor, and no more, for the body.
+
+        Args:
+            share: The share.
+            period: Within how many microseconds it gets that: for the rest of them it stands still.
+        """
+        is_group = os.access(_GROUPS, os.W_OK)
+        holding = self._by_group(share, period) if is_group else self._by_signals(share)
         with holding:
             yield
 
     @contextlib.contextmanager
-    def _by_group(self, share: float) -> Iterator[None]:
+    def _by_group(self, share: float, period: int) -> Iterator[None]:
         group = _GROUPS / f"revokebus-{self.pid}"
         group.mkdir()
         try:
-            (group / "cpu.cfs_period_us").write_text(str(_PERIOD_MICROSECONDS))
-            (group / "cpu.cfs_quota_us").write_text(str(round(share * _PERIOD_MICROSECONDS)))
+            (group / "cpu.cfs_period_us").write_text(str(period))
+            (group / "cpu.cfs_quota_us").write_text(str(round(share * period)))
             (group / "cgroup.procs").write_text(str(self.pid))
             yield
         finally:

@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 import random
 import secrets
+import sys
 import time
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING
 from unittest import mock
 
 from load_tests.fleet.held import HeldServer
@@ -22,36 +23,37 @@ from revokebus.settings.settings import Settings
 from revokebus.store import listing
 from revokebus.store.parts import StoreParts
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 SHARE = 0.2
 """Of a core, that the server gets: so many starts stand for five times as many."""
 ENTRIES = 100_000
-STARTS = 200
+STARTS = 100
+PERIOD_MICROSECONDS = 5_000
 BAR = 2.0
 _BEFORE, _PAUSE, _AT_ONCE, _LONGEST = 5.0, 0.02, 1000, 120.0
 
 
 def main() -> None:
     """Tell how long ticks take at rest, while all list at once, and while few do at a time."""
-    asyncio.run(measure())
-
-
-async def measure() -> None:
-    """Begin with the ticks alone."""
+    if len(sys.argv) > 1:
+        asyncio.run(start_all(sys.argv[1], int(sys.argv[2])))
+        return
     with HeldServer() as server:
         write(server)
         settings = Settings(redis_url=server.url, secret_key=secrets.token_urlsafe(64))
-        with server.held(SHARE):
-            rest = await ticks_beside(settings, asyncio.create_task(asyncio.sleep(_BEFORE)))
+        with server.held(SHARE, PERIOD_MICROSECONDS):
+            rest = asyncio.run(ticks_beside(settings, ["sleep", str(_BEFORE)]))
             progress(0.2)
-            with mock.patch.object(listing, "MOST_AT_ONCE", STARTS):
-                all_at_once, took_all = await starts(settings)
+            all_at_once, took_all = beside_starts(settings, STARTS)
             progress(0.6)
-            some, took_some = await starts(settings)
+            some, took_some = beside_starts(settings, listing.MOST_AT_ONCE)
     of = f"while {STARTS} instances start with {ENTRIES:,} revocations each"
     note = f"{SHARE:.0%} of a core; at rest {1000 * rest:.1f} ms"
     for how, p99, bar in (("all at once", all_at_once, None), ("as they do", some, BAR)):
-        ratio = p99 / rest
         what = f"p99 of a tick {of}, {how}"
+        ratio = p99 / rest
         tell(Row(what, "at rest", 1000 * p99, 1000 * rest, "ms", ratio, bar, "most", note))
     tell(most(f"until the last has listed, {STARTS} at once", took_all, "s", None))
     tell(most(f"until the last has listed, {listing.MOST_AT_ONCE} at a time", took_some, "s", None))
@@ -72,12 +74,20 @@ def write(server: HeldServer) -> None:
             pipe.execute()
 
 
-async def starts(settings: Settings) -> tuple[float, float]:
+def beside_starts(settings: Settings, at_once: int) -> tuple[float, float]:
     """Return the 99th percentile of a tick beside so many starts, and how long those take."""
+    # In a process of their own, or ticks would wait for its event loop.
+    command = [sys.executable, "-m", "load_tests.fleet.starts", str(settings.redis_url)]
     began = time.perf_counter()
-    listings = asyncio.gather(*(list_all(settings) for _ in range(STARTS)))
-    p99 = await ticks_beside(settings, listings)
+    p99 = asyncio.run(ticks_beside(settings, [*command, str(at_once)]))
     return p99, time.perf_counter() - began
+
+
+async def start_all(url: str, at_once: int) -> None:
+    """List everything, as so many instances do that start at the same moment."""
+    settings = Settings(redis_url=url, secret_key=secrets.token_urlsafe(64))
+    with mock.patch.object(listing, "MOST_AT_ONCE", at_once):
+        await asyncio.gather(*(list_all(settings) for _ in range(STARTS)))
 
 
 async def list_all(settings: Settings) -> None:
@@ -103,18 +113,20 @@ async def listed(parts: StoreParts) -> bool:
     return False
 
 
-async def ticks_beside(settings: Settings, work: asyncio.Future[Any]) -> float:
-    """Return the 99th percentile of a tick's time while something else is done, in seconds."""
+async def ticks_beside(settings: Settings, command: Sequence[str]) -> float:
+    """Return the 99th percentile of a tick's time while a command runs, in seconds."""
     parts, took = StoreParts.of(settings, SystemClock()), []
     try:
         position = await parts.store.position()
         await parts.instances.beat(b"f 1 e - 1 1 0", b"{}")
-        while not work.done():
+        process = await asyncio.create_subprocess_exec(*command)
+        ending = asyncio.create_task(process.wait())
+        while not ending.done():
             began = time.perf_counter()
             await parts.store.read(position)
             took.append(time.perf_counter() - began)
             await asyncio.sleep(_PAUSE)
-        await work
+        assert await ending == 0
     finally:
         await parts.close()
     return percentile(took, 99)

@@ -38,7 +38,7 @@ logger = logging.getLogger("revokebus")
 
 _COMPARED_AT_ONCE, _LISTED_AT_ONCE = 1000, 5000
 _WRITTEN_AT_ONCE = 1000
-_WALKED_SECONDS = 0.2
+_WALKED_SECONDS, _WRITTEN_SECONDS = 0.2, 2.0
 
 FLEET_RATE = 5_000.0
 """How many records a second the whole fleet asks for: under 1 % of what Redis can do."""
@@ -218,11 +218,16 @@ class Repair:
     async def _write_revocations(self, store: Store, epoch: str) -> None:
         await self._walk_on()
         if self._lost:
+            # Not to the end of a great loss: what was written must be read in the log, or it would
+            # all have to be remembered until then.
+            until = self._elapsed() + _WRITTEN_SECONDS
             async with store.turn() as is_ours:
                 while (self._lost or self._walk) and await is_ours():
                     if self._lost:
                         await self._write_some(self._lost, store, epoch)
                     await self._walk_on()
+                    if self._elapsed() > until:
+                        break
         # Without the lock, which would keep others from a proof; and not while Redis has just lost
         # what all of them hold, or each would write what one has the turn to write.
         if self._gaps and not self._lost and not self._is_unsettled:

@@ -11,6 +11,7 @@ from unittest import mock
 
 from revokebus import Settings
 from revokebus.engine.engine import Engine
+from revokebus.replication import repair
 from revokebus.store import listing
 from tests.simulation.loop import Process, SimulatedClock
 from tests.simulation.lua import Lua
@@ -171,6 +172,9 @@ class World:
             await asyncio.wait(others, timeout=60)
 
 
+_LITTLE_AT_ONCE = {"_LISTED_AT_ONCE": 20, "_COMPARED_AT_ONCE": 5, "_WRITTEN_AT_ONCE": 20}
+
+
 @contextlib.contextmanager
 def no_other_chance(seed: int) -> Iterator[None]:
     """Let everything that the code draws come from `seed`."""
@@ -183,9 +187,10 @@ def no_other_chance(seed: int) -> Iterator[None]:
     with (
         mock.patch.object(secrets, "token_hex", token_hex),
         mock.patch.object(secrets, "token_urlsafe", token_hex),
-        # As where there is much to be listed, in half of the histories.
+        # As where there is much to be listed, and much was lost, in half of the histories each.
         mock.patch.object(listing, "FEW", -1 if seed % 2 else listing.FEW),
         mock.patch.object(listing, "MOST_AT_ONCE", 1),
+        mock.patch.dict(vars(repair), _LITTLE_AT_ONCE if seed % 4 > 1 else {}),
     ):
         yield
 

@@ -220,6 +220,7 @@ class Primary:
             if self._asking is not None:
                 await asyncio.wait([self._asking])  # or its older answer would come after this one
             self._use(self._moved_to(error))
+            self.doubt()  # by the next look-up it is known under which election
         except ReadOnlyError:
             # For as long as the connections live. A new one has the name resolved again, behind
             # which another server may be the primary by now.

@@ -104,6 +104,7 @@ class LogReader:
         fleet: Is told the time at Redis, and how long tokens live.
         heartbeats: Show that this instance lives, before anything is proven.
         hold: Keeps other instances from a proof for `HOLD_SECONDS`.
+        owes: Returns whether something made here is still to be written.
 
     Attributes:
         instances: How many there were at the last tick, this one included.
@@ -124,6 +125,7 @@ class LogReader:
         fleet: Fleet,
         heartbeats: Heartbeats,
         hold: Callable[[], Awaitable[None]],
+        owes: Callable[[], bool],
     ) -> None:
         self._run = run
         self._continuity = run.continuity
@@ -137,6 +139,8 @@ class LogReader:
         self._fleet = fleet
         self._heartbeats = heartbeats
         self._hold = hold
+        self._owes = owes
+        self._was_listed = bool(len(denylist))
         self._times_set_back = denylist.clock.times_set_back
         self._list_not_before = -math.inf
         self._server = ""
@@ -307,6 +311,7 @@ class LogReader:
         for revocations in self._unseen_writes.compared(began, position.entry.id):
             self._repair.lacks(revocations)
         self._continuity.restart(position)
+        self._was_listed = True
         if self._denylist.left_out == left_out and reason not in _LOSSES:
             self._denylist.completed()
         elif reason in _LOSSES and not self._denylist.complete:
@@ -320,7 +325,7 @@ class LogReader:
         if reason is not Break.NOT_LISTED:
             return contextlib.nullcontext(enter_result=False)
         # Others may need what this instance knows.
-        return self._records.turn(may_wait=not len(self._denylist))
+        return self._records.turn(may_wait=not self._was_listed and not self._owes())
 
     async def _list_up_to(self, position: Position, reason: Break, *, from_log: bool) -> None:
         may_evict = self._audit.may_evict

@@ -62,11 +62,11 @@ class Outbox:
 
     def longest_rest(self) -> float:
         """Return for how many seconds to rest at most, at the end of a tick."""
-        return _OWING_PAUSE if self._repair else math.inf
+        return _OWING_PAUSE if self._repair.is_owed else math.inf
 
     def proven(self) -> None:
         """Note that the copy was proven, so that nobody is held, unless something is owed."""
-        if not self._repair:
+        if not self._repair.is_owed:
             self._held_since = None
 
     async def write_back(self, store: Store, run: Run, *, is_unsettled: bool = False) -> None:
@@ -89,7 +89,7 @@ class Outbox:
             except RefusedError:
                 self._held_since = None  # Redis takes it from nobody, as where it is full
                 raise
-        if self._repair:
+        if self._repair.is_owed:
             with run.conditions.noting("hold"):
                 await self.hold(store)
         else:

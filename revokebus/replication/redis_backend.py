@@ -57,6 +57,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("revokebus")
 
 _LAST_REPAIR_SECONDS = 5.0
+_LOOKS_EVERY = 0.05
 _COMPARED_AT_ONCE = 1000
 
 
@@ -183,6 +184,7 @@ class RedisBackend:
                 tell=self._heartbeat,
             ),
             hold=lambda: self._outbox.hold(redis.store),
+            owes=lambda: bool(self._outbox),
         )
         ticker = Ticker(
             run=run,
@@ -256,6 +258,9 @@ class RedisBackend:
                 await self._outbox.save(store, epoch)
             async with asyncio.timeout(_LAST_REPAIR_SECONDS):
                 await self._repair.write_back(store, epoch)
+                while self._repair.is_looking:
+                    await asyncio.sleep(_LOOKS_EVERY)
+                    await self._repair.write_back(store, epoch)
         except Exception as error:  # noqa: BLE001 - whatever it was, what follows must be done
             started.run.conditions.note("unsaved", error)
         finally:

@@ -38,7 +38,7 @@ logger = logging.getLogger("revokebus")
 
 _COMPARED_AT_ONCE, _LISTED_AT_ONCE = 1000, 5000
 _WRITTEN_AT_ONCE = 1000
-_WALKED_SECONDS, _WRITTEN_SECONDS = 0.2, 2.0
+_WALKED_SECONDS = 0.2
 
 FLEET_RATE = 5_000.0
 """How many records a second the whole fleet asks for: under 1 % of what Redis can do."""
@@ -71,10 +71,6 @@ class _Walk:
     def begin(self) -> None:
         """Begin with the first entry, again."""
         self.parts = self._denylist.lacking(self.listed, _COMPARED_AT_ONCE)
-
-    def __len__(self) -> int:
-        """Return how many Redis may lack still, at least one."""
-        return max(1, len(self._denylist) - len(self.listed))
 
 
 class Repair:
@@ -113,13 +109,23 @@ class Repair:
         self._is_unsettled = False
 
     def __len__(self) -> int:
-        """Return how many were lost, about, where not all of them are found yet."""
-        return max(len(self._lost), len(self._walk) if self._walk is not None else 0)
+        """Return how many were lost, as far as they are found."""
+        return len(self._lost)
+
+    @property
+    def is_owed(self) -> bool:
+        """Whether something was lost, or may have been: others must not rely on Redis."""
+        return bool(self._lost) or self._walk is not None
+
+    @property
+    def is_looking(self) -> bool:
+        """Whether it is not known yet what was lost."""
+        return self._walk is not None
 
     @property
     def is_interested(self) -> bool:
         """Whether it needs to be told what Redis has."""
-        return bool(self._lost or self._gaps or self._walk) or self._listed is not None
+        return bool(self._lost or self._gaps or self._walk is not None or self._listed is not None)
 
     def begin(self, *, may_lack: bool = False) -> None:
         """Note what a listing brings, from now on.
@@ -218,16 +224,12 @@ class Repair:
     async def _write_revocations(self, store: Store, epoch: str) -> None:
         await self._walk_on()
         if self._lost:
-            # Not to the end of a great loss: what was written must be read in the log, or it would
-            # all have to be remembered until then.
-            until = self._elapsed() + _WRITTEN_SECONDS
+            # To the end: whoever begins anew relies on Redis as soon as nobody holds or repairs.
             async with store.turn() as is_ours:
-                while (self._lost or self._walk) and await is_ours():
+                while self.is_owed and await is_ours():
                     if self._lost:
                         await self._write_some(self._lost, store, epoch)
                     await self._walk_on()
-                    if self._elapsed() > until:
-                        break
         # Without the lock, which would keep others from a proof; and not while Redis has just lost
         # what all of them hold, or each would write what one has the turn to write.
         if self._gaps and not self._lost and not self._is_unsettled:

@@ -92,4 +92,5 @@ class Subscriber:
                 run.counters.propagation.observe(max(0.0, self.clock.wall() - written_at))
         if push is not Push.APPLY:
             run.counters.gaps += 1
-            run.wake.set()
+            if run.continuity.position is not None:  # or each would have everything listed at once
+                run.wake.set()

@@ -210,6 +210,7 @@ class History(RuleBasedStateMachine):
             fleet=make_fleet(self.clock),
             heartbeats=cast("Heartbeats", self.redis),
             hold=_hold_nobody,
+            owes=lambda: False,
         )
         self.snapshot = Data()
         self.ids = 0

@@ -11,8 +11,9 @@ from revokebus import AccessToken
 from revokebus.engine.engine import Engine
 from revokebus.protocol.revocation import Revocation
 from revokebus.protocol.wire import decode_payload
+from revokebus.replication import repair
 from revokebus.replication.repair import Comparison
-from tests.support import until_quiet
+from tests.support import settle, until_quiet
 
 if TYPE_CHECKING:
     import pytest
@@ -205,3 +206,33 @@ async def test_what_only_the_log_has_is_written_back_at_a_start(
     assert client.delete(record)
     async with engine:
         await eventually(lambda: client.exists(record))
+
+
+async def test_others_are_held_all_the_time_while_a_great_loss_is_written_back(
+    redis_server: RedisServer,
+    make_settings: MakeSettings,
+    client: redis.Redis,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An instance that starts in between would be proven with a third of what was revoked."""
+    for name, value in {"LISTED": 500, "COMPARED": 100, "WRITTEN": 100}.items():
+        monkeypatch.setattr(repair, f"_{name}_AT_ONCE", value)
+    monkeypatch.setattr(repair, "_WALKED_SECONDS", 0.01)
+    settle(redis_server)
+    count = 10_000
+    async with Engine(make_settings(redis_server.url)) as engine:
+        for at in range(0, count, 1000):
+            await asyncio.gather(
+                *(engine.revoke_session(f"s{number}") for number in range(at, at + 1000))
+            )
+        client.flushall()
+        held = unheld = 0
+        async with asyncio.timeout(60):
+            while client.dbsize() < count:
+                if client.exists("{revokebus}:hold", "{revokebus}:repair"):
+                    held += 1
+                elif held and client.dbsize() < count:
+                    unheld += 1
+                await asyncio.sleep(0)
+        assert held > 20
+        assert unheld == 0

@@ -189,7 +189,7 @@ def no_other_chance(seed: int) -> Iterator[None]:
         mock.patch.object(secrets, "token_urlsafe", token_hex),
         # As where there is much to be listed, and much was lost, in half of the histories each.
         mock.patch.object(listing, "FEW", -1 if seed % 2 else listing.FEW),
-        mock.patch.object(listing, "MOST_AT_ONCE", 1),
+        mock.patch.object(listing, "MOST_AT_ONCE", 2),
         mock.patch.dict(vars(repair), _LITTLE_AT_ONCE if seed % 4 > 1 else {}),
     ):
         yield

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
+from revokebus.clock import SystemClock
 from revokebus.protocol.cut_offs import CutOffs
 from revokebus.protocol.fleet import Fleet
 from revokebus.protocol.wire import DATA_VERSION
+from revokebus.store.parts import StoreParts
 from revokebus.tasks import end
 from revokebus.telemetry.counters import Counters
 from revokebus.tokens.issuer import Issuer
 from revokebus.tokens.verifier import Verifier
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from revokebus import AccessToken, RefreshToken, Settings
     from revokebus.clock import Clock
@@ -23,6 +26,16 @@ if TYPE_CHECKING:
     from revokebus.testing import RedisServer
 
     Eventually = Callable[[Callable[[], object]], Awaitable[None]]
+
+
+@asynccontextmanager
+async def opened(settings: Settings, clock: Clock | None = None) -> AsyncIterator[StoreParts]:
+    """Make the parts of a store, and close them."""
+    parts = StoreParts.of(settings, clock or SystemClock())
+    try:
+        yield parts
+    finally:
+        await parts.close()
 
 
 def settle(redis_server: RedisServer, namespace: str = "revokebus") -> None:

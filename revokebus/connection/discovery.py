@@ -330,7 +330,7 @@ async def _newest(nodes: Sequence[Address], question: Ask, deadline: float, what
 
 
 def _agreed(claims: Sequence[Claim]) -> bool:
-    """Return whether more than half of all voters name the same, and nobody something newer."""
+    """Return whether more than half of all voters name the newest configuration."""
     newest = max(claims, key=lambda claim: claim.epoch, default=None)
     if newest is None:
         return False

@@ -224,7 +224,7 @@ class Repair:
     async def _write_revocations(self, store: Store, epoch: str) -> None:
         await self._walk_on()
         if self._lost:
-            # To the end: whoever begins anew relies on Redis as soon as nobody holds or repairs.
+            # To the end: an instance that starts relies on Redis once none holds or repairs.
             async with store.turn() as is_ours:
                 while self.is_owed and await is_ours():
                     if self._lost:

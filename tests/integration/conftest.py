@@ -11,6 +11,7 @@ from playwright.sync_api import sync_playwright
 
 from revokebus.engine.engine import Engine
 from revokebus.testing import ClusterServers, SentinelServers
+from tests.support import opened
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -18,8 +19,17 @@ if TYPE_CHECKING:
     import redis
     from playwright.sync_api import Browser
 
+    from revokebus.store.parts import StoreParts
     from revokebus.testing import RedisServer
     from tests.support import MakeSettings
+
+
+@pytest.fixture
+async def parts(
+    redis_server: RedisServer, make_settings: MakeSettings
+) -> AsyncIterator[StoreParts]:
+    async with opened(make_settings(redis_server.url)) as parts:
+        yield parts
 
 
 # Without these it looks for its maker's servers.

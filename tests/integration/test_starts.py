@@ -3,51 +3,30 @@
 from __future__ import annotations
 
 import time
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 import pytest
 
-from revokebus.clock import SystemClock
 from revokebus.engine.engine import Engine
 from revokebus.errors import NotDurableError, StoreError
 from revokebus.protocol.wire import encode_payload
 from revokebus.store import listing
-from revokebus.store.parts import StoreParts
-from tests.support import settle
+from tests.support import opened, settle
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     import redis
 
-    from revokebus.settings.settings import Settings
+    from revokebus.store.parts import StoreParts
     from revokebus.testing import RedisServer
     from tests.support import Eventually, MakeSettings
 
 STARTS = "{revokebus}:starts"
 
 
-@asynccontextmanager
-async def opened(settings: Settings) -> AsyncIterator[StoreParts]:
-    parts = StoreParts.of(settings, SystemClock())
-    try:
-        yield parts
-    finally:
-        await parts.close()
-
-
-@pytest.fixture
-async def parts(
-    redis_server: RedisServer, make_settings: MakeSettings
-) -> AsyncIterator[StoreParts]:
-    async with opened(make_settings(redis_server.url)) as parts:
-        yield parts
-
-
 @pytest.fixture
 def much(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Anything is much to be listed, and nobody's turn ends by itself."""
+    """Anything is much to be listed, and no turn ends by itself."""
     monkeypatch.setattr(listing, "FEW", -1)
     monkeypatch.setattr(listing, "_TURN_MILLISECONDS", 60_000)
 

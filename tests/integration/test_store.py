@@ -6,7 +6,6 @@ import json
 import math
 import secrets
 import time
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -43,14 +42,13 @@ from revokebus.store.listing import PAGE_ENTRIES, Listing
 from revokebus.store.parts import StoreParts
 from revokebus.store.writes import batches
 from revokebus.testing import ManualClock, RedisServer
+from tests.support import opened
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     import redis
 
-    from revokebus.clock import Clock
-    from revokebus.settings.settings import Settings
     from revokebus.store.store import Store
     from tests.support import Eventually, MakeSettings
 
@@ -76,23 +74,6 @@ FACTS = encode_facts(
     )
 )
 LONG_AGO = 366 * 86_400
-
-
-@asynccontextmanager
-async def opened(settings: Settings, clock: Clock = CLOCK) -> AsyncIterator[StoreParts]:
-    parts = StoreParts.of(settings, clock)
-    try:
-        yield parts
-    finally:
-        await parts.close()
-
-
-@pytest.fixture
-async def parts(
-    redis_server: RedisServer, make_settings: MakeSettings
-) -> AsyncIterator[StoreParts]:
-    async with opened(make_settings(redis_server.url)) as parts:
-        yield parts
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -189,6 +190,7 @@ class Load:
         """Be a client that refreshes, and tries again where it gets no answer."""
         world = self._world
         token: str | None = None
+        unanswered_at = math.inf
         while not self._is_over:
             await asyncio.sleep(_REFRESHED_EACH * world.rng.uniform(0.5, 1.5))
             if (instance := self._someone()) is None:
@@ -196,23 +198,33 @@ class Load:
             if token is None:
                 token = instance.engine.issue(name).refresh_token
                 continue
+            tried, began = token, world.loop.time()
             # An answer that does not come is waited for no longer, and may yet be given.
             task = instance.spawn(self._exchange(instance, token))
             task.add_done_callback(retrieve)
             await asyncio.wait({task}, timeout=_PATIENCE)
-            if task.done() and not task.cancelled():
-                token = self._taken(name, token, task)
+            if not task.done() or task.cancelled():
+                unanswered_at = began
+                continue
+            # For longer than this nothing is promised to who has lost an answer.
+            is_too_late = world.loop.time() - unanswered_at > instance.rotation_grace
+            token = self._taken(name, token, task, is_too_late=is_too_late)
+            if token != tried:
+                unanswered_at = math.inf
 
     async def _exchange(self, instance: Instance, token: str) -> TokenPair:
         presented = await instance.engine.verify(token)
         assert isinstance(presented, RefreshToken)
         return await instance.engine.rotate(presented)
 
-    def _taken(self, name: str, token: str, task: asyncio.Task[TokenPair]) -> str | None:
+    def _taken(
+        self, name: str, token: str, task: asyncio.Task[TokenPair], *, is_too_late: bool
+    ) -> str | None:
         try:
             pair = task.result()
         except (ReplayedTokenError, RevokedTokenError) as error:
-            self._judge.signed_out(name, error)
+            if not is_too_late:
+                self._judge.signed_out(name, error)
             return None
         except RevokeBusError:
             return token

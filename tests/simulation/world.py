@@ -67,6 +67,11 @@ class Instance:
         return self._world.loop.create_task(coroutine, context=self.process.context())
 
     @property
+    def rotation_grace(self) -> float:
+        """For how many seconds it answers an exchange once more."""
+        return self._settings.rotation_grace
+
+    @property
     def is_up(self) -> bool:
         """Whether it can answer at this moment."""
         return not self.process.is_dead and not self.process.is_frozen

@@ -16,8 +16,8 @@ from load_tests.fleet.held import HeldServer
 from load_tests.measure import Row, log_errors_only, tell, track
 from revokebus.clock import SystemClock
 from revokebus.connection.client import Client
+from revokebus.scripts import questions
 from revokebus.settings.settings import Settings
-from revokebus.store import scripts
 from revokebus.store.parts import StoreParts
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ async def tick_of(server: HeldServer) -> bytes:
                 await parts.store.read(position)
     finally:
         await parts.close()
-    (words,) = (each for each in sent[-1:] if scripts.READ.sha in each)
+    (words,) = (each for each in sent[-1:] if questions.READ.sha in each)
     packed: bytes = hiredis.pack_command(words)
     return packed
 

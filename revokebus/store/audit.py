@@ -15,8 +15,8 @@ from revokebus.errors import ConfigurationError, RefusedError, StoreError
 from revokebus.protocol.heartbeat import UNKNOWN
 from revokebus.protocol.names import Names
 from revokebus.results import Finding
+from revokebus.scripts import data_set
 from revokebus.settings.redis_url import parse_redis_url
-from revokebus.store import scripts
 from revokebus.telemetry.events import event
 
 if TYPE_CHECKING:
@@ -209,7 +209,7 @@ async def _missing_rights(parts: StoreParts, settings: Settings) -> list[str] | 
     if settings.min_replicas:
         commands.append(["WAIT", "0", "1"])
     words = [word for command in commands for word in (str(len(command)), *command)]
-    allowed = await _allowed(parts, lambda redis: scripts.RIGHTS.run(redis, [], words))
+    allowed = await _allowed(parts, lambda redis: data_set.RIGHTS.run(redis, [], words))
     if allowed is None:
         return ["+eval", "+evalsha"]
     if not allowed:

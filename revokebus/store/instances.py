@@ -22,7 +22,7 @@ from revokebus.protocol.heartbeat import (
     decode_heartbeat,
 )
 from revokebus.protocol.wire import encode_inquiry
-from revokebus.store import scripts
+from revokebus.scripts import presence
 from revokebus.store.settling import LONGEST_PAUSE, patience
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ class Instances:
         keys = [self._names.instances, self._names.facts]
         args: list[Argument] = [self.instance, self._life, heartbeat, facts]
         await self._requests.ask_patiently(
-            lambda redis: scripts.BEAT.run(redis, keys, args),
+            lambda redis: presence.BEAT.run(redis, keys, args),
             deadline=self._patience,
             doubted_after=self._patience,
         )
@@ -147,7 +147,7 @@ class Instances:
         """Say that this instance accepts no token any more."""
         keys = [self._names.instances, self._names.facts]
         args: list[Argument] = [self.instance, _FAREWELL_SECONDS, ENDED]
-        await self._requests.run(scripts.FAREWELL, keys, args)
+        await self._requests.run(presence.FAREWELL, keys, args)
 
     async def list(self, *, asked: bool = False) -> KnownInstances:
         """Return every instance that was heard of lately, whether its beat can be read or not.
@@ -208,7 +208,7 @@ class Instances:
         """Return the time, the data's age, if heartbeats can be read, and if the clock is right."""
         keys = [self._names.meta, self._names.instances]
         args: list[Argument] = [ASKED_SECONDS if asked else 0]
-        now, age, is_there, is_steady = await self._requests.run(scripts.ROLL, keys, args)
+        now, age, is_there, is_steady = await self._requests.run(presence.ROLL, keys, args)
         return now, age / 1000, bool(is_there), bool(is_steady)
 
     async def _read(self, now: int, pairs: Sequence[bytes], *, forgets: bool) -> KnownInstances:
@@ -218,7 +218,7 @@ class Instances:
             roll.take(name, value)
         if roll.gone and forgets:
             keys = [self._names.instances, self._names.facts]
-            await self._requests.run(scripts.FORGET, keys, roll.gone)
+            await self._requests.run(presence.FORGET, keys, roll.gone)
         await self._learn([each for each in roll.beats if each not in self._facts])
         live = {
             each: Instance(each, heartbeat, self._facts.get(each, UNKNOWN), silence)

@@ -10,7 +10,7 @@ from redis.exceptions import MovedError
 
 from revokebus.errors import StoreError
 from revokebus.protocol.wire import encode_entry_id
-from revokebus.store import scripts
+from revokebus.scripts import data_set
 from revokebus.tasks import end
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class Listing:
         Raises:
             StoreError: Too many others do.
         """
-        age, entries, names = await self._requests.run(scripts.COVERAGE, [self._names.log], [])
+        age, entries, names = await self._requests.run(data_set.COVERAGE, [self._names.log], [])
         log_is_better = float(age) > self._covered and 0 <= entries <= names
         # Otherwise both are read. -1 is what may not be asked for.
         count = entries if log_is_better else max(0, entries) + max(0, names)
@@ -95,7 +95,7 @@ class Listing:
 
     async def _may_list(self) -> bool:
         args: list[Argument] = [self._names.instance, MOST_AT_ONCE, _TURN_MILLISECONDS]
-        return bool(await self._requests.run(scripts.START, [self._names.starts], args))
+        return bool(await self._requests.run(data_set.START, [self._names.starts], args))
 
     async def _renew(self) -> None:
         while True:

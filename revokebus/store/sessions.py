@@ -10,7 +10,7 @@ from revokebus.errors import OtherDataSetError, StoreError, UnsettledError
 from revokebus.protocol.exchange import MOST_TIMES, Exchanged, Outcome, encode_session
 from revokebus.protocol.revocation import Target
 from revokebus.protocol.sign_in import MOST_LISTED, decode_sign_in, encode_sign_in
-from revokebus.store import scripts
+from revokebus.scripts import exchanging
 from revokebus.store.settling import TURN_MILLISECONDS, settling_milliseconds, unsettled_error
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Sessions:
         args += [session.text, exchange.entry, MOST_LISTED, self._records(session.issuer)]
         primary = self._requests.primary
         outcome, *rest = await self._requests.ask(
-            lambda redis: scripts.EXCHANGE.run(redis, keys, [*args, primary.elected]), again=True
+            lambda redis: exchanging.EXCHANGE.run(redis, keys, [*args, primary.elected]), again=True
         )
         if outcome == b"other":
             raise OtherDataSetError
@@ -85,7 +85,7 @@ class Sessions:
     async def delivered(self, session: Target, generation: int) -> None:
         """Note that the pair of this generation is here, so that a client can be answered."""
         keys: list[bytes | str] = [self._names.session(session)]
-        await self._requests.run(scripts.DELIVERED, keys, [generation], again=True)
+        await self._requests.run(exchanging.DELIVERED, keys, [generation], again=True)
 
     async def generation(self, session: Target) -> int | None:
         """Return which generation of a session's tokens was issued last; None where none is known.
@@ -106,7 +106,7 @@ class Sessions:
         keys: list[bytes | str] = [self._names.user(user)]
         args: list[Argument] = [sign_in.session_id, encode_sign_in(sign_in)]
         args += [math.ceil(1000 * life), MOST_LISTED, self._records(user.issuer)]
-        await self._requests.run(scripts.SIGN_IN, keys, args, again=True)
+        await self._requests.run(exchanging.SIGN_IN, keys, args, again=True)
 
     def _records(self, issuer: str) -> bytes:
         """Return how the record of a session that was revoked begins; its ``sid`` follows."""
@@ -115,7 +115,7 @@ class Sessions:
     async def listed(self, user: Target) -> list[SignIn]:
         """Return the sessions on a user's list that have not expired, revoked ones among them."""
         keys: list[bytes | str] = [self._names.user(user)]
-        held = await self._requests.run(scripts.SIGN_INS, keys, [], again=True)
+        held = await self._requests.run(exchanging.SIGN_INS, keys, [], again=True)
         found = (decode_sign_in(*each) for each in zip(held[::2], held[1::2], strict=True))
         return [each for each in found if each is not None]
 
@@ -129,4 +129,4 @@ class Sessions:
         for record, life in sessions.values():
             args += [record.generation, math.ceil(1000 * life), encode_session(record)]
         keys = [self._names.session(session) for session in sessions]
-        await self._requests.run(scripts.RESTORE, keys, args, again=True)
+        await self._requests.run(exchanging.RESTORE, keys, args, again=True)

@@ -30,7 +30,7 @@ from revokebus.protocol.wire import (
     decode_payload,
     encode_entry_id,
 )
-from revokebus.store import scripts
+from revokebus.scripts import data_set, questions
 from revokebus.store.group_commit import GroupCommit
 from revokebus.store.instances import heartbeat_life
 from revokebus.store.listing import PAGE_ENTRIES, covered_by_log, payload_of
@@ -173,7 +173,7 @@ class Store:
     async def position(self) -> Position:
         """Return the end of the log; make a data set where there is none."""
         keys, args = self._names.data_set, data_set_arguments(self._settings, self._names)
-        epoch, last = await self._requests.run(scripts.OPEN, keys, args)
+        epoch, last = await self._requests.run(data_set.OPEN, keys, args)
         return Position(epoch.decode(), _entry(*last))
 
     async def hold(self, seconds: float) -> None:
@@ -181,7 +181,7 @@ class Store:
         far = min(_WAYS_OF_A_LISTING * self._round_trip, _LONGEST_WAY)
         milliseconds = math.ceil(1000 * (seconds + far))
         keys = [self._names.hold, self._names.meta]
-        await self._requests.run(scripts.HOLD, keys, [milliseconds])
+        await self._requests.run(data_set.HOLD, keys, [milliseconds])
 
     async def read(self, after: Position, told: Told | None = None) -> Page:
         """Return the log from `after`, that entry included.
@@ -318,7 +318,7 @@ class Store:
         args = [*args, server, self._time_there(), DATA_VERSION, self._life, known_epoch]
         args += [self._may_be_refused(), self._primary.elected, *said]
         sent = self._clock.elapsed()
-        answer = await scripts.READ.run(redis, keys, args)
+        answer = await questions.READ.run(redis, keys, args)
         # An answer or two that are late do not mean that Redis is far away.
         self._took.append(self._clock.elapsed() - sent)
         self._round_trip = median(self._took)
@@ -373,7 +373,7 @@ class Store:
         async def ask(redis: Client) -> Any:
             number, server = await redis.session()
             more = [server, "1" if looks else "", self._may_be_refused(), self._time_there()]
-            answer = await scripts.HAS.run(redis, keys, [*args, *more, self._primary.elected])
+            answer = await questions.HAS.run(redis, keys, [*args, *more, self._primary.elected])
             return self._on_same(redis, number, answer, server if answer == 0 else answer[4])
 
         answer = await self._requests.ask(ask)

@@ -19,7 +19,7 @@ from revokebus.protocol.wire import (
     encode_rows,
     payload_of_rows,
 )
-from revokebus.store import scripts
+from revokebus.scripts import writing
 from revokebus.store.group_commit import GroupCommit
 from revokebus.store.settling import settling_milliseconds
 
@@ -151,10 +151,10 @@ class Writes:
         self, keys: list[bytes | str], args: list[Argument], min_replicas: int
     ) -> tuple[Any, int | None]:
         if not min_replicas:
-            return await self._requests.run(scripts.WRITE, keys, args, again=True), None
+            return await self._requests.run(writing.WRITE, keys, args, again=True), None
         milliseconds = math.ceil(_WAIT_SHARE * self._settings.redis_timeout * 1000)
         return await self._requests.run_and_wait(
-            scripts.WRITE, keys, args, min_replicas, milliseconds
+            writing.WRITE, keys, args, min_replicas, milliseconds
         )
 
     def _arguments(

@@ -11,7 +11,7 @@ import pytest
 from revokebus.connection.script import Script
 from revokebus.protocol.names import Names
 from revokebus.protocol.wire import MAX_BYTES, decode_inquiry, decode_message, decode_payload
-from revokebus.store import scripts
+from revokebus.scripts import data_set, exchanging, presence, questions, writing
 from revokebus.store.audit import _commands, _rule
 
 ROOT = Path(__file__).parents[2]
@@ -63,8 +63,8 @@ def test_the_rights_that_are_named_are_those_of_the_scripts() -> None:
     text = (ROOT / "docs" / "protocol.md").read_text()
     (recipe,) = re.findall(r"ACL SETUSER app (.*)", text)
     used = set()
-    for script in vars(scripts).values():
-        if isinstance(script, Script):
+    for module in (data_set, exchanging, presence, questions, writing):
+        for script in (each for each in vars(module).values() if isinstance(each, Script)):
             used |= set(re.findall(r"redis\.p?call\('(\w+)'", script.text))
     rules = set(recipe.split())
     assert {f"+{command.lower()}" for command in used} <= rules

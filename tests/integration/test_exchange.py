@@ -15,7 +15,7 @@ from revokebus import RefreshToken
 from revokebus.engine.engine import Engine
 from revokebus.errors import ReplayedTokenError, RevokedTokenError, StoreError
 from revokebus.protocol.exchange import MOST_TIMES, Exchange, SessionRecord, decide, encode_session
-from revokebus.store import scripts
+from revokebus.scripts import exchanging
 from tests.support import until_quiet
 
 if TYPE_CHECKING:
@@ -52,8 +52,8 @@ def test_redis_decides_as_the_page_says(
     """The script and `memory://` would each have rules of their own."""
     session = f"{{x}}:s:{secrets.token_hex(8)}"
     client.hset(META, "epoch", "e")
-    exchange = client.register_script(scripts.EXCHANGE.text)
-    delivered = client.register_script(scripts.DELIVERED.text)
+    exchange = client.register_script(exchanging.EXCHANGE.text)
+    delivered = client.register_script(exchanging.DELIVERED.text)
     record: SessionRecord | None = None
     for generation, grace, in_flight, issued_at, note, jti, is_delivered in steps:
         args: list[str | float | bytes] = [0, 0, "e", generation, issued_at, 1.5, "0"]

@@ -36,7 +36,7 @@ from revokebus.protocol.wire import (
     encode_entry_id,
     encode_payload,
 )
-from revokebus.store import scripts
+from revokebus.scripts import exchanging, presence, writing
 from revokebus.store.heartbeats import Told
 from revokebus.store.listing import PAGE_ENTRIES, Listing
 from revokebus.store.parts import StoreParts
@@ -177,7 +177,7 @@ def test_redis_merges_as_the_copy_does(
 ) -> None:
     """What an instance looks up in Redis would differ from what every copy says."""
     rows = [each._replace(value=value, issuer=issuer) for each in rows]
-    write = client.register_script(scripts.WRITE.text)
+    write = client.register_script(writing.WRITE.text)
     names, target = Names(secrets.token_hex(4)), rows[0].target
     key, session = names.record(target), "{x}:s:s"
     merged = rows[0]
@@ -188,7 +188,7 @@ def test_redis_merges_as_the_copy_does(
         merged = each.merged(merged)
     assert decode_payload(client.get(key) or b"") == [merged]  # type: ignore[arg-type]  # redis-py's stubs
     client.delete(names.hold)
-    exchange = client.register_script(scripts.EXCHANGE.text)
+    exchange = client.register_script(exchanging.EXCHANGE.text)
     for sid in (*_KEPT, "other"):
         client.delete(session)
         args = [0, 0, "e" * 32, 0, 1.0, since + 0.25, "0", 30, 30, 60_000, '["1"]', 16, "j"]
@@ -212,8 +212,8 @@ def test_redis_merges_as_the_copy_does(
 def test_no_record_keeps_redis_busy(client: redis.Redis, text: str) -> None:
     """A user with an odd name, or a record that was planted, would stop Redis for minutes."""
     names = Names("x")
-    write = client.register_script(scripts.WRITE.text)
-    exchange = client.register_script(scripts.EXCHANGE.text)
+    write = client.register_script(writing.WRITE.text)
+    exchange = client.register_script(exchanging.EXCHANGE.text)
     key = "{x}:r:sub:a"
     client.set(key, text, ex=600)
     args: list[Any] = ["e" * 32, DATA_VERSION, _NOTHING, 0, "", names.channel, 1000]
@@ -686,9 +686,9 @@ def test_one_that_has_come_back_is_not_forgotten(client: redis.Redis) -> None:
     """An instance that was paused for a minute would not be waited for."""
     client.hset("{revokebus}:instances", "a" * 16, "new")
     keys = ["{revokebus}:instances", "{revokebus}:facts"]
-    client.eval(scripts.FORGET.text, 2, *keys, "a" * 16, "old")
+    client.eval(presence.FORGET.text, 2, *keys, "a" * 16, "old")
     assert client.hget(keys[0], "a" * 16) == b"new"
-    client.eval(scripts.FORGET.text, 2, *keys, "a" * 16, "new")
+    client.eval(presence.FORGET.text, 2, *keys, "a" * 16, "new")
     assert not client.hexists(keys[0], "a" * 16)
 
 

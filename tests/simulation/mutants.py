@@ -17,7 +17,7 @@ from revokebus.replication.applier import Applier
 from revokebus.replication.log_reader import LogReader
 from revokebus.replication.outbox import Outbox
 from revokebus.replication.repair import Comparison, Repair
-from revokebus.store import scripts
+from revokebus.scripts import data_set, exchanging, presence, questions, writing
 from revokebus.store.writes import Writes
 
 if TYPE_CHECKING:
@@ -28,9 +28,11 @@ if TYPE_CHECKING:
 
 
 def _script(stack: ExitStack, name: str, old: str, new: str) -> None:
-    script: Script = getattr(scripts, name)
+    modules = data_set, exchanging, presence, questions, writing
+    (module,) = [each for each in modules if hasattr(each, name)]
+    script: Script = getattr(module, name)
     assert old in script.text, f"{name} has no {old!r}"
-    stack.enter_context(mock.patch.object(scripts, name, Script.of(script.text.replace(old, new))))
+    stack.enter_context(mock.patch.object(module, name, Script.of(script.text.replace(old, new))))
 
 
 def _no_hold_by_redis(stack: ExitStack) -> None:

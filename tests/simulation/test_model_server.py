@@ -11,7 +11,7 @@ import hiredis
 import pytest
 
 from revokebus.clock import SystemClock
-from revokebus.store import scripts
+from revokebus.scripts import data_set, exchanging, presence, questions, writing
 from tests.simulation.loop import SimulatedLoop
 from tests.simulation.lua import Lua
 from tests.simulation.network import Network
@@ -267,15 +267,15 @@ def _own_command(rng: random.Random) -> list[bytes]:
         b'"s1"',
     ]
     choices = [
-        _eval(scripts.OPEN.text, _DATA_SET, made),
+        _eval(data_set.OPEN.text, _DATA_SET, made),
         _eval(
-            scripts.WRITE.text,
+            writing.WRITE.text,
             [*_DATA_SET, record],
             [*made, b"1000", payload, b"", b"2000000000.0", b"100.5"],
         ),
-        _eval(scripts.HOLD.text, [b"{m}:hold"], [b"500"]),
+        _eval(data_set.HOLD.text, [b"{m}:hold"], [b"500"]),
         _eval(
-            scripts.HAS.text,
+            questions.HAS.text,
             [*watched, record],
             [
                 *(
@@ -289,7 +289,7 @@ def _own_command(rng: random.Random) -> list[bytes]:
             ],
         ),
         _eval(
-            scripts.READ.text,
+            questions.READ.text,
             [b"{m}:meta", b"{m}:log", b"{m}:hold", b"{m}:repair", b"{m}:instances", b"{m}:facts"],
             [
                 *(b"0-1", b"200", _SETTLING, b"10000", b"i1", b"3600", payload, b"131072"),
@@ -298,14 +298,14 @@ def _own_command(rng: random.Random) -> list[bytes]:
                 *rng.choice(((), (b"30", b"beat", b"{}"))),
             ],
         ),
-        _eval(scripts.BEAT.text, [b"{m}:instances", b"{m}:facts"], [b"i1", b"30", b"beat", b"{}"]),
-        _eval(scripts.FAREWELL.text, [b"{m}:instances", b"{m}:facts"], [b"i1", b"60", b"ended"]),
-        _eval(scripts.FORGET.text, [b"{m}:instances", b"{m}:facts"], [b"i1", b"x", b"i1", b"y"]),
+        _eval(presence.BEAT.text, [b"{m}:instances", b"{m}:facts"], [b"i1", b"30", b"beat", b"{}"]),
+        _eval(presence.FAREWELL.text, [b"{m}:instances", b"{m}:facts"], [b"i1", b"60", b"ended"]),
+        _eval(presence.FORGET.text, [b"{m}:instances", b"{m}:facts"], [b"i1", b"x", b"i1", b"y"]),
         [b"HSCAN", b"{m}:facts", b"0", b"COUNT", b"10"],
-        _eval(scripts.START.text, [b"{m}:starts"], [rng.choice((b"i1", b"i2")), b"1", b"500000"]),
+        _eval(data_set.START.text, [b"{m}:starts"], [rng.choice((b"i1", b"i2")), b"1", b"500000"]),
         rng.choice(([b"HDEL", b"{m}:starts", b"i1"], [b"SET", b"{m}:starts", b"odd"])),
-        _eval(scripts.EXCHANGE.text, [*watched, session, record], exchange),
-        _eval(scripts.DELIVERED.text, [session], [generation]),
+        _eval(exchanging.EXCHANGE.text, [*watched, session, record], exchange),
+        _eval(exchanging.DELIVERED.text, [session], [generation]),
         [b"DEL", rng.choice((b"{m}:hold", b"{m}:meta", b"{m}:repair", record, b"{m}:log"))],
         [b"SET", rng.choice((record, b"{m}:instances", session)), b"odd"],
         [b"SET", b"{m}:repair", b"1", b"PX", b"500000"],

@@ -69,14 +69,19 @@ class _Guarded(RedisCredentialProvider):
             raise RedisConnectionError(message) from error
 
 
-def url_with_credentials(settings: Settings, credentials: CredentialProvider | None) -> RedisUrl:
-    """Return what ``redis_url`` says, with a provider where the password is not in it.
+def url_with_credentials(
+    settings: Settings, credentials: CredentialProvider | None, text: str
+) -> RedisUrl:
+    """Return what a URL of `settings` says, with a provider where the password is not in it.
 
     Args:
-        settings: The URL, and perhaps a file.
+        settings: Perhaps name a file.
         credentials: The application's provider, in place of both.
+        text: The URL.
     """
-    url = parse_redis_url(settings.redis_url)
+    url = parse_redis_url(text)
+    if url.has_password:
+        return url
     path = settings.redis_password_file
     options = {k: v for k, v in url.options.items() if k not in ("username", "password")}
     provider: RedisCredentialProvider

@@ -96,6 +96,9 @@ class Discovery(Protocol):
             redis.RedisError: Some of them are elsewhere, or on their way.
         """
 
+    def avoid(self, address: Address | None) -> None:
+        """Find another server the next time than that at `address`, if any other will do."""
+
 
 def make_discovery(url: RedisUrl, namespace: str, deadline: float) -> Discovery:
     """Return what finds the server that `url` means.
@@ -121,6 +124,9 @@ class FixedServer:
 
     async def check_whole(self, redis: Redis) -> None:
         """Do nothing: one server has everything."""
+
+    def avoid(self, address: Address | None) -> None:
+        """Do nothing: no other will do."""
 
 
 class SentinelDiscovery:
@@ -171,6 +177,9 @@ class SentinelDiscovery:
     async def check_whole(self, redis: Redis) -> None:
         """Do nothing: one server has everything."""
 
+    def avoid(self, address: Address | None) -> None:
+        """Do nothing: no other will do."""
+
 
 class ClusterDiscovery:
     """Asks nodes of a cluster who owns the slot that all our keys are in.
@@ -191,14 +200,17 @@ class ClusterDiscovery:
     async def find(self, known: Address | None) -> Found | None:
         """Return the primary that owns the slot, as the newest configuration has it."""
         what = "node of the cluster that redis_url names"
-        found = await _newest(self._some_nodes(known), self._ask, self._deadline, what)
+        found = await _newest(self.some_nodes(known), self._ask, self._deadline, what)
         self._learnt = found.claim.nodes
         return found
 
-    def _some_nodes(self, known: Address | None) -> list[Address]:
+    def some_nodes(self, known: Address | None) -> list[Address]:
         """Return the known server and some others: a large cluster need not be asked as a whole.
 
         Some voters are among them, which a node names first.
+
+        Args:
+            known: The server that was found last.
         """
         first = {*self._learnt[:_VOTERS_ASKED]} - {known}
         others = {*self._url.nodes, *self._learnt} - {known, *first}
@@ -228,6 +240,30 @@ class ClusterDiscovery:
         if not claims:
             raise RedisConnectionError(f"no node owns the slot {self._slot}")
         return max(claims, key=lambda claim: claim.epoch)
+
+    async def owner_and_replicas(self, node: Address) -> tuple[Address, Sequence[Address]]:
+        """Return who owns the slot, and its replicas that are well, as `node` knows them.
+
+        Raises:
+            redis.RedisError: It cannot be asked, or knows no owner.
+        """
+        view, names = await self._views(node)
+        known = {
+            each["node_id"]: address
+            for name, each in view.items()
+            if (address := self._address(name, each, node, names))
+            and not _NOT_WELL & {*_flags(each)}
+        }
+        owners = [each for each in view.values() if _owns(each, self._slot)]
+        owner = max(owners, key=lambda each: int(each["epoch"]), default=None)
+        if owner is None or owner["node_id"] not in known:
+            raise RedisConnectionError(f"no node owns the slot {self._slot}")
+        replicas = [
+            known[each["node_id"]]
+            for each in view.values()
+            if each["master_id"] == owner["node_id"] and each["node_id"] in known
+        ]
+        return known[owner["node_id"]], replicas
 
     async def _views(self, node: Address) -> tuple[Mapping[str, Any], Mapping[str, str]]:
         """Return what a node knows of the others, and the name by which each wants to be called.
@@ -268,6 +304,9 @@ class ClusterDiscovery:
                 f"the slot {self._slot} is being moved to another node, so the revocations cannot "
                 "be listed until that is done"
             )
+
+    def avoid(self, address: Address | None) -> None:
+        """Do nothing: no other will do."""
 
 
 def _names(slots: Sequence[Any]) -> Mapping[str, str]:

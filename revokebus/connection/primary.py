@@ -11,8 +11,8 @@ import asyncio
 import contextlib
 import logging
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
@@ -24,8 +24,9 @@ from revokebus.connection.client import client
 from revokebus.connection.credentials import url_with_credentials
 from revokebus.connection.discovery import make_discovery
 from revokebus.connection.pipeline import LostConnectionError
+from revokebus.connection.replicas import make_replica_discovery, say_read_only
 from revokebus.tasks import end, retrieve
-from revokebus.telemetry.events import event
+from revokebus.telemetry.events import EventName, event
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
     from revokebus.clock import Clock
     from revokebus.connection.client import Client
     from revokebus.connection.credentials import CredentialProvider
-    from revokebus.connection.discovery import Configuration, Found
-    from revokebus.settings.redis_url import Address
+    from revokebus.connection.discovery import Configuration, Discovery, Found
+    from revokebus.settings.redis_url import Address, RedisUrl
     from revokebus.settings.settings import Settings
 
 logger = logging.getLogger("revokebus")
@@ -86,13 +87,51 @@ class Server:
             await self.redis.aclose()
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Which server is meant.
+
+    Attributes:
+        url: How to connect to it.
+        discovery: Finds it.
+        news: What is logged where it is another one.
+        event: The name of that event.
+    """
+
+    url: RedisUrl
+    discovery: Discovery
+    news: str
+    event: EventName
+
+    @classmethod
+    def to_write(cls, settings: Settings, credentials: CredentialProvider | None) -> Self:
+        """Return the place to write to."""
+        url = url_with_credentials(settings, credentials, settings.redis_url)
+        discovery = make_discovery(url, settings.namespace, settings.redis_timeout)
+        news = "revokebus: another server of redis_url is the primary now"
+        return cls(url, discovery, news, "primary_changed")
+
+    @classmethod
+    def to_read(cls, settings: Settings, credentials: CredentialProvider | None) -> Self:
+        """Return the place to read from, where that is not the primary."""
+        is_found = settings.read_from == "replica"
+        text = settings.redis_url if is_found else settings.read_from
+        url = url_with_credentials(settings, credentials, text)
+        if url.kind == "cluster":
+            url = replace(url, options={**url.options, "redis_connect_func": say_read_only})
+        discovery = make_replica_discovery(url, settings.namespace, settings.redis_timeout)
+        news = "revokebus reads from another replica of redis_url now"
+        return cls(url, discovery, news, "replica_changed")
+
+
 class Primary:
-    """Knows the server that is primary at the moment.
+    """Knows the server that is primary at the moment, or the replica that is read from.
 
     Args:
         settings: The URL and the deadlines.
         clock: Tells when to ask again.
         credentials: Has the password of the moment, where the settings do not say it.
+        place: Which server it is, and who knows it; by default the one that is written to.
 
     Attributes:
         confirmed_at: The moment of the last question, in elapsed seconds, to which Sentinels or
@@ -103,9 +142,14 @@ class Primary:
     """
 
     def __init__(
-        self, settings: Settings, clock: Clock, credentials: CredentialProvider | None = None
+        self,
+        settings: Settings,
+        clock: Clock,
+        credentials: CredentialProvider | None = None,
+        place: Place | None = None,
     ) -> None:
-        self._url = url_with_credentials(settings, credentials)
+        self._place = place or Place.to_write(settings, credentials)
+        self._url = self._place.url
         self._deadline = settings.redis_timeout
         self._ask_again_after = min(
             _ASKED_AGAIN_AFTER, settings.max_staleness / _ASKED_AGAIN_PER_BOUND
@@ -113,7 +157,7 @@ class Primary:
         if self._url.kind == "single":
             self._ask_again_after = math.inf
         self._clock = clock
-        self._discovery = make_discovery(self._url, settings.namespace, settings.redis_timeout)
+        self._discovery = self._place.discovery
         self._server: Server | None = None
         self._retired: dict[Server, asyncio.Task[None]] = {}
         self._asked_at = self._due_at = -math.inf
@@ -253,6 +297,12 @@ class Primary:
         """Ask who is primary before the next request."""
         self._doubts += 1
 
+    def leave(self) -> None:
+        """Use another replica from the next request on, if there is another."""
+        if self._server is not None:
+            self._discovery.avoid(self._server.address)
+            self.doubt()
+
     async def check_whole(self, server: Server) -> None:
         """Check that a walk over all keys of `server` finds every one of ours.
 
@@ -309,10 +359,7 @@ class Primary:
         if self._closed or (self._server is not None and self._server.address == address):
             return
         if self._server is not None:
-            logger.warning(
-                "revokebus: another server of redis_url is the primary now",
-                extra=event("primary_changed"),
-            )
+            logger.warning(self._place.news, extra=event(self._place.event))
         self.configuration, self.agreed_at = None, -math.inf
         self._replace(address)
 

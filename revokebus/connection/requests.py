@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from revokebus.connection.channels import Inbox
     from revokebus.connection.client import Client
     from revokebus.connection.credentials import CredentialProvider
+    from revokebus.connection.primary import Place
     from revokebus.connection.script import Argument, Script
     from revokebus.settings.settings import Settings
 
@@ -37,17 +38,22 @@ class Requests:
         settings: Where Redis is, and the deadlines.
         clock: Tells the time.
         credentials: Has the password of the moment, where the settings do not say it.
+        place: Which server is asked, and who knows it; by default the one that is written to.
 
     Attributes:
         primary: Knows which server it is.
     """
 
     def __init__(
-        self, settings: Settings, clock: Clock, credentials: CredentialProvider | None = None
+        self,
+        settings: Settings,
+        clock: Clock,
+        credentials: CredentialProvider | None = None,
+        place: Place | None = None,
     ) -> None:
         self._seconds = settings.redis_timeout
         self._patience = max(self._seconds, _PATIENCE * settings.max_staleness)
-        self.primary = Primary(settings, clock, credentials)
+        self.primary = Primary(settings, clock, credentials, place)
 
     async def close(self) -> None:
         """End every connection, whatever state it is in."""

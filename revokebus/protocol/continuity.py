@@ -107,6 +107,11 @@ class Continuity:
         """Know no position, so that everything is listed."""
         self.position = None
 
+    def continues(self, epoch: str, entries: Sequence[Entry]) -> bool:
+        """Return whether a page of the log goes on from the position."""
+        position = self.position
+        return position is not None and epoch == position.epoch and entries[:1] == [position.entry]
+
     def read(self, epoch: str, entries: Sequence[Entry]) -> Sequence[Entry] | Break:
         """Judge a page of the log that was read from the position inclusive.
 

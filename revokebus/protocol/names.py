@@ -30,6 +30,7 @@ class Names:
         instances: The heartbeats of all instances, some of which may have ended.
         facts: What does not change of them.
         starts: Which instances list everything at the moment.
+        bookmarks: The lock of the instance that writes bookmarks.
         records: A pattern that matches every record.
     """
 
@@ -43,6 +44,7 @@ class Names:
         self.instances = f"{self._tag}:instances"
         self.facts = f"{self._tag}:facts"
         self.starts = f"{self._tag}:starts"
+        self.bookmarks = f"{self._tag}:bookmarks"
         self.records = f"{self._tag}:r:*"
 
     @property

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
     from contextlib import AbstractAsyncContextManager
 
+    from revokebus.bookmarks.follower import Follower
     from revokebus.denylist.denylist import Denylist
     from revokebus.protocol.continuity import Entry, Position
     from revokebus.protocol.fleet import Fleet
@@ -103,6 +104,7 @@ class LogReader:
         unseen_writes: What the log must show, because it was acknowledged.
         fleet: Is told the time at Redis, and how long tokens live.
         heartbeats: Show that this instance lives, before anything is proven.
+        follower: Proves it by a replica, where the copy is read from one.
         hold: Keeps other instances from a proof for `HOLD_SECONDS`.
         owes: Returns whether something made here is still to be written.
 
@@ -124,6 +126,7 @@ class LogReader:
         unseen_writes: UnseenWrites,
         fleet: Fleet,
         heartbeats: Heartbeats,
+        follower: Follower | None = None,
         hold: Callable[[], Awaitable[None]],
         owes: Callable[[], bool],
     ) -> None:
@@ -138,12 +141,14 @@ class LogReader:
         self._unseen_writes = unseen_writes
         self._fleet = fleet
         self._heartbeats = heartbeats
+        self._follower = follower
         self._hold = hold
         self._owes = owes
         self._was_listed = bool(len(denylist))
         self._times_set_back = denylist.clock.times_set_back
         self._list_not_before = -math.inf
         self._server = ""
+        self._proven_at = -math.inf
         self.instances = 1
         self.is_refused = False
         self._suspicion: Break | None = None
@@ -165,6 +170,14 @@ class LogReader:
             seen = self._denylist.clock.times_set_back  # one more while it lists is another reason
             await self._list(reason)
             self._times_set_back = seen
+        moment = await self._follow()
+        if moment is None:
+            moment = await self._read_primary()
+        # A replica proves what was a moment ago, and the primary may have been asked since.
+        self._proven_at = max(self._proven_at, moment)
+        return self._proven_at
+
+    async def _read_primary(self) -> float:
         breaks = 0
         while True:
             sent = self._run.clock.elapsed()
@@ -179,15 +192,37 @@ class LogReader:
                     raise RefusedError(f"Redis: {page.refusal}".rstrip("."))
                 await self._list(entries)
                 continue
-            self._unseen_writes.seen(entries)
-            await self._apply(entries)
+            await self._take(entries)
             if page is not None:
                 self._note_server(page, sent)
             if page is not None and not page.more:
+                if self._follower is not None:
+                    self._follower.note_primary(page, sent)
                 await self._beat_if_wanted(page)
                 await self._look_for_lost_writes(sent)
                 self._check_settled(page)
                 return min(sent, page.confirmed_at)
+
+    async def _follow(self) -> float | None:
+        """Return the moment for which a replica proves the copy; None to ask the primary."""
+        follower, position = self._follower, self._continuity.position
+        if follower is None or position is None or self._suspicion or self._run.wants_primary:
+            return None
+        if self._heartbeats.due(position) is not None:
+            return None
+        moment = await follower.follow(self._continuity, self._server, self._take)
+        self._run.conditions.note_or_over("replica", follower.trouble)
+        if moment is None:
+            return None
+        self.instances = follower.instances
+        await self._look_for_lost_writes(moment)
+        if self._reason_to_list():
+            raise StoreError("the wall clock was set back while the log was read")
+        return moment
+
+    async def _take(self, entries: Sequence[Entry]) -> None:
+        self._unseen_writes.seen(entries)
+        await self._apply(entries)
 
     async def _beat_if_wanted(self, page: Page) -> None:
         position = self._continuity.position
@@ -263,6 +298,7 @@ class LogReader:
         if position is None:
             return None
         now = self._run.clock.elapsed()
+        self._run.wants_primary = False
         told = None if self.is_refused else self._heartbeats.due(position)
         try:
             page = await self._log.read(position, told)
@@ -306,8 +342,9 @@ class LogReader:
         # The position first: what comes after it is read from the log.
         position = await self._log.position()
         reason = await self._worse(reason, position)
-        async with self._turn(reason) as from_log:
-            await self._list_up_to(position, reason, from_log=from_log)
+        records = await self._source(position, reason)
+        async with self._turn(records, reason) as from_log:
+            await self._list_up_to(records, position, reason, from_log=from_log)
         for revocations in self._unseen_writes.compared(began, position.entry.id):
             self._repair.lacks(revocations)
         self._continuity.restart(position)
@@ -321,21 +358,34 @@ class LogReader:
                 extra=event("loss_not_covered"),
             )
 
-    def _turn(self, reason: Break) -> AbstractAsyncContextManager[bool]:
+    async def _source(self, position: Position, reason: Break) -> Records:
+        """Return what lists everything up to `position`."""
+        if self._follower is None:
+            return self._records
+        self._follower.forget()
+        # What the primary lacks, and this instance knows, only the primary can tell.
+        knows_nothing = reason is Break.NOT_LISTED and not self._was_listed and not self._owes()
+        if knows_nothing and await self._follower.can_list(position):
+            return self._follower.listing
+        return self._records
+
+    def _turn(self, records: Records, reason: Break) -> AbstractAsyncContextManager[bool]:
         if reason is not Break.NOT_LISTED:
             return contextlib.nullcontext(enter_result=False)
         # Others may need what this instance knows.
-        return self._records.turn(may_wait=not self._was_listed and not self._owes())
+        return records.turn(may_wait=not self._was_listed and not self._owes())
 
-    async def _list_up_to(self, position: Position, reason: Break, *, from_log: bool) -> None:
+    async def _list_up_to(
+        self, records: Records, position: Position, reason: Break, *, from_log: bool
+    ) -> None:
         may_evict = self._audit.may_evict
         self._repair.begin(may_lack=may_evict)
         if not from_log or may_evict:
-            await self._apply_records(reason)
+            await self._apply_records(records, reason)
         if reason in _UNREAD or may_evict:
             # Records may have been evicted, deleted, or expired by a wrong clock; the log has what
             # was revoked since it began.
-            async with contextlib.aclosing(self._records.history(position)) as pages:
+            async with contextlib.aclosing(records.history(position)) as pages:
                 async for payloads in pages:
                     listed = from_log and not may_evict  # or records would seem to have it
                     await self._applier.apply_all("row", payloads, listed=listed)
@@ -355,9 +405,9 @@ class LogReader:
                 "revokebus lists all revocations again: %s", reason.value, extra=event("resync")
             )
 
-    async def _apply_records(self, reason: Break) -> None:
+    async def _apply_records(self, records: Records, reason: Break) -> None:
         held_at = -math.inf
-        async with contextlib.aclosing(self._records.records()) as pages:
+        async with contextlib.aclosing(records.records()) as pages:
             async for payloads in pages:
                 await self._applier.apply_all("record", payloads, listed=True)
                 if reason in _LOSSES and self._run.clock.elapsed() - held_at > HOLD_SECONDS / 2:

@@ -15,6 +15,8 @@ import socket
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from revokebus.bookmarks.follower import Follower
+from revokebus.bookmarks.marker import Marker
 from revokebus.errors import ConfigurationError, OtherDataSetError, RefusedError, StoreError
 from revokebus.protocol.heartbeat import VERSION, Facts, Heartbeat, describe
 from revokebus.protocol.revocation import is_refused, session_among
@@ -31,6 +33,7 @@ from revokebus.replication.ticker import Ticker
 from revokebus.store.audit import StartAudit, audit
 from revokebus.store.exchanges import Exchanges
 from revokebus.store.heartbeats import Heartbeats
+from revokebus.store.listing import Listing
 from revokebus.store.parts import StoreParts
 from revokebus.store.writes import Written
 from revokebus.tasks import end, finish
@@ -70,6 +73,8 @@ class _Started:
         redis: The connections.
         audit: Whether this Redis may be used.
         subscriber: Receives what is pushed.
+        reader: Proves the copy.
+        marker: Writes bookmarks, where replicas are read from.
         tasks: Those that run until the end.
     """
 
@@ -77,7 +82,9 @@ class _Started:
     redis: StoreParts
     audit: StartAudit
     subscriber: Subscriber
-    tasks: tuple[asyncio.Task[None], ...]
+    reader: LogReader
+    marker: Marker | None
+    tasks: Sequence[asyncio.Task[None]]
 
     async def end_tasks(self) -> None:
         """End the tasks, and the wait of a start."""
@@ -167,6 +174,24 @@ class RedisBackend:
             clock=self._clock,
             unseen_writes=redis.unseen_writes,
         )
+        follower = marker = None
+        if self._settings.reads_from_replica:
+            follower = Follower(
+                self._settings,
+                self._clock,
+                redis.reading,
+                redis.names,
+                Listing(redis.reading, redis.names, self._settings, redis.requests),
+            )
+            marker = Marker(
+                self._settings,
+                self._clock,
+                redis.requests,
+                redis.names,
+                follower,
+                lambda: run.continuity.epoch,
+                run.conditions,
+            )
         reader = LogReader(
             run,
             redis.store,
@@ -183,6 +208,7 @@ class RedisBackend:
                 facts=self._facts(),
                 tell=self._heartbeat,
             ),
+            follower=follower,
             hold=lambda: self._outbox.hold(redis.store),
             owes=lambda: bool(self._outbox),
         )
@@ -198,12 +224,14 @@ class RedisBackend:
             freshness=self._freshness,
             settings=self._settings,
         )
-        tasks = (
+        tasks = [
             asyncio.create_task(subscriber.subscribe_forever(), name="revokebus-subscriber"),
             asyncio.create_task(ticker.tick_forever(), name="revokebus-ticker"),
             asyncio.create_task(responder.answer_forever(), name="revokebus-responder"),
-        )
-        return _Started(run, redis, audit, subscriber, tasks)
+        ]
+        if marker is not None:
+            tasks.append(asyncio.create_task(marker.mark_forever(), name="revokebus-marker"))
+        return _Started(run, redis, audit, subscriber, reader, marker, tasks)
 
     def _is_sure(self) -> bool:
         # What there was no room for is refused by asking Redis, unless that may fail unnoticed.
@@ -266,6 +294,9 @@ class RedisBackend:
         finally:
             with contextlib.suppress(StoreError):  # the heartbeat is forgotten by itself
                 await started.redis.instances.deregister()
+            if started.marker is not None:
+                with contextlib.suppress(StoreError):
+                    await started.marker.end_turn()
             await started.redis.close()
             await asyncio.sleep(0)  # requests that were under way now know
             self._log_what_is_owed()
@@ -319,6 +350,7 @@ class RedisBackend:
             async with asyncio.timeout(self._settings.redis_timeout):
                 while run.continuity.epoch == epoch:
                     read = run.read  # it may end one that has begun before
+                    run.wants_primary = True
                     run.wake.set()
                     await read.wait()
 

@@ -39,6 +39,7 @@ class Run:
         refused_at: When Redis last accepted no writes, in elapsed seconds. Instances may have
             proven their copies until then, and sent no heartbeat.
         sees_restarts: Whether Redis says which process it is; None before the first tick.
+        wants_primary: Whether the next tick must ask the primary, and no replica.
         was_suspended: Whether this process did not run in the midst of the tick that goes on, or
             that ended last: what it has asked is answered too late to prove anything.
     """
@@ -54,6 +55,7 @@ class Run:
     known: asyncio.Event = field(default_factory=asyncio.Event)
     refused_at: float = -math.inf
     sees_restarts: bool | None = None
+    wants_primary: bool = False
     was_suspended: bool = False
     _due_at: float = math.inf
     _late_since: float = -math.inf

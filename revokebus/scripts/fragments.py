@@ -219,3 +219,31 @@ local function tell(key, instance, facts)
   if redis.pcall('HEXISTS', key, instance) ~= 1 then write(key, instance, facts) end
 end
 """
+
+# A page of the log, and whether there is more. It is bounded in rows and in bytes, but has one row
+# more than the reader knows if there is one. A row that the reader knows is not sent again.
+PAGING = """
+local function page(log, after, most, bytes, known)
+  local rows, size, from = {}, 0, after
+  while true do
+    local some = redis.pcall('XRANGE', log, from, '+', 'COUNT', 10)
+    if some.err then
+      if string.find(some.err, 'WRONGTYPE') then return rows, 0 end
+      return some, 0
+    end
+    for _, row in ipairs(some) do
+      size = size + (#rows > 0 and #row[2][2] or 0)
+      if #rows > 1 and (size > tonumber(bytes) or #rows == tonumber(most)) then return rows, 1 end
+      if #rows == 0 and row[1] == after then
+        local payload = row[2][2]
+        if payload == known or (#payload > 512 and redis.sha1hex(payload) == known) then
+          row[2] = {}
+        end
+      end
+      rows[#rows + 1] = row
+      from = '(' .. row[1]
+    end
+    if #some < 10 then return rows, 0 end
+  end
+end
+"""

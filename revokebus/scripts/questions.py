@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from revokebus.connection.script import Script
-from revokebus.scripts.fragments import BEATING, BELIEVING, LOADING, PROCESS, REFUSAL, SETTLING
+from revokebus.scripts.fragments import (
+    BEATING,
+    BELIEVING,
+    LOADING,
+    PAGING,
+    PROCESS,
+    REFUSAL,
+    SETTLING,
+)
 
 # What some records hold, false for each that is not there; and whether it means anything that one
 # is not. A data set that the copy does not belong to, or none, has just lost it, perhaps. Of most
@@ -83,9 +91,8 @@ if not refused and ARGV[13] ~= '' and ARGV[9] ~= '' and is_as_before() then retu
 # log must not be older than the hold, nor the hold than the log. INFO is asked once a connection,
 # and nothing is written that stays the same. The longest life of a token at any instance counts
 # until its last token has expired, and the longest time that one needs to notice what is new, for
-# some minutes. A row that the reader knows is not sent again. A page is bounded in rows and in
-# bytes, but has one row more than the reader knows if there is one. Where the data set is something
-# else, none is found, and the reader makes one. A heartbeat that is due is sent by the way.
+# some minutes. Where the data set is something else, none is found, and the reader makes one. A
+# heartbeat that is due is sent by the way.
 READ = Script.of(
     REFUSAL
     + _AS_BEFORE
@@ -93,11 +100,12 @@ READ = Script.of(
     + BELIEVING
     + SETTLING
     + BEATING
+    + PAGING
     + """
 local named = redis.pcall('HMGET', meta, 'epoch', 'server', 'seen', 'settling', 'settling_until',
-  'format', 'life', 'life_until', 'asked', 'elected')
+  'format', 'life', 'life_until', 'asked', 'elected', 'bookmark')
 if is_of_another_type(named) and not refused then
-  return {{false, false, ''}, {}, 0, 0, clock, '0', 1, 0, 1, ''}
+  return {{false, false, '', ''}, {}, 0, 0, clock, '0', 1, 0, 1, ''}
 end
 if named.err then return named end
 local id, steady, settling, life = ARGV[9], ARGV[10], ARGV[3], ARGV[6]
@@ -127,27 +135,9 @@ if epoch then
     longest_life = string.format('%.17g', own)
   end
 end
-local rows, size, more, after = {}, 0, 0, ARGV[1]
-repeat
-  local some = redis.pcall('XRANGE', log, after, '+', 'COUNT', 10)
-  if some.err and not is_of_another_type(some) then return some end
-  for _, row in ipairs(some) do
-    size = size + (#rows > 0 and #row[2][2] or 0)
-    if #rows > 1 and (size > tonumber(ARGV[8]) or #rows == tonumber(ARGV[2])) then
-      more = 1
-      break
-    end
-    rows[#rows + 1] = row
-    after = '(' .. row[1]
-  end
-until more == 1 or #some < 10
+local rows, more = page(log, ARGV[1], ARGV[2], ARGV[8], ARGV[7])
+if rows.err then return rows end
 local first = rows[1]
-if first and first[1] == ARGV[1] then
-  local payload = first[2][2]
-  if payload == ARGV[7] or (#payload > 512 and redis.sha1hex(payload) == ARGV[7]) then
-    first[2] = {}
-  end
-end
 -- Not where the log has another row: the position that it names would be another one.
 local is_told = ARGV[16] and not refused and first and first[1] == ARGV[1] and #first[2] == 0
 if is_told then
@@ -160,7 +150,7 @@ local is_asked = not is_told and not refused and asked > 0 and asked < 10
 local is_wanted = is_asked or redis.pcall('HEXISTS', instances, ARGV[5]) ~= 1
 local counted = redis.pcall('HLEN', instances)
 local beats = type(counted) == 'number' and counted - 1 or 1
-local data_set = {epoch, named[6], id}
+local data_set = {epoch, named[6], id, named[11] or ''}
 return {
   data_set, rows, left, repairing, clock, longest_life or '0', beats, more, is_wanted and 1 or 0,
   refused and refused.err or ''

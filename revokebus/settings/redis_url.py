@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from inspect import signature
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit, urlunsplit
 
 from redis.asyncio.connection import SSLConnection, parse_url
 
@@ -83,6 +83,20 @@ def parse_redis_url(url: str) -> RedisUrl:
 
 class _NotUnderstoodError(ValueError):
     """What is wrong, in words of our own."""
+
+
+def without_password(url: str) -> str:
+    """Return a URL with three stars in place of each password that is in it."""
+    parts = urlsplit(url)
+    user, at, hosts = parts.netloc.rpartition("@")
+    name, colon, _ = user.partition(":")
+    pairs = [pair.partition("=") for pair in parts.query.split("&") if pair]
+    query = "&".join(
+        f"{key}=***" if "password" in key else f"{key}{equals}{value}"
+        for key, equals, value in pairs
+    )
+    hidden = f"{name}{colon}{'***' if colon else ''}{at}{hosts}"
+    return urlunsplit(parts._replace(netloc=hidden, query=query))
 
 
 def _parse(url: str) -> RedisUrl:

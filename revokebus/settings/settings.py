@@ -13,7 +13,14 @@ from functools import cached_property
 from pathlib import Path  # noqa: TC003
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import (
+    Field,
+    FieldSerializationInfo,
+    SecretStr,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from revokebus.errors import ConfigurationError
@@ -27,7 +34,7 @@ from revokebus.settings.outside_issuer import (
     check_jwks_url,
     check_rfc9068_names,
 )
-from revokebus.settings.redis_url import parse_redis_url
+from revokebus.settings.redis_url import parse_redis_url, without_password
 
 TokenType = Literal["access", "refresh"]
 OnStale = Literal["reject", "ask_redis", "accept"]
@@ -73,6 +80,9 @@ class Settings(BaseSettings):
             ``memory://`` for one process without Redis.
         redis_password_file: A file with the password of Redis, in place of one in `redis_url`. It
             is read for each connection, so that a new password needs no restart.
+        read_from: Where the copy is kept fresh from: ``primary``; ``replica`` for one that the
+            Sentinels or the cluster of `redis_url` name; or the URL of a replica, one for each
+            host, zone or region. Revocations are written to the primary in any case.
         namespace: Prefix of every key and of the channel. Applications that share a Redis but
             not their revocations need different ones.
         secret_key: The HMAC key. At least as many bytes as the hash is long (RFC 7518 §3.2).
@@ -154,6 +164,7 @@ class Settings(BaseSettings):
 
     redis_url: str = Field(default="redis://localhost:6379/0", repr=False)
     redis_password_file: Path | None = None
+    read_from: str = Field(default="primary", repr=False)
     namespace: str = Field(default="revokebus", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
     secret_key: SecretStr | str | None = None
     private_key: SecretStr | str | None = None
@@ -279,6 +290,16 @@ class Settings(BaseSettings):
         """Whether Sentinels, or the nodes of a cluster, are asked which server is the primary."""
         return parse_redis_url(self.redis_url).kind in ("sentinel", "cluster")
 
+    @cached_property
+    def is_cluster(self) -> bool:
+        """Whether the primary is a node of a cluster."""
+        return parse_redis_url(self.redis_url).kind == "cluster"
+
+    @property
+    def reads_from_replica(self) -> bool:
+        """Whether the copy is kept fresh from a replica of Redis."""
+        return self.read_from != "primary"
+
     def own_keys(self) -> OwnKeys | None:
         """Return the application's own keys; None where `jwks_url` stands for them.
 
@@ -348,6 +369,33 @@ class Settings(BaseSettings):
     @classmethod
     def _check_jwks_url(cls, url: str | None) -> str | None:
         return url if url is None else check_jwks_url(url)
+
+    @field_serializer("redis_url", "read_from")
+    def _hide_password(self, url: str, info: FieldSerializationInfo) -> SecretStr | str:
+        # As it is for who makes settings of it again, and nothing to be read in a log.
+        return without_password(url) if info.mode_is_json() else SecretStr(url)
+
+    @field_validator("redis_url", "read_from", mode="before")
+    @classmethod
+    def _show_url(cls, url: object) -> object:
+        return url.get_secret_value() if isinstance(url, SecretStr) else url
+
+    @field_validator("read_from")
+    @classmethod
+    def _check_read_from(cls, where: str) -> str:
+        if where in ("primary", "replica"):
+            return where
+        try:
+            kind = parse_redis_url(where).kind
+        except ValueError as error:
+            raise ValueError(
+                f"read_from (REVOKEBUS_READ_FROM) {error}, or be primary or replica"
+            ) from None
+        if kind != "single":
+            raise ValueError(
+                "read_from (REVOKEBUS_READ_FROM) must name one server, or be primary or replica"
+            )
+        return where
 
     @field_validator("redis_url")
     @classmethod
@@ -442,6 +490,19 @@ class Settings(BaseSettings):
         if self.min_replicas and not self.uses_redis:
             raise ValueError(
                 "min_replicas (REVOKEBUS_MIN_REPLICAS) needs a Redis; memory:// has no replicas"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_where_to_read(self) -> Self:
+        if self.read_from == "replica" and not self.asks_for_primary:
+            raise ValueError(
+                "read_from (REVOKEBUS_READ_FROM) is replica, and redis_url (REVOKEBUS_REDIS_URL) "
+                "names neither Sentinels nor a cluster that know one; give its URL"
+            )
+        if self.reads_from_replica and not self.uses_redis:
+            raise ValueError(
+                "read_from (REVOKEBUS_READ_FROM) needs a Redis; memory:// has no replicas"
             )
         return self
 

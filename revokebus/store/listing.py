@@ -51,13 +51,21 @@ class Listing:
     might not have had everything from its beginning to its end.
 
     Args:
-        requests: Sends them to the primary.
+        requests: Sends them to the server that is listed.
         names: The names of what is read.
         settings: How long tokens live.
+        primary: Sends them to the primary, where that is another one.
     """
 
-    def __init__(self, requests: Requests, names: Names, settings: Settings) -> None:
+    def __init__(
+        self,
+        requests: Requests,
+        names: Names,
+        settings: Settings,
+        primary: Requests | None = None,
+    ) -> None:
         self._requests = requests
+        self._primary = primary or requests
         self._names = names
         self._covered = covered_by_log(settings)
 
@@ -91,11 +99,11 @@ class Listing:
         finally:
             await end([renewing])
         with contextlib.suppress(StoreError):  # it ends by itself
-            await self._requests.call("HDEL", self._names.starts, self._names.instance)
+            await self._primary.call("HDEL", self._names.starts, self._names.instance)
 
     async def _may_list(self) -> bool:
         args: list[Argument] = [self._names.instance, MOST_AT_ONCE, _TURN_MILLISECONDS]
-        return bool(await self._requests.run(data_set.START, [self._names.starts], args))
+        return bool(await self._primary.run(data_set.START, [self._names.starts], args))
 
     async def _renew(self) -> None:
         while True:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
+from revokebus.connection.primary import Place
 from revokebus.connection.requests import Requests
 from revokebus.protocol.names import Names
 from revokebus.protocol.unseen_writes import UnseenWrites
@@ -24,6 +25,8 @@ class StoreParts:
 
     Attributes:
         requests: Sends requests to the primary.
+        reading: Sends them to where the copy is read from; the same, unless that is a replica.
+        names: The names of everything in it.
         store: Writes and reads revocations.
         listing: Reads everything that is recorded.
         instances: Knows which instances there are.
@@ -31,6 +34,8 @@ class StoreParts:
     """
 
     requests: Requests
+    reading: Requests
+    names: Names
     store: Store
     listing: Listing
     instances: Instances
@@ -46,9 +51,15 @@ class StoreParts:
             Names(settings.namespace),
             UnseenWrites(),
         )
+        reading = requests
+        if settings.reads_from_replica:
+            place = Place.to_read(settings, credentials)
+            reading = Requests(settings, clock, credentials, place)
         return cls(
             requests=requests,
-            store=Store(settings, clock, requests, names, unseen),
+            reading=reading,
+            names=names,
+            store=Store(settings, clock, requests, names, unseen, reading),
             listing=Listing(requests, names, settings),
             instances=Instances(settings, requests, names),
             unseen_writes=unseen,
@@ -57,4 +68,6 @@ class StoreParts:
     async def close(self) -> None:
         """End every connection, whatever state it is in."""
         await self.requests.close()
+        if self.reading is not self.requests:
+            await self.reading.close()
         await self.store.close()

@@ -18,7 +18,11 @@ LONGEST_PAUSE = 1.1
 TURN_MILLISECONDS = 1_000
 """For how long an instance has the turn to write back, unless it asks for more."""
 
+SILENT_SECONDS = 1.5
+"""After how many seconds without a new bookmark the primary is asked, and no replica."""
+
 _TICK_DEADLINE = 0.5
+_SHARE_OF_REPLICA = 1 / 2
 _PAUSE_AFTER_FAILURE, _LONGEST_SPREAD, _CONNECTED_PER_SECOND = 0.5, 1.0, 2_000
 
 
@@ -45,14 +49,24 @@ def tick_deadline(settings: Settings) -> float:
     return min(settings.redis_timeout, max(settings.tick_interval, _TICK_DEADLINE))
 
 
+def replica_deadline(settings: Settings) -> float:
+    """Return for how many seconds the answer of a replica is waited for."""
+    return max(_TICK_DEADLINE, _SHARE_OF_REPLICA * settings.redis_timeout)
+
+
 def settling_milliseconds(settings: Settings, instances: int = 1) -> int:
     """Return after how long all have noticed: the longest pause, and a tick that hangs.
 
-    Where Sentinels or the cluster are asked who is primary, a tick may wait for them first.
+    Where Sentinels or the cluster are asked who is primary, a tick may wait for them first. One
+    that reads from a replica may not be told by that.
     """
     pause = max(LONGEST_PAUSE * tick_interval(settings, instances), pause_after_failure(instances))
     wait = LONGEST_WAIT * settings.redis_timeout if settings.asks_for_primary else 0.0
-    return math.ceil(1000 * (pause + wait + tick_deadline(settings)))
+    silent = 0.0
+    if settings.reads_from_replica:
+        # Where ticks are further apart than that, the next one finds no new bookmark.
+        silent = replica_deadline(settings) + (SILENT_SECONDS if pause <= SILENT_SECONDS else 0.0)
+    return math.ceil(1000 * (pause + wait + tick_deadline(settings) + silent))
 
 
 def unsettled_error(left: int, repairing: int) -> UnsettledError | None:

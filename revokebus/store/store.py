@@ -22,6 +22,7 @@ from revokebus.errors import (
     UnsettledError,
     WireError,
 )
+from revokebus.protocol.bookmark import decode_bookmark
 from revokebus.protocol.continuity import Entry, Position
 from revokebus.protocol.revocation import Revocation, is_refused, session_among
 from revokebus.protocol.wire import (
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from revokebus.connection.requests import Requests
     from revokebus.connection.script import Argument
     from revokebus.connection.subscription import Subscription
+    from revokebus.protocol.bookmark import Bookmark
     from revokebus.protocol.names import Names
     from revokebus.protocol.revocation import Target
     from revokebus.protocol.unseen_writes import UnseenWrites
@@ -68,9 +70,14 @@ _ASKED_TOGETHER, _ASKED_BYTES = 500, 512 * 1024
 _WAYS_OF_A_LISTING, _MARGIN = 8, 3
 _TIMED = 5
 _LONGEST_WAY = 4.0
-_LONG_ROW, _PAGE_BYTES = 512, 128 * 1024
 _KEPT = 1.1
 _LOOKS_EVERY = 1.0
+
+LONG_ROW = 512
+"""A row of more bytes that the reader has is not sent again."""
+
+PAGE_BYTES = 128 * 1024
+"""About how many bytes a page of the log has at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +100,7 @@ class Page:
             primary, and named the one that has answered: one that was deposed answers, too.
         refusal: Why Redis accepts no writes, in its words, although it answers; empty if it does.
             What would have been written, a heartbeat for example, was not.
+        bookmark: The last one; None where there is none, or it was not asked for.
     """
 
     epoch: str
@@ -106,6 +114,7 @@ class Page:
     wants_heartbeat: bool = False
     confirmed_at: float = math.inf
     refusal: str = ""
+    bookmark: Bookmark | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +136,10 @@ class Store:
     Args:
         settings: The deadlines, and how long the log keeps.
         clock: Tells the time.
-        requests: Sends them.
+        requests: Sends them to the primary.
         names: The names of keys and of the channel.
         unseen: Remembers what was written here until the log shows it.
+        reading: Subscribes.
 
     Attributes:
         sessions: The records of the sessions that refresh.
@@ -143,11 +153,13 @@ class Store:
         requests: Requests,
         names: Names,
         unseen: UnseenWrites,
+        reading: Requests,
     ) -> None:
         self._settings = settings
         self._clock = clock
         self._names = names
         self._requests = requests
+        self._reading = reading
         self._primary = requests.primary
         self.sessions = Sessions(settings, requests, names)
         self._round_trip = 0.0
@@ -174,7 +186,7 @@ class Store:
         """Return the end of the log; make a data set where there is none."""
         keys, args = self._names.data_set, data_set_arguments(self._settings, self._names)
         epoch, last = await self._requests.run(data_set.OPEN, keys, args)
-        return Position(epoch.decode(), _entry(*last))
+        return Position(epoch.decode(), entry_of(*last))
 
     async def hold(self, seconds: float) -> None:
         """Let nobody take his copy for proven for that long: there is something to write back."""
@@ -198,11 +210,11 @@ class Store:
         settling = settling_milliseconds(self._settings, self._instances) + far
         args += [settling, TURN_MILLISECONDS, names.instance]
         payload = known = after.entry.payload
-        if len(payload) > _LONG_ROW:
+        if len(payload) > LONG_ROW:
             known = hashlib.sha1(payload, usedforsecurity=False).hexdigest().encode()
-        args += [self._settings.longest_life, known, _PAGE_BYTES]
+        args += [self._settings.longest_life, known, PAGE_BYTES]
         # With a heartbeat all is told: some of it, as how many there are, is not compared.
-        wants_all = told is not None or self._wants_all
+        wants_all = told is not None or self._wants_all or self._settings.reads_from_replica
         said: list[Argument] = []
         if told is not None:
             said = [heartbeat_life(self._settings), told.heartbeat, told.facts]
@@ -219,13 +231,13 @@ class Store:
             self._written_under = before if is_same else None
         if isinstance(answer, bytes):
             return self._as_before(after, answer, asked, confirmed_at)
-        (epoch, version, server), rows, left, repairing, *answer = answer
+        (epoch, version, server, bookmark), rows, left, repairing, *answer = answer
         time, life, instances, more, wants_heartbeat, refusal = answer
         self._life, self._instances = life, instances
         self._wants_all = bool(wants_heartbeat)
         if epoch and version != b"%d" % DATA_VERSION:
             raise StoreError(f"the data has format {version!r}, this is format {DATA_VERSION}")
-        entries = [_entry(*row) if row[1] else after.entry for row in rows]
+        entries = [entry_of(*row) if row[1] else after.entry for row in rows]
         return Page(
             epoch=epoch.decode() if epoch else "",
             entries=entries,
@@ -238,6 +250,7 @@ class Store:
             wants_heartbeat=bool(wants_heartbeat),
             confirmed_at=self._counts_from(confirmed_at, refusal),
             refusal=refusal.decode(),
+            bookmark=decode_bookmark(bookmark),
         )
 
     def _may_be_refused(self) -> str:
@@ -462,11 +475,11 @@ class Store:
                         await lock.release()
 
     def subscribe(self) -> contextlib.AbstractAsyncContextManager[Subscription]:
-        """Subscribe to the channel at the primary, on a connection of its own.
+        """Subscribe to the channel where the copy is read from, on a connection of its own.
 
-        It ends with an error when another server becomes the primary.
+        It ends with an error when another server is to be read from.
         """
-        return self._requests.subscribe(self._names.channel)
+        return self._reading.subscribe(self._names.channel)
 
     async def close(self) -> None:
         """End what is on its way for several callers."""
@@ -478,7 +491,8 @@ class Store:
         self._primary.doubt()
 
 
-def _entry(row_id: bytes, fields: Sequence[bytes]) -> Entry:
+def entry_of(row_id: bytes, fields: Sequence[bytes]) -> Entry:
+    """Return an entry of the log, as Redis sends it."""
     return Entry(decode_entry_id(row_id), payload_of(fields))
 
 

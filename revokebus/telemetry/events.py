@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-Event = Literal[
+EventName = Literal[
     "almost_full",
     "audit_finding",
     "client_check_failed",
@@ -30,6 +30,7 @@ Event = Literal[
     "primary_unconfirmed",
     "repaired",
     "replayed",
+    "replica_changed",
     "resync",
     "revoked",
     "sign_in_unlisted",
@@ -44,7 +45,7 @@ Event = Literal[
 ]
 
 
-def event(name: Event, **more: str | float) -> dict[str, str | float]:
+def event(name: EventName, **more: str | float) -> dict[str, str | float]:
     """Return what a log record carries beside its text.
 
     Args:

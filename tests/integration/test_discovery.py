@@ -232,6 +232,9 @@ class Named:
     async def check_whole(self, redis: Redis) -> None:
         """Nothing is walked here."""
 
+    def avoid(self, address: Address | None) -> None:
+        """There is no other."""
+
 
 def _named(servers: SentinelServers) -> list[int]:
     named = []

@@ -303,6 +303,58 @@ def _move_slot(world: World, _: Event) -> Any:
     world.servers.move_slot()
 
 
+def _replica(world: World) -> Server | None:
+    return next((each for each in world.servers.replicas if not each.process.is_dead), None)
+
+
+def _freeze_replica(world: World, _: Event) -> Any:
+    replica = _replica(world)
+    if replica is None:
+        return None
+    process = replica.process
+    process.freeze()
+
+    def undo() -> None:
+        if process.is_frozen:
+            process.thaw()
+
+    return undo
+
+
+def _restart_replica(world: World, _: Event) -> Any:
+    """Killed, and started again empty, until it has copied everything."""
+    replica = _replica(world)
+    if replica is None:
+        return None
+    replica.kill()
+
+    def undo() -> None:
+        if replica.process.is_dead:
+            replica.come_back()
+
+    return undo
+
+
+def _step_replica(world: World, event: Event) -> Any:
+    if (replica := _replica(world)) is not None:
+        return _set(replica.clock, "ahead", to=(event.amount - 0.5) * 7200, well=0.0)
+    return None
+
+
+def _cut_from(world: World, event: Event, servers: Sequence[Server]) -> Any:
+    process = _instance(world, event).process
+    ways = [world.network.way(process, each.process) for each in servers]
+    return _undo_all([_set(way, "is_cut", to=True, well=False) for way in ways])
+
+
+def _cut_from_replica(world: World, event: Event) -> Any:
+    return _cut_from(world, event, world.servers.replicas)
+
+
+def _cut_from_primary(world: World, event: Event) -> Any:
+    return _cut_from(world, event, [world.servers.primary])
+
+
 # Keys
 
 
@@ -365,6 +417,11 @@ FAULTS: Mapping[str, Callable[[World, Event], Any]] = {
         _lag,
         _fail_over,
         _move_slot,
+        _freeze_replica,
+        _restart_replica,
+        _step_replica,
+        _cut_from_replica,
+        _cut_from_primary,
         _delete,
         _rename,
         _wrong_type,
@@ -401,22 +458,44 @@ _LASTING = frozenset(
         "crowd",
         "step_server",
         "lag",
+        "freeze_replica",
+        "restart_replica",
+        "step_replica",
+        "cut_from_replica",
+        "cut_from_primary",
     }
+)
+_OF_READERS = frozenset(
+    {"freeze_replica", "restart_replica", "step_replica", "cut_from_replica", "cut_from_primary"}
 )
 _WHERE: Mapping[str, frozenset[str]] = {
     "part": frozenset({"sentinel", "cluster"}),
     "part_fenced": frozenset({"sentinel", "cluster"}),
     "fill_replicas": frozenset({"address", "sentinel", "cluster"}),
     "lose_sentinels": frozenset({"sentinel"}),
-    "lag": frozenset({"address", "sentinel", "cluster"}),
+    "lag": frozenset({"replica", "address", "sentinel", "cluster"}),
     "fail_over": frozenset({"address", "sentinel", "cluster"}),
     "move_slot": frozenset({"cluster"}),
 }
 
 
-def drawn(rng: random.Random, topology: Topology, seconds: float, count: int) -> list[Event]:
-    """Return some faults, in the order of their moments."""
-    kinds = [kind for kind in FAULTS if topology in _WHERE.get(kind, (topology,))]
+def drawn(
+    rng: random.Random, topology: Topology, seconds: float, count: int, *, reads: bool
+) -> list[Event]:
+    """Return some faults, in the order of their moments.
+
+    Args:
+        rng: Draws.
+        topology: The servers.
+        seconds: Within how many seconds.
+        count: How many.
+        reads: Whether some instances read from a replica.
+    """
+    kinds = [
+        kind
+        for kind in FAULTS
+        if topology in _WHERE.get(kind, (topology,)) and (reads or kind not in _OF_READERS)
+    ]
     events = []
     for _ in range(count):
         kind = rng.choice(kinds)

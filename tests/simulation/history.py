@@ -12,7 +12,7 @@ from tests.simulation.checkers import Judge, Violation
 from tests.simulation.faults import FAULTS, NOT_FOR_SESSIONS, ON_KEYS, drawn
 from tests.simulation.load import Load
 from tests.simulation.loop import SimulatedLoop
-from tests.simulation.world import World, no_other_chance
+from tests.simulation.world import READS, World, no_other_chance
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,11 +25,13 @@ _LATENCIES = 0.0002, 0.0002, 0.0002, 0.0002, 0.002, 0.002, 0.02, 0.02, 0.08, 0.1
 _TICKS, _BOUNDS = (0.5, 0.5, 0.5, 0.5, 0.2, 0.2, 2.0, 5.0), (2.0, 4.0, 15.0)
 _USUAL_TICK, _FAR = 0.5, 0.02
 _WAYS, _WAYS_OF_A_REQUEST = 90, 12
+_READ_FROM_REPLICAS, _READ_FROM_IT = 0.3, 0.8
 _STARTED_WITHIN, _QUIET, _ARRIVED_WITHIN = 2.0, 6.5, 1.5
 _LOOK = 0.05
 # A key of another type is an error first, and each error costs half a second.
 _MADE_ANEW = 0.5
 _NOTICED_WITHIN = 4.0
+_TOLD_BY_REPLICAS = 3.0
 _HELD_PER_SLOW, _LONGEST_WAY = 2.4, 4.0
 
 
@@ -78,21 +80,29 @@ class Plan:
         """Return the plan of a seed."""
         rng = random.Random(seed)  # noqa: S311 - to repeat a run
         topology = rng.choice(_TOPOLOGIES)
+        # Drawn apart, so that histories in which none reads from a replica stay what they were.
+        others = random.Random(-1 - seed)  # noqa: S311 - likewise
+        reads = others.random() < _READ_FROM_REPLICAS
+        if reads and topology == "single":
+            topology = "replica"
         seconds = rng.choice((2.0, 4.0, 8.0))
         latency = rng.choice(_LATENCIES)
         common = _settings(rng, topology, latency)
         differ = rng.random() < 0.5
+        settings = [
+            _settings(rng, topology, latency) if differ else dict(common)
+            for _ in range(rng.choice((2, 3, 3, 4)))
+        ]
+        for each in settings:
+            each[READS] = reads and others.random() < _READ_FROM_IT
         return cls(
             seed=seed,
             topology=topology,
-            settings=[
-                _settings(rng, topology, latency) if differ else dict(common)
-                for _ in range(rng.choice((2, 3, 3, 4)))
-            ],
+            settings=settings,
             seconds=seconds,
             pause=rng.choice((0.05, 0.1, 0.5)),
             latency=latency,
-            events=drawn(rng, topology, seconds, rng.randint(1, 8)),
+            events=drawn(rng, topology, seconds, rng.randint(1, 8), reads=reads),
         )
 
     @property
@@ -181,6 +191,9 @@ class _History:
         self._world = World(loop, plan.seed, plan.topology, plan.settings, plan.latency)
         fresh_within = plan.fresh_within + plan.slack + _MADE_ANEW * plan.count("wrong_type")
         # A hold is as long as the slowest way that was measured lately makes it.
+        # One that reads from a replica may not be told by that, and all are held for so long.
+        if any(each.get(READS) for each in plan.settings):
+            fresh_within += _TOLD_BY_REPLICAS
         # Older data in the same process are noticed when someone exchanges a refresh token.
         fresh_within += _NOTICED_WITHIN * (plan.count("reload") > 0)
         fresh_within += min(_LONGEST_WAY, _HELD_PER_SLOW * plan.count("slow"))

@@ -44,6 +44,7 @@ class _Client:
         self._held: deque[list[bytes]] = deque()
         self._waits = False
         self.channels: set[bytes] = set()
+        self.is_read_only = False
 
     def received(self, data: bytes) -> None:
         """Take what has arrived, unless the server is stopped: then when it goes on."""
@@ -81,7 +82,7 @@ class _Client:
         self._connection.end()
 
 
-class _Replica:
+class Replica:
     """A replica, as its primary sees it: what it has yet to receive.
 
     Attributes:
@@ -146,14 +147,14 @@ class Server:
         self.data = Data(self._now)
         self.saved: Saved = ({}, {})
         self.primary: Server | None = None
-        self.replicas: list[_Replica] = []
+        self.replicas: list[Replica] = []
         self.ever_held: set[bytes] = set()
         self._offset = 0
         self.is_full = self.cannot_save = False
         self.min_replicas = 0
         self.most_clients = 10_000
         self.policy = "noeviction"
-        self.is_down = False
+        self.is_down = self._reads = False
         self.moved_to: Address | None = None
         self.extra: dict[bytes, Callable[[list[bytes]], Any]] = {}
         self.process = Process(name)
@@ -197,6 +198,19 @@ class Server:
         for replica in self.replicas:
             replica.is_new = True
             self._send_to(replica)
+
+    def come_back(self) -> None:
+        """Start a replica again, with nothing; its primary sends it everything."""
+        self.start(({}, {}))
+        if self.primary is not None:
+            self.primary.send_all_to(self)
+
+    def send_all_to(self, server: Server) -> None:
+        """Send a replica everything anew."""
+        for each in self.replicas:
+            if each.server is server:
+                each.is_new = True
+                self._send_to(each)
 
     def reload(self, saved: Saved) -> bool:
         """Hold something else in the same process; return whether INFO tells of it."""
@@ -245,7 +259,7 @@ class Server:
         self.primary = primary
         self.data.load(primary.data.saved())
         self.data.touched.clear()
-        primary.replicas.append(_Replica(self))
+        primary.replicas.append(Replica(self))
 
     def promote(self) -> None:
         """Become a primary, with what has arrived until now."""
@@ -276,7 +290,7 @@ class Server:
             replica.queue.append((self._offset, changes, published))
             self._send_to(replica)
 
-    def _send_to(self, replica: _Replica) -> None:
+    def _send_to(self, replica: Replica) -> None:
         def arrive() -> None:
             stopped = replica.server.process.is_frozen or replica.server.process.is_dead
             if replica.is_cut or stopped or self.process.is_stopped:
@@ -329,6 +343,12 @@ class Server:
             return self._subscribe(words, client)
         if name == "PING" and client is not None and client.channels:
             return [[b"pong", b""]]
+        if name == "READONLY" and client is not None:
+            client.is_read_only = True
+            return [OK]
+        # A replica answers by itself where that is wanted, for the node that it copies.
+        reads = client is not None and client.is_read_only and self.primary is not None
+        self._reads = reads and self.primary is not None and self.primary.moved_to is None
         published: list[tuple[bytes, bytes]] = []
         if name in ("EVAL", "EVALSHA"):
             answer = self._script(name, words, published)
@@ -338,7 +358,7 @@ class Server:
         return [answer]
 
     def _refusal(self, name: str) -> Failure | None:
-        if self.moved_to is not None and name in COMMANDS and name != "TIME":
+        if self.moved_to is not None and name in COMMANDS and name != "TIME" and not self._reads:
             return _moved(self.moved_to)
         if self.is_down and name in COMMANDS and name != "TIME":
             return _CLUSTERDOWN
@@ -377,7 +397,7 @@ class Server:
         if self.is_down:
             return _CLUSTERDOWN
         keys, args = words[3 : 3 + count], words[3 + count :]
-        if self.moved_to is not None and keys:
+        if self.moved_to is not None and keys and not self._reads:
             return _moved(self.moved_to)
         has_written = False
 

@@ -1,4 +1,4 @@
-"""One server, one address with a server in reserve, Sentinels, or a cluster of three nodes."""
+"""One server, one with a replica, an address with one in reserve, Sentinels, or a cluster."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from tests.simulation.loop import Process, SimulatedLoop
     from tests.simulation.lua import Lua
     from tests.simulation.network import Network
+    from tests.simulation.server import Replica
 
-Topology = Literal["single", "address", "sentinel", "cluster"]
+Topology = Literal["single", "replica", "address", "sentinel", "cluster"]
 View = tuple[Server, int]
 
 _SLOT = 2962
@@ -44,6 +45,7 @@ class Servers:
 
     Attributes:
         url: For ``Settings.redis_url``.
+        replica: For ``Settings.read_from``, of an instance that reads from a replica.
         topology: As above.
         primary: The one that is to be written to.
         all: Those that hold data, or may.
@@ -65,7 +67,7 @@ class Servers:
         self._loop = loop
         self._network = network
         self._rng = rng
-        count = {"single": 1, "address": 2, "sentinel": 2, "cluster": 4}[topology]
+        count = {"single": 1, "replica": 2, "address": 2, "sentinel": 2, "cluster": 4}[topology]
 
         def server(name: str, port: int) -> Server:
             clock = SimulatedClock(loop, began)
@@ -81,11 +83,12 @@ class Servers:
         self._apart: set[Server] = set()
         self._is_closed = False
         self.url = f"redis://:password@redis0:{_PORT}/1"
+        self.replica = "replica"
         self.sentinels: list[Server] = []
         self._arrange(server)
         observers = self.sentinels or self.all
         self._views: dict[Server, View] = dict.fromkeys(observers, (self.primary, self._epoch))
-        if topology != "single":
+        if topology not in ("single", "replica"):
             self._watch()
 
     def _arrange(self, server: Callable[[str, int], Server]) -> None:
@@ -110,6 +113,10 @@ class Servers:
             self.all[1].follow(self.primary)
             self._network.names["redis", _PORT] = lambda: self.primary.address
             self.url = f"redis://redis:{_PORT}"
+            self.replica = f"redis://redis1:{_PORT}"
+        elif self.topology == "replica":
+            self.all[1].follow(self.primary)
+            self.replica = f"redis://:password@redis1:{_PORT}/1"
 
     def close(self) -> None:
         """End them."""
@@ -305,6 +312,8 @@ class Servers:
             return [str(each).encode() for pair in state.items() for each in pair]
         if words[1].upper() == b"GET-MASTER-ADDR-BY-NAME":
             return [host.encode(), b"%d" % port]
+        if words[1].upper() == b"REPLICAS":
+            return [_state(each) for each in primary.replicas]
         if words[1].upper() == b"MYID":
             return asked.process.name.encode()
         return Failure("ERR unknown subcommand")
@@ -322,6 +331,7 @@ class Servers:
             others = "16383" if each.primary is None else ""
             slots = "0-16382" if each is owner else others
             flags += "slave" if each.primary is not None else "master"
+            flags += ",fail" if each.primary is not None and each.process.is_stopped else ""
             master = "-" if each.primary is None else f"{self.all.index(each.primary):040x}"
             epoch = newest if each is owner else 0
             name, port_of_bus = f"{number:040x}", f"{host}:{port}@1{port}"
@@ -329,3 +339,15 @@ class Servers:
                 f"{name} {port_of_bus} {flags} {master} 0 0 {epoch} connected {slots}".rstrip()
             )
         return ("\n".join(lines) + "\n").encode()
+
+
+def _state(replica: Replica) -> list[bytes]:
+    host, port = replica.server.address
+    is_away = replica.server.process.is_stopped
+    state = {
+        "ip": host,
+        "port": port,
+        "flags": "slave,s_down" if is_away else "slave",
+        "master-link-status": "err" if replica.is_cut or is_away else "ok",
+    }
+    return [str(each).encode() for pair in state.items() for each in pair]

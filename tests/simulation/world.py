@@ -30,6 +30,10 @@ _SECRET = "".join(f"{number:02x}" for number in range(32))
 _LUA = Lua()
 
 
+READS = "reads from a replica"
+"""What differs for an instance that reads from a replica, beside its settings."""
+
+
 class Instance:
     """One process with an engine; it can be killed, frozen, and started again.
 
@@ -150,14 +154,18 @@ class World:
         self.network = Network(loop, self.rng, latency)
         loop.network = self.network
         self.servers = Servers(topology, loop, self.network, _LUA, self.rng, BEGAN)
-        self.settings = [
-            Settings(redis_url=self.servers.url, secret_key=_SECRET, **each) for each in settings
-        ]
+        self.settings = [self._settings(each) for each in settings]
         self.processes: list[Process] = []
         self.tells_of_reload = True
         self.instances = [
             Instance(self, f"instance{number}", each) for number, each in enumerate(self.settings)
         ]
+
+    def _settings(self, differing: dict[str, Any]) -> Settings:
+        more = {name: value for name, value in differing.items() if name != READS}
+        if differing.get(READS):
+            more["read_from"] = self.servers.replica
+        return Settings(redis_url=self.servers.url, secret_key=_SECRET, **more)
 
     def later(self, coroutine: Coroutine[Any, Any, Any]) -> None:
         """Let something go on beside everything else."""

@@ -55,6 +55,7 @@ USES = {
     "revokebus.protocol.wire._PLAIN_LINE": "search",
     "revokebus.protocol.wire._PLAIN_ROW": "match",
     "revokebus.protocol.wire._ENTRY_ID": "fullmatch",
+    "revokebus.protocol.bookmark._FORM": "fullmatch",
     "revokebus.protocol.sign_in._ENTRY": "fullmatch",
     "revokebus.protocol.heartbeat._BEAT": "fullmatch",
     "revokebus.store.instances._ENTRY": "fullmatch",

@@ -1,0 +1,1 @@
+"""Reading from replicas of Redis: bookmarks prove what a replica has."""

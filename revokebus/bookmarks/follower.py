@@ -98,6 +98,7 @@ class Follower:
         self._read_at: int | None = None
         self._proven_at = -math.inf
         self._shown = 0
+        self._is_held = False
         self._rest, self._not_before = _SHORTEST_REST, -math.inf
         self.trouble = ""
         self.instances = 1
@@ -145,7 +146,9 @@ class Follower:
             self._requests.primary.leave()
             return None
         now = self._clock.elapsed()
-        if now - self.seen[1] > SILENT_SECONDS:
+        # There is none before the first, and no new one while all are held.
+        may_be_silent = self.seen[0] is not None and not self._is_held
+        if may_be_silent and now - self.seen[1] > SILENT_SECONDS:
             self._rest_from(f"has shown no new bookmark for {SILENT_SECONDS:g} s")
             return None
         self.trouble, self._rest = "", _SHORTEST_REST
@@ -158,6 +161,7 @@ class Follower:
         while (position := continuity.position) is not None:
             now = self._clock.elapsed()
             page = await self._read(position)
+            self._is_held = page.is_held
             bookmark, moment = page.bookmark, self._moment(page, now)
             if bookmark is None or moment is None or not self._is_as_known(page, server):
                 return None

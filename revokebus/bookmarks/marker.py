@@ -29,6 +29,7 @@ BOOKMARKS_EVERY = 0.5
 """How many seconds apart bookmarks are."""
 
 _TURN_SECONDS, _MISSED_SECONDS = 2.0, 1.5
+_SHORTEST_REST = 0.02
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 1.0, 10.0
 _TOLERATED, _DRIFT, _MEASURED_EVERY = 0.1, 1.001, 10.0
 
@@ -63,6 +64,7 @@ class Marker:
         names: The names of what is written.
         follower: Sees bookmarks.
         epoch: Returns the data set that the copy belongs to; empty where that is not known.
+        notice: Is called where the primary has another data set, or one that is not settled.
         conditions: Are told what is wrong.
     """
 
@@ -74,6 +76,7 @@ class Marker:
         names: Names,
         follower: Follower,
         epoch: Callable[[], str],
+        notice: Callable[[], None],
         conditions: Conditions,
     ) -> None:
         self._settings = settings
@@ -82,6 +85,7 @@ class Marker:
         self._names = names
         self._follower = follower
         self._epoch = epoch
+        self._notice = notice
         self._conditions = conditions
         self._measured: _Measured | None = None
         self._has_turn = self._was_late = False
@@ -91,17 +95,19 @@ class Marker:
         """Write a bookmark wherever one is due."""
         while True:
             began = self._clock.elapsed()
+            is_marked = True
             if self._is_due(began):
                 try:
-                    await self._mark()
+                    is_marked = await self._mark()
                 except StoreError as error:
                     self._conditions.note("bookmarks", error)
                     self._lose_turn()
                 else:
                     self._conditions.over("bookmarks")
-            rest = BOOKMARKS_EVERY - (self._clock.elapsed() - began)
             # With jitter where it is not its turn, so that a fleet does not ask at once.
-            await asyncio.sleep(max(0.0, rest) if self._has_turn else self._jitter())
+            pause = BOOKMARKS_EVERY if self._has_turn else self._jitter()
+            rest = pause - (self._clock.elapsed() - began)
+            await asyncio.sleep(max(_SHORTEST_REST, rest if is_marked else 0.0))
 
     async def end_turn(self) -> None:
         """Let another instance go on at once.
@@ -131,7 +137,8 @@ class Marker:
         self._not_before = self._clock.elapsed() + self._pause + self._jitter()
         self._pause = min(2 * self._pause, _LONGEST_PAUSE)
 
-    async def _mark(self) -> None:
+    async def _mark(self) -> bool:
+        """Write a bookmark; return whether another attempt has time."""
         async with self._requests.deadline():
             # As before a tick: it counts for when Sentinels or the cluster confirmed the primary.
             await self._requests.primary.server(confirmed=True)
@@ -139,16 +146,20 @@ class Marker:
         outcome, time = await self._requests.ask(lambda redis: self._ask(redis, sent))
         if outcome == b"taken":
             self._lose_turn()
-            return
+            return True
         self._has_turn, self._pause = True, _SHORTEST_PAUSE
         known, way = self._measured, self._clock.elapsed() - sent
         if outcome == b"measured":
             self._measured = _Measured(secrets.token_hex(8), sent, float(time), way)
         elif outcome == b"marked" and known and sent > known.sent + _MEASURED_EVERY:
             self._measured = _Measured(known.clock, sent, float(time), way)
-        elif outcome in (b"other", b"unsettled") or (outcome == b"late" and self._was_late):
+        elif outcome in (b"other", b"unsettled"):
             self._measured = None  # it may be another clock
+            self._notice()
+        elif outcome == b"late" and self._was_late:
+            self._measured = None  # it is another clock, or has jumped
         self._was_late = outcome == b"late"
+        return outcome not in (b"late", b"measured")
 
     async def _ask(self, redis: Client, sent: float) -> tuple[bytes, bytes]:
         names, known, primary = self._names, self._measured, self._requests.primary

@@ -190,6 +190,7 @@ class RedisBackend:
                 redis.names,
                 follower,
                 lambda: run.continuity.epoch,
+                run.ask_primary,
                 run.conditions,
             )
         reader = LogReader(
@@ -350,8 +351,7 @@ class RedisBackend:
             async with asyncio.timeout(self._settings.redis_timeout):
                 while run.continuity.epoch == epoch:
                     read = run.read  # it may end one that has begun before
-                    run.wants_primary = True
-                    run.wake.set()
+                    run.ask_primary()
                     await read.wait()
 
     async def _end_of_writes(self) -> None:

@@ -76,6 +76,11 @@ class Run:
             return patience
         return max(0.0, self._late_since + patience - now)
 
+    def ask_primary(self) -> None:
+        """Have the log read at once, at the primary and not at a replica."""
+        self.wants_primary = True
+        self.wake.set()
+
     def _is_past_due(self) -> bool:
         return self.clock.elapsed() > self._due_at + LOOKED_EVERY
 

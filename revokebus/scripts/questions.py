@@ -41,7 +41,8 @@ for i = 4, #KEYS do
   if type(value) == 'table' then value = '' end
   found[#found + 1] = value
 end
-local epoch = redis.call('HGET', KEYS[1], 'epoch')
+local epoch = redis.pcall('HGET', KEYS[1], 'epoch')
+if type(epoch) == 'table' then return refused or epoch end
 local id = ARGV[4] ~= '' and ARGV[4] or this_server()
 if refused then
   local time = redis.call('TIME')
@@ -107,7 +108,8 @@ local named = redis.pcall('HMGET', meta, 'epoch', 'server', 'seen', 'settling', 
 if is_of_another_type(named) and not refused then
   return {{false, false, '', ''}, {}, 0, 0, clock, '0', 1, 0, 1, ''}
 end
-if named.err then return named end
+-- One that may not write says that first: another server may be the primary by now.
+if named.err then return refused or named end
 local id, steady, settling, life = ARGV[9], ARGV[10], ARGV[3], ARGV[6]
 if id == '' then id = this_server() end
 local is_steady = steady ~= '' and math.abs(now - steady) < 5

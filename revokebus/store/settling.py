@@ -54,6 +54,20 @@ def replica_deadline(settings: Settings) -> float:
     return max(_TICK_DEADLINE, _SHARE_OF_REPLICA * settings.redis_timeout)
 
 
+def replica_delay(settings: Settings, pause: float) -> float:
+    """Return how many seconds later this instance notices what is new, because of its replica.
+
+    Args:
+        settings: Whether it reads from one.
+        pause: The longest time between two ticks.
+    """
+    if not settings.reads_from_replica:
+        return 0.0
+    # Where ticks are further apart than that, the next one finds no new bookmark.
+    silent = SILENT_SECONDS if pause <= SILENT_SECONDS else 0.0
+    return silent + replica_deadline(settings)
+
+
 def settling_milliseconds(settings: Settings, instances: int = 1) -> int:
     """Return after how long all have noticed: the longest pause, and a tick that hangs.
 
@@ -62,11 +76,8 @@ def settling_milliseconds(settings: Settings, instances: int = 1) -> int:
     """
     pause = max(LONGEST_PAUSE * tick_interval(settings, instances), pause_after_failure(instances))
     wait = LONGEST_WAIT * settings.redis_timeout if settings.asks_for_primary else 0.0
-    silent = 0.0
-    if settings.reads_from_replica:
-        # Where ticks are further apart than that, the next one finds no new bookmark.
-        silent = replica_deadline(settings) + (SILENT_SECONDS if pause <= SILENT_SECONDS else 0.0)
-    return math.ceil(1000 * (pause + wait + tick_deadline(settings) + silent))
+    late = replica_delay(settings, pause)
+    return math.ceil(1000 * (pause + wait + tick_deadline(settings) + late))
 
 
 def unsettled_error(left: int, repairing: int) -> UnsettledError | None:

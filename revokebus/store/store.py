@@ -39,8 +39,10 @@ from revokebus.store.sessions import Sessions
 from revokebus.store.settling import (
     TURN_MILLISECONDS,
     patience,
+    replica_delay,
     settling_milliseconds,
     tick_deadline,
+    tick_interval,
     unsettled_error,
 )
 from revokebus.store.writes import Writes, data_set_arguments, longest
@@ -191,7 +193,9 @@ class Store:
     async def hold(self, seconds: float) -> None:
         """Let nobody take his copy for proven for that long: there is something to write back."""
         far = min(_WAYS_OF_A_LISTING * self._round_trip, _LONGEST_WAY)
-        milliseconds = math.ceil(1000 * (seconds + far))
+        # Others that read from replicas may notice as late as this one.
+        late = replica_delay(self._settings, tick_interval(self._settings, self._instances))
+        milliseconds = math.ceil(1000 * (seconds + far + late))
         keys = [self._names.hold, self._names.meta]
         await self._requests.run(data_set.HOLD, keys, [milliseconds])
 

@@ -292,6 +292,16 @@ def _lag(world: World, _: Event) -> Any:
     )
 
 
+def _delay(world: World, event: Event) -> Any:
+    """Everything reaches the replicas some time later, in its order."""
+    links = world.servers.primary.replicas
+    return _undo_all([_set(each, "delay", to=2 * event.amount, well=0.0) for each in links])
+
+
+def _nudge_server(world: World, event: Event) -> Any:
+    return _set(world.servers.primary.clock, "ahead", to=4 * (event.amount - 0.5), well=0.0)
+
+
 def _fail_over(world: World, _: Event) -> Any:
     """As an operator has it: at once, with whatever the replica has got."""
     candidates = [each for each in world.servers.replicas if not each.process.is_dead]
@@ -417,6 +427,8 @@ FAULTS: Mapping[str, Callable[[World, Event], Any]] = {
         _lag,
         _fail_over,
         _move_slot,
+        _delay,
+        _nudge_server,
         _freeze_replica,
         _restart_replica,
         _step_replica,
@@ -458,6 +470,8 @@ _LASTING = frozenset(
         "crowd",
         "step_server",
         "lag",
+        "delay",
+        "nudge_server",
         "freeze_replica",
         "restart_replica",
         "step_replica",
@@ -466,7 +480,15 @@ _LASTING = frozenset(
     }
 )
 _OF_READERS = frozenset(
-    {"freeze_replica", "restart_replica", "step_replica", "cut_from_replica", "cut_from_primary"}
+    {
+        "delay",
+        "nudge_server",
+        "freeze_replica",
+        "restart_replica",
+        "step_replica",
+        "cut_from_replica",
+        "cut_from_primary",
+    }
 )
 _WHERE: Mapping[str, frozenset[str]] = {
     "part": frozenset({"sentinel", "cluster"}),

@@ -3,32 +3,37 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
+from revokebus.bookmarks.follower import Follower
 from revokebus.connection.primary import Primary
 from revokebus.connection.script import Script
 from revokebus.denylist.denylist import Denylist
+from revokebus.protocol.bookmark import PrimaryClock
 from revokebus.protocol.continuity import Break, Continuity, Position, Push
 from revokebus.protocol.unseen_writes import UnseenWrites
 from revokebus.replication.applier import Applier
 from revokebus.replication.log_reader import LogReader
 from revokebus.replication.outbox import Outbox
 from revokebus.replication.repair import Comparison, Repair
-from revokebus.scripts import data_set, exchanging, presence, questions, writing
+from revokebus.scripts import bookmarks, data_set, exchanging, presence, questions, writing
+from revokebus.store import settling, store
 from revokebus.store.writes import Writes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from revokebus.bookmarks.follower import ReplicaPage
     from revokebus.protocol.continuity import Entry
     from revokebus.protocol.wire import Message
 
 
 def _script(stack: ExitStack, name: str, old: str, new: str) -> None:
-    modules = data_set, exchanging, presence, questions, writing
+    modules = bookmarks, data_set, exchanging, presence, questions, writing
     (module,) = [each for each in modules if hasattr(each, name)]
     script: Script = getattr(module, name)
     assert old in script.text, f"{name} has no {old!r}"
@@ -235,6 +240,41 @@ def _proven_when_answered(stack: ExitStack) -> None:
     stack.enter_context(mock.patch.object(LogReader, "prove", late))
 
 
+def _a_replica_is_believed_at_once(stack: ExitStack) -> None:
+    """What a replica has is taken for what the primary has at that moment."""
+
+    def moment(_self: Follower, page: ReplicaPage, now: float) -> float | None:
+        return now if page.bookmark else None
+
+    stack.enter_context(mock.patch.object(Follower, "_moment", moment))
+
+
+def _a_clock_has_no_name(stack: ExitStack) -> None:
+    """That the primary's clock has jumped is not seen in bookmarks."""
+    moment = PrimaryClock.moment
+
+    def any_clock(self: PrimaryClock, bookmark: Any) -> float | None:
+        return moment(self, dataclasses.replace(bookmark, clock=self._clock))
+
+    stack.enter_context(mock.patch.object(PrimaryClock, "moment", any_clock))
+
+
+def _a_bookmark_is_never_late(stack: ExitStack) -> None:
+    """One is written although the primary's clock has jumped."""
+    _script(stack, "MARK", "if now > tonumber(ARGV[7]) then", "if false then")
+
+
+def _bookmarks_during_a_hold(stack: ExitStack) -> None:
+    """One is written while others may know more."""
+    _script(stack, "MARK", "if left > 0 or repairing == 1 then", "if false then")
+
+
+def _readers_are_not_waited_for(stack: ExitStack) -> None:
+    """A hold is no longer where instances read from replicas, which may be cut off."""
+    for module in (settling, store):
+        stack.enter_context(mock.patch.object(module, "replica_delay", return_value=0.0))
+
+
 def _expired_by_the_wall(stack: ExitStack) -> None:
     """Entries are dropped by a clock that may have been set forward."""
     init = Denylist.__init__
@@ -279,6 +319,11 @@ MUTANTS: Mapping[str, Callable[[ExitStack], None]] = {
         _rows_are_not_applied,
         _proven_when_answered,
         _expired_by_the_wall,
+        _a_replica_is_believed_at_once,
+        _a_clock_has_no_name,
+        _a_bookmark_is_never_late,
+        _bookmarks_during_a_hold,
+        _readers_are_not_waited_for,
     )
 }
 

@@ -86,12 +86,16 @@ class Replica:
     """A replica, as its primary sees it: what it has yet to receive.
 
     Attributes:
+        delay: How many seconds later than usual it receives everything.
         is_new: Whether it has to receive everything, because its primary was started again.
     """
 
     def __init__(self, server: Server) -> None:
         self.server = server
-        self.queue: deque[tuple[int, list[tuple[bytes, Any, int | None]], list[Any]]] = deque()
+        self.queue: deque[tuple[float, int, list[tuple[bytes, Any, int | None]], list[Any]]] = (
+            deque()
+        )
+        self.delay = 0.0
         self.acknowledged = 0
         self.is_cut = False
         self.is_new = False
@@ -287,7 +291,8 @@ class Server:
             (key, copy.copy(self.data.values.get(key)), self.data.ends.get(key)) for key in touched
         ]
         for replica in self.replicas:
-            replica.queue.append((self._offset, changes, published))
+            due = self._loop.time() + replica.delay
+            replica.queue.append((due, self._offset, changes, published))
             self._send_to(replica)
 
     def _send_to(self, replica: Replica) -> None:
@@ -303,11 +308,13 @@ class Server:
                 replica.server.data.load(self.data.saved())
                 replica.acknowledged = self._offset
             while replica.queue and replica in self.replicas:
-                offset, changes, published = replica.queue.popleft()
+                if replica.queue[0][0] > self._loop.time():
+                    return  # what comes with it is called later
+                _, offset, changes, published = replica.queue.popleft()
                 replica.server.apply(changes, published)
                 replica.acknowledged = offset
 
-        self._network.call_at(self._loop.time() + _REPLICATION_DELAY, arrive)
+        self._network.call_at(self._loop.time() + replica.delay + _REPLICATION_DELAY, arrive)
 
     def apply(self, changes: list[tuple[bytes, Any, int | None]], published: list[Any]) -> None:
         """Do what the primary has done."""

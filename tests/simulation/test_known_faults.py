@@ -10,6 +10,7 @@ import pytest
 
 from tests.simulation.faults import Event
 from tests.simulation.history import Plan, run
+from tests.simulation.world import READS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,6 +36,7 @@ def _plan(*events: Event, **changes: Any) -> Plan:
     return replace(_ALONE, events=sorted(events, key=lambda event: event.at), **changes)
 
 
+_READER = {**_SETTINGS, "max_staleness": 4.0, READS: True}
 _SLOW_TICKS = {**_SETTINGS, "tick_interval": 5.0, "max_staleness": 12.0}
 
 KNOWN: Mapping[str, Plan] = {
@@ -194,7 +196,49 @@ KNOWN: Mapping[str, Plan] = {
         settings=[{**_SETTINGS, "max_staleness": 4.0, "redis_timeout": 1.5}] * 3,
     ),
     "a meta key of another type": _plan(_event(1, "wrong_type", which=0)),
-    "a log of another type": _plan(_event(1, "wrong_type", which=_LOG)),
+    "the same, and a name leads to another server": _plan(
+        _event(0.697, "wrong_type", which=0),
+        _event(0.897, "fail_over"),
+        topology="address",
+        settings=[_SLOW_TICKS] * 3,
+        latency=0.02,
+        pause=0.5,
+    ),
+    "the replica that is read is cut off": _plan(
+        _event(3, "lag", lasts=4), topology="replica", settings=[_READER] * 3, pause=0.02
+    ),
+    "the replica that is read is frozen": _plan(
+        _event(3, "freeze_replica", lasts=4), topology="sentinel", settings=[_READER] * 3
+    ),
+    "the replica that is read starts again, with nothing": _plan(
+        _event(3, "restart_replica", lasts=1), topology="cluster", settings=[_READER] * 3
+    ),
+    "the replica that is read becomes the primary": _plan(
+        _event(3, "fail_over"), topology="cluster", settings=[_READER] * 3, pause=0.02
+    ),
+    "the primary is frozen while its replica is read": _plan(
+        _event(3, "freeze_server", lasts=2.5), topology="sentinel", settings=[_READER] * 3
+    ),
+    "the primary is alone, and another one's replica is read": _plan(
+        _event(3, "part", lasts=4), topology="sentinel", settings=[_READER] * 4, pause=0.02
+    ),
+    "the replica that is read is behind, and the clock of the primary jumps": _plan(
+        _event(2, "delay", lasts=6, amount=0.6),
+        *(_event(3 + n, "nudge_server", lasts=0.9, amount=0.7) for n in range(4)),
+        topology="replica",
+        settings=[_READER] * 3,
+        pause=0.02,
+    ),
+    "everything is lost while the replica is cut off, and who knows most reads there": _plan(
+        _event(3.97, "lag", lasts=4),
+        _event(4, "restart_instance", which=1),
+        _event(4, "restart_instance", which=2),
+        _event(4.01, "flush"),
+        topology="replica",
+        settings=[_READER, _SETTINGS, _SETTINGS],
+        pause=0.4,
+        fresh_within=6.0,  # for as long as it may take to notice
+    ),
 }
 
 

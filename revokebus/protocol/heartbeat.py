@@ -74,6 +74,7 @@ class Facts:
         checked_types: The types of token that are looked up there.
         claims: The claims that tokens can be revoked by there, beside the usual ones.
         leeway: What ``leeway`` is there, in seconds.
+        reads_from_replica: Whether it reads from a replica of Redis.
     """
 
     version: str
@@ -87,6 +88,7 @@ class Facts:
     checked_types: list[str]
     claims: list[str]
     leeway: float
+    reads_from_replica: bool = False
 
 
 UNKNOWN = Facts(

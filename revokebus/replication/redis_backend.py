@@ -252,6 +252,7 @@ class RedisBackend:
             checked_types=sorted(settings.checked_token_types),
             claims=sorted(settings.revocable_claims),
             leeway=settings.leeway,
+            reads_from_replica=settings.reads_from_replica,
         )
 
     def _heartbeat(self, position: Position) -> Heartbeat:

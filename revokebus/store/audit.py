@@ -455,6 +455,11 @@ def _tuned_alike(instances: Sequence[InstanceFacts] | None, settings: Settings) 
             settings.on_stale == "accept",
             {each.accepts_stale for each in instances},
         ),
+        (
+            "read_from",
+            settings.reads_from_replica,
+            {each.reads_from_replica for each in instances},
+        ),
     )
     if not names:
         return Finding("tuning", "ok", "all instances prove their copies alike")

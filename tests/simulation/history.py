@@ -25,7 +25,7 @@ _LATENCIES = 0.0002, 0.0002, 0.0002, 0.0002, 0.002, 0.002, 0.02, 0.02, 0.08, 0.1
 _TICKS, _BOUNDS = (0.5, 0.5, 0.5, 0.5, 0.2, 0.2, 2.0, 5.0), (2.0, 4.0, 15.0)
 _USUAL_TICK, _FAR = 0.5, 0.02
 _WAYS, _WAYS_OF_A_REQUEST = 90, 12
-_READ_FROM_REPLICAS, _READ_FROM_IT = 0.3, 0.8
+_READ_FROM_REPLICAS = 0.25
 _STARTED_WITHIN, _QUIET, _ARRIVED_WITHIN = 2.0, 6.5, 1.5
 _LOOK = 0.05
 # A key of another type is an error first, and each error costs half a second.
@@ -94,7 +94,7 @@ class Plan:
             for _ in range(rng.choice((2, 3, 3, 4)))
         ]
         for each in settings:
-            each[READS] = reads and others.random() < _READ_FROM_IT
+            each[READS] = reads
         return cls(
             seed=seed,
             topology=topology,

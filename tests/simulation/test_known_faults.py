@@ -230,13 +230,13 @@ KNOWN: Mapping[str, Plan] = {
         pause=0.02,
     ),
     "everything is lost while the replica is cut off, and who knows most reads there": _plan(
-        _event(3.97, "lag", lasts=4),
-        _event(4, "restart_instance", which=1),
-        _event(4, "restart_instance", which=2),
-        _event(4.01, "flush"),
+        _event(3.95, "lag", lasts=4),
+        _event(3.96, "kill_instance", lasts=0.1, which=1),
+        _event(3.96, "kill_instance", lasts=0.1, which=2),
+        _event(4, "flush"),
         topology="replica",
-        settings=[_READER, _SETTINGS, _SETTINGS],
-        pause=0.4,
+        settings=[_READER] * 3,
+        pause=0.6,
         fresh_within=6.0,  # for as long as it may take to notice
     ),
 }

@@ -263,3 +263,49 @@ def test_a_slip_of_the_pen_in_a_file_of_variables_is_refused(tmp_path: Path) -> 
     file.write_text(f"REVOKEBUS_SECRET_KEY={GOOD}\nREVOKEBUS_MAX_STALENES=5\n")
     with pytest.raises(ValidationError, match="max_stalenes"):
         Settings(_env_file=file)
+
+
+@pytest.mark.parametrize(
+    ("redis_url", "read_from", "message"),
+    [
+        ("redis://a", "replica", "names neither Sentinels nor a cluster"),
+        ("memory://", "redis://b", "memory:// has no replicas"),
+        ("redis://a", "redis+sentinel://b/main", "must name one server"),
+        ("redis://a", "elsewhere", "or be primary or replica"),
+    ],
+)
+def test_a_replica_must_be_found(redis_url: str, read_from: str, message: str) -> None:
+    """An application would start, and never have a copy from there."""
+    with pytest.raises(ValidationError, match=message):
+        Settings(redis_url=redis_url, read_from=read_from, secret_key=GOOD)
+
+
+@pytest.mark.parametrize(
+    ("redis_url", "read_from"),
+    [
+        ("redis://a", "primary"),
+        ("redis://a", "rediss://:pass@b:1/0?ssl_cert_reqs=none"),
+        ("redis+sentinel://a/main", "replica"),
+        ("redis+cluster://a", "unix:///run/redis.sock"),
+    ],
+)
+def test_where_copies_are_read_from(redis_url: str, read_from: str) -> None:
+    """A place that works would be refused."""
+    settings = Settings(redis_url=redis_url, read_from=read_from, secret_key=GOOD)
+    assert settings.reads_from_replica == (read_from != "primary")
+
+
+def test_no_form_of_output_shows_a_password() -> None:
+    """Settings are logged, or sent to a page of errors, in whatever form is at hand."""
+    urls = {
+        "redis_url": "redis+sentinel://me:hidden1@a:1/main?sentinel_password=hidden2",
+        "read_from": "redis://:hidden3@b:2/0",
+    }
+    settings = Settings(**urls, secret_key=GOOD)
+    shown = f"{settings!r} {settings!s} {settings.model_dump()} {settings.model_dump_json()}"
+    assert "hidden" not in shown
+    assert GOOD not in shown
+    assert "me:***@a:1/main?sentinel_password=***" in settings.model_dump_json()
+    again = Settings(**settings.model_dump())
+    assert again == settings
+    assert again.redis_url == urls["redis_url"]

@@ -57,6 +57,7 @@ FLEET = {
     "fleet.ticks": "what a tick costs Redis, and what it writes",
     "fleet.overload": "more ticks than Redis can answer, and pauses",
     "fleet.delivery": "a revocation reaches all of them",
+    "fleet.replica": "a fleet that reads from a replica",
     "fleet.roll_call": "ten thousand instances are asked",
     "fleet.starts": "two hundred instances start at once",
     "fleet.lost": "Redis loses a million revocations",

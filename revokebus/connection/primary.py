@@ -26,7 +26,7 @@ from revokebus.connection.discovery import make_discovery
 from revokebus.connection.pipeline import LostConnectionError
 from revokebus.connection.replicas import make_replica_discovery, say_read_only
 from revokebus.tasks import end, retrieve
-from revokebus.telemetry.events import EventName, event
+from revokebus.telemetry.events import event
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -94,22 +94,19 @@ class Place:
     Attributes:
         url: How to connect to it.
         discovery: Finds it.
-        news: What is logged where it is another one.
-        event: The name of that event.
+        is_replica: Whether it is one that is only read from.
     """
 
     url: RedisUrl
     discovery: Discovery
-    news: str
-    event: EventName
+    is_replica: bool
 
     @classmethod
     def to_write(cls, settings: Settings, credentials: CredentialProvider | None) -> Self:
         """Return the place to write to."""
         url = url_with_credentials(settings, credentials, settings.redis_url)
         discovery = make_discovery(url, settings.namespace, settings.redis_timeout)
-        news = "revokebus: another server of redis_url is the primary now"
-        return cls(url, discovery, news, "primary_changed")
+        return cls(url, discovery, is_replica=False)
 
     @classmethod
     def to_read(cls, settings: Settings, credentials: CredentialProvider | None) -> Self:
@@ -120,8 +117,7 @@ class Place:
         if url.kind == "cluster":
             url = replace(url, options={**url.options, "redis_connect_func": say_read_only})
         discovery = make_replica_discovery(url, settings.namespace, settings.redis_timeout)
-        news = "revokebus reads from another replica of redis_url now"
-        return cls(url, discovery, news, "replica_changed")
+        return cls(url, discovery, is_replica=True)
 
 
 class Primary:
@@ -358,8 +354,16 @@ class Primary:
     def _use(self, address: Address | None) -> None:
         if self._closed or (self._server is not None and self._server.address == address):
             return
-        if self._server is not None:
-            logger.warning(self._place.news, extra=event(self._place.event))
+        if self._server is not None and self._place.is_replica:
+            logger.warning(
+                "revokebus: the copy is read from another replica of redis_url now",
+                extra=event("replica_changed"),
+            )
+        elif self._server is not None:
+            logger.warning(
+                "revokebus: another server of redis_url is the primary now",
+                extra=event("primary_changed"),
+            )
         self.configuration, self.agreed_at = None, -math.inf
         self._replace(address)
 

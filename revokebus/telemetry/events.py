@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-EventName = Literal[
+Event = Literal[
     "almost_full",
     "audit_finding",
     "client_check_failed",
@@ -45,7 +45,7 @@ EventName = Literal[
 ]
 
 
-def event(name: EventName, **more: str | float) -> dict[str, str | float]:
+def event(name: Event, **more: str | float) -> dict[str, str | float]:
     """Return what a log record carries beside its text.
 
     Args:

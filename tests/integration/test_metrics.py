@@ -23,7 +23,7 @@ from revokebus import AccessToken
 from revokebus.engine.engine import Engine
 from revokebus.errors import InvalidTokenError, NotDurableError, RevokedTokenError
 from revokebus.metrics import BusCollector
-from revokebus.telemetry.events import EventName
+from revokebus.telemetry.events import Event
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -193,7 +193,7 @@ def test_every_log_record_has_a_documented_event() -> None:
         name = extra.args[0]
         assert isinstance(name, ast.Constant), where
         used.add(name.value)
-    assert used == set(get_args(EventName))
+    assert used == set(get_args(Event))
     page = (ROOT / "docs" / "monitoring.md").read_text()
     assert set(re.findall(r"^\| `revokebus\.(\w+)` \|", page, re.MULTILINE)) == used
 

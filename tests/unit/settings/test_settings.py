@@ -297,7 +297,7 @@ def test_where_copies_are_read_from(redis_url: str, read_from: str) -> None:
 
 def test_no_form_of_output_shows_a_password() -> None:
     """Settings are logged, or sent to a page of errors, in whatever form is at hand."""
-    urls = {
+    urls: dict[str, Any] = {
         "redis_url": "redis+sentinel://me:hidden1@a:1/main?sentinel_password=hidden2",
         "read_from": "redis://:hidden3@b:2/0",
     }

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults import failover, network, single
+from tests.faults import failover, network, replicas, single
 from tests.faults.history import Witness
 from tests.faults.scenario import Run
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tests.faults.arena import Outcome
 
 SHORT = {
-    name: {**single.SCENARIOS, **failover.SCENARIOS}[name]
+    name: {**single.SCENARIOS, **failover.SCENARIOS, **replicas.SCENARIOS}[name]
     for name in (
         "CLIENT KILL of subscribers",
         "SIGSTOP, SIGCONT",
@@ -28,6 +28,8 @@ SHORT = {
         "Sentinel: primary frozen",
         "Cluster: slot moved",
         "Cluster: primary frozen",
+        "Replica: cut off",
+        "Replica: tail lost",
     )
 }
 NO_NAMESPACES = network.why_not()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
 import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from revokebus.testing import RedisServer
+from revokebus.testing.process import LOOPBACK, ReservedPort
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -94,3 +96,31 @@ class HeldServer(RedisServer):
         finally:
             is_over.set()
             thread.join()
+
+
+class TlsServer(HeldServer):
+    """One that takes TLS as well, by a certificate that is made for it.
+
+    The embedded server is built without it.
+
+    Args:
+        folder: Where the certificate is kept.
+    """
+
+    BINARY = "redis-server"
+
+    def __init__(self, folder: Path) -> None:
+        certificate, key = folder / "server.pem", folder / "server.key"
+        kind = ("-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
+        names = ("-subj", "/CN=redis", "-keyout", str(key), "-out", str(certificate))
+        command = ["openssl", "req", *kind, *names]
+        subprocess.run(command, check=True, capture_output=True)  # noqa: S603 - our own
+        reserved = ReservedPort()
+        options = {
+            "tls-port": str(reserved.number),
+            "tls-cert-file": str(certificate),
+            "tls-key-file": str(key),
+            "tls-auth-clients": "no",
+        }
+        super().__init__(options, self.BINARY)
+        self.tls_url = f"rediss://{LOOPBACK}:{reserved.number}/0?ssl_cert_reqs=none"

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import math
+import shutil
+import tempfile
+from pathlib import Path
 
 from load_tests.fleet.engines import Engines, Watched
-from load_tests.fleet.held import HeldServer
+from load_tests.fleet.held import HeldServer, TlsServer
 from load_tests.fleet.ticks import most
 from load_tests.measure import Curve, Row, log_errors_only, progress, tell
 
@@ -53,12 +56,26 @@ async def measure() -> None:
     count = round(LOADS[0] * capacity * INTERVAL)
     for number, pause in enumerate(PAUSES):
         with HeldServer() as server:
-            took, stale = await paused(server, count, pause)
-        progress(0.8 + 0.1 * number)
-        what = f"until all copies are young again after Redis was away for {pause:g} s"
-        tell(most(what, took, "s", BOUND))
-        what = f"stale copies after Redis was away for {pause:g} s, max_staleness {BOUND:g} s"
-        tell(most(what, float(stale), "", 0.0))
+            took, stale = await paused(server, server.url, count, pause)
+        progress(0.8 + 0.05 * number)
+        tell_of_pause(f"{pause:g} s", took, stale)
+    if shutil.which(TlsServer.BINARY) is None:
+        missing = f"over TLS, which needs {TlsServer.BINARY}"
+        tell(Row(missing, "", 0.0, None, "", 0.0, None, "least", "not measured"))
+        return
+    for number, pause in enumerate(PAUSES):
+        with tempfile.TemporaryDirectory() as folder, TlsServer(Path(folder)) as server:
+            took, stale = await paused(server, server.tls_url, count, pause)
+        progress(0.9 + 0.05 * number)
+        tell_of_pause(f"{pause:g} s, over TLS", took, stale)
+
+
+def tell_of_pause(pause: str, took: float, stale: int) -> None:
+    """Tell what became of a fleet whose server was away."""
+    what = f"until all copies are young again after Redis was away for {pause}"
+    tell(most(what, took, "s", BOUND))
+    what = f"stale copies after Redis was away for {pause}, max_staleness {BOUND:g} s"
+    tell(most(what, float(stale), "", 0.0))
 
 
 async def loaded(server: HeldServer, count: int) -> Watched:
@@ -69,9 +86,9 @@ async def loaded(server: HeldServer, count: int) -> Watched:
             return await fleet.watch(SECONDS)
 
 
-async def paused(server: HeldServer, count: int, pause: float) -> tuple[float, int]:
+async def paused(server: HeldServer, url: str, count: int, pause: float) -> tuple[float, int]:
     """Return after how many seconds a fleet has recovered, and how many copies were stale."""
-    async with Engines(count, server.url, max_staleness=BOUND) as fleet:
+    async with Engines(count, url, max_staleness=BOUND) as fleet:
         with server.held(SHARE):
             await fleet.watch(SETTLED)
             server.freeze()

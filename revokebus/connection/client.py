@@ -12,7 +12,7 @@ import hiredis
 # tests/integration/test_connection.py fails if a release changes what is relied on here.
 from redis._parsers import _AsyncHiredisParser
 from redis.asyncio import ConnectionPool, Redis
-from redis.asyncio.connection import AbstractConnection
+from redis.asyncio.connection import AbstractConnection, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -36,6 +36,8 @@ _ANONYMOUS: dict[str, None] = (
 _PATIENCE = 0.4
 _BLOCKING_PATIENCE = 0.9
 _LONGEST_PATIENCE = 4.0
+_SPREAD = 1 / 4
+_TIMES_OVER_TLS = 8
 
 
 class SafeParser(_AsyncHiredisParser):
@@ -64,24 +66,30 @@ class Client(Redis):
     one, and short subscriptions share a third. Like redis-py's, a client is for one event loop.
 
     Attributes:
+        times: How many times longer than usual a new connection may take.
         channels: The short subscriptions.
         scripts_sent: The digests of scripts whose text is on its way.
     """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        deadline = self.connection_pool.connection_kwargs["socket_connect_timeout"]
-        self._line = self._pipeline(deadline, _PATIENCE * deadline)
-        self._blocking_line = self._pipeline(deadline, _BLOCKING_PATIENCE * deadline)
+        pool = self.connection_pool
+        ready_within = pool.connection_kwargs["socket_connect_timeout"]
+        self.times = _times(pool.connection_class)
+        self._line = self._pipeline(ready_within, _PATIENCE)
+        self._blocking_line = self._pipeline(ready_within, _BLOCKING_PATIENCE)
         self.scripts_sent: set[str] = set()
-        self.channels = Channels(self.connection_pool.make_connection, deadline)
+        self.channels = Channels(pool.make_connection, ready_within)
 
-    def _pipeline(self, deadline: float, patience: float) -> Pipeline:
+    def _pipeline(self, ready_within: float, share: float) -> Pipeline:
+        deadline, is_usual = ready_within / self.times, self.times == 1
+        patience = deadline * (share if is_usual else 1.0)
         return Pipeline(
             self.connection_pool.make_connection,
-            deadline=deadline,
+            deadline=ready_within,
             patience=patience,
             longest=_LONGEST_PATIENCE * deadline,
+            spread=patience * (_SPREAD if is_usual else self.times),
         )
 
     async def session(self) -> tuple[int, str]:
@@ -160,6 +168,25 @@ class Client(Redis):
         await super().aclose(close_connection_pool)
 
 
+def _times(connection_class: type[AbstractConnection]) -> int:
+    """Return how many times longer than usual a new connection may take.
+
+    To agree upon keys takes the server as long as twenty ticks. A fleet that gives up, and begins
+    anew, would have it do nothing else.
+    """
+    return _TIMES_OVER_TLS if issubclass(connection_class, SSLConnection) else 1
+
+
+def connects_within(options: Mapping[str, Any], deadline: float) -> float:
+    """Return for how many seconds a new connection is waited for.
+
+    Args:
+        options: What the URL says.
+        deadline: Seconds within which the server must answer.
+    """
+    return deadline * _times(options.get("connection_class", AbstractConnection))
+
+
 def _packed(words: tuple[bytes | str | float, ...]) -> bytes:
     packed: bytes = hiredis.pack_command(words)  # type: ignore[arg-type]  # of any length, not of one
     return packed
@@ -174,7 +201,7 @@ def client(options: Mapping[str, Any], address: Address | None, deadline: float)
     Args:
         options: What the URL says.
         address: The server, where the URL does not name it.
-        deadline: Seconds within which the server must take a connection.
+        deadline: Seconds within which the server must take a connection; longer over TLS.
     """
     where = {"host": address[0], "port": address[1]} if address else {}
     # Last wins: an option in the URL must not change what the protocol relies on.
@@ -185,7 +212,7 @@ def client(options: Mapping[str, Any], address: Address | None, deadline: float)
         "parser_class": SafeParser,
         # Whoever asks has a deadline for the whole. redis-py's would make a task for each write.
         "socket_timeout": None,
-        "socket_connect_timeout": deadline,
+        "socket_connect_timeout": connects_within(options, deadline),
         "health_check_interval": 0,
         **_ANONYMOUS,
         "retry": Retry(NoBackoff(), 0),

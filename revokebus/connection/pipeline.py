@@ -82,6 +82,8 @@ class Pipeline:
         deadline: Seconds for a new connection to be ready.
         patience: Seconds without any answer after which another connection is tried.
         longest: The same, at most, where answers have been slow lately.
+        spread: Seconds within which another connection is then tried, by lot: those of a fleet
+            would all come at once.
 
     Attributes:
         times_connected: How many connections were made.
@@ -96,11 +98,13 @@ class Pipeline:
         deadline: float,
         patience: float,
         longest: float,
+        spread: float,
     ) -> None:
         self._make = make
         self._deadline = deadline
         self._patience = patience
         self._longest = longest
+        self._spread = spread
         self._connection: AbstractConnection | None = None
         self._opening: asyncio.Task[None] | None = None
         self._trying: asyncio.Task[None] | None = None
@@ -274,8 +278,7 @@ class Pipeline:
     async def _try_another(self, silent: AbstractConnection) -> None:
         """Take another connection in place of one that is silent, if that one is answered."""
         loop = asyncio.get_running_loop()
-        # Those of a fleet would all come at once.
-        await asyncio.sleep(random.uniform(0, self._patience / _LOOKS_PER_PATIENCE / 2))  # noqa: S311 - not a secret
+        await asyncio.sleep(random.uniform(0, self._spread))  # noqa: S311 - not a secret
         connection, since = self._make(), self._heard_at
         try:
             async with asyncio.timeout(self._deadline):

@@ -184,8 +184,8 @@ class Requests:
         async with Subscription(
             server.redis.connection_pool,
             channel,
-            deadline=self._seconds,
-            patience=self._patience,
+            deadline=self._seconds * server.redis.times,
+            patience=self._patience * max(1, server.redis.times // 2),
             in_place=lambda: self.primary.is_current(server),
         ) as subscription:
             yield subscription

@@ -18,12 +18,13 @@ from cryptography.x509.oid import NameOID
 from revokebus import AccessToken
 from revokebus.engine.engine import Engine
 from revokebus.testing import RedisServer
+from revokebus.testing.link import Link
 from revokebus.testing.process import LOOPBACK, ReservedPort
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.support import MakeSettings
+    from tests.support import Eventually, MakeSettings
 
 BINARY = "redis-server"  # the embedded Valkey is built without TLS
 
@@ -99,8 +100,8 @@ def authority(tmp_path: Path) -> Authority:
 
 
 @pytest.fixture
-def tls_port(authority: Authority) -> Iterator[int]:
-    """A server that takes TLS, from clients with a certificate of the authority's."""
+def tls_server(authority: Authority) -> Iterator[tuple[RedisServer, int]]:
+    """A server that takes TLS, from clients with a certificate of the authority's, and its port."""
     if shutil.which(BINARY) is None:
         pytest.skip("redis-server is not installed, and the embedded Valkey has no TLS")
     certificate, key = authority.issue("server")
@@ -113,8 +114,13 @@ def tls_port(authority: Authority) -> Iterator[int]:
         "tls-ca-cert-file": str(authority.certificate),
         "tls-auth-clients": "yes",
     }
-    with RedisServer(BINARY, options):
-        yield port
+    with RedisServer(BINARY, options) as server:
+        yield server, port
+
+
+@pytest.fixture
+def tls_port(tls_server: tuple[RedisServer, int]) -> int:
+    return tls_server[1]
 
 
 def url_of(port: int, **files: Path) -> str:
@@ -153,3 +159,49 @@ async def test_who_is_not_trusted_gets_no_copy(
     async with Engine(settings) as engine:
         assert engine.status().state == "starting"
         assert engine.status().last_error
+
+
+async def test_a_pause_costs_no_handshake(
+    authority: Authority,
+    tls_server: tuple[RedisServer, int],
+    make_settings: MakeSettings,
+    eventually: Eventually,
+) -> None:
+    """A fleet would have Redis agree upon keys all the time, and never recover."""
+    server, port = tls_server
+    certificate, key = authority.issue("app")
+    url = url_of(
+        port, ssl_ca_certs=authority.certificate, ssl_certfile=certificate, ssl_keyfile=key
+    )
+    async with Engine(make_settings(url, max_staleness=30)) as engine:
+        with server.client() as client:
+            before = client.info("stats")["total_connections_received"]
+            server.freeze()
+            try:
+                await eventually(lambda: (engine.status().staleness or 0) > 1.0)
+            finally:
+                server.thaw()
+            await eventually(lambda: (engine.status().staleness or 9) < 0.2)
+            assert client.info("stats")["total_connections_received"] == before
+        assert engine.counts.subscriptions == 1
+
+
+async def test_a_connection_that_is_lost_over_tls_is_replaced(
+    authority: Authority,
+    tls_server: tuple[RedisServer, int],
+    make_settings: MakeSettings,
+    eventually: Eventually,
+) -> None:
+    """What a balancer has forgotten would be asked until the copy is stale."""
+    _, port = tls_server
+    certificate, key = authority.issue("app")
+    with Link(LOOPBACK, port) as link:
+        through = int(link.url.rpartition(":")[2].partition("/")[0])
+        url = url_of(
+            through, ssl_ca_certs=authority.certificate, ssl_certfile=certificate, ssl_keyfile=key
+        )
+        settings = make_settings(url, max_staleness=30, redis_timeout=0.2)
+        async with Engine(settings) as engine:
+            link.forget()
+            await eventually(lambda: (engine.status().staleness or 0) > 0.2)
+            await eventually(lambda: (engine.status().staleness or 9) < 0.2)

@@ -64,7 +64,9 @@ class Network:
         return cast("AbstractConnection", made)
 
     def pipeline(self, patience: float = 5.0) -> Pipeline:
-        return Pipeline(self.make, deadline=5.0, patience=patience, longest=20.0)
+        return Pipeline(
+            self.make, deadline=5.0, patience=patience, longest=20.0, spread=patience / 4
+        )
 
 
 @pytest.fixture
@@ -187,7 +189,7 @@ async def test_a_stall_does_not_end_the_watch_over_later_connections(
 
 async def test_one_that_was_slow_is_given_more_time_but_not_for_ever(network: Network) -> None:
     """A slow server would get another connection for each answer; or a dead one would be kept."""
-    pipeline = Pipeline(network.make, deadline=5.0, patience=0.01, longest=0.1)
+    pipeline = Pipeline(network.make, deadline=5.0, patience=0.01, longest=0.1, spread=0.0)
     await answered(network, pipeline)
     pipeline._slowest = 60.0  # as after a suspension
     loop = asyncio.get_running_loop()

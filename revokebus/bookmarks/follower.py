@@ -14,13 +14,14 @@ from revokebus.protocol.continuity import Break
 from revokebus.protocol.wire import DATA_VERSION, encode_entry_id
 from revokebus.scripts import bookmarks
 from revokebus.store.listing import PAGE_ENTRIES
-from revokebus.store.settling import SILENT_SECONDS, replica_deadline
+from revokebus.store.settling import LATE_SECONDS, replica_deadline
 from revokebus.store.store import LONG_ROW, PAGE_BYTES, entry_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from revokebus.clock import Clock
+    from revokebus.connection.primary import Server
     from revokebus.connection.requests import Requests
     from revokebus.connection.script import Argument
     from revokebus.protocol.bookmark import Bookmark
@@ -81,9 +82,10 @@ class Follower:
         listing: Lists what the replica has.
 
     Attributes:
+        listing: As above.
         trouble: Why the replica is of no use at the moment; empty where it is.
         instances: How many instances there were at the last look.
-        seen: The last bookmark that was seen, and when that was, in elapsed seconds.
+        missed: Set while the primary has no bookmark that was written lately.
     """
 
     def __init__(
@@ -97,12 +99,12 @@ class Follower:
         self._primary_clock = PrimaryClock()
         self._read_at: int | None = None
         self._proven_at = -math.inf
-        self._shown = 0
-        self._is_held = False
+        self._shown: ReplicaPage | None = None
+        self._asked: Server | None = None
         self._rest, self._not_before = _SHORTEST_REST, -math.inf
         self.trouble = ""
         self.instances = 1
-        self.seen: tuple[Bookmark | None, float] = (None, -math.inf)
+        self.missed = asyncio.Event()
 
     def note_primary(self, page: Page, sent: float) -> None:
         """Note what the primary said, whose log was read to its end.
@@ -111,15 +113,24 @@ class Follower:
             page: The end of the log.
             sent: When the primary was asked, in elapsed seconds.
         """
-        self._see(page.bookmark)
-        if self._read_at is None:
-            self.seen = self.seen[0], self._clock.elapsed()  # there may be none yet
-        self._read_at = 0
-        if page.bookmark is not None:
-            self._read_at = page.bookmark.number
-            self._primary_clock.measure(page.bookmark.clock, sent, page.time)
-            if self.trouble and self._read_at > self._shown + _FEW:
-                self._requests.primary.leave()  # the primary has new ones
+        shown, self._shown = self._shown, None
+        bookmark = page.bookmark
+        if bookmark is None:
+            self._read_at = 0
+            self.missed.set()
+            return
+        self._read_at = bookmark.number
+        self._primary_clock.measure(bookmark, sent, page.time)
+        if page.time - bookmark.written > LATE_SECONDS:
+            self.missed.set()
+        else:
+            self.missed.clear()
+        if shown is None or page.unsettled:
+            return
+        if shown.epoch != page.epoch or shown.bookmark is None:
+            self._leave("has another data set than the primary")
+        elif bookmark.number > shown.bookmark.number + _FEW:
+            self._leave("is behind the primary")
 
     def forget(self) -> None:
         """Let the primary be asked next: where the copy stands is not known any more."""
@@ -142,26 +153,20 @@ class Follower:
         try:
             moment = await self._read_to_end(continuity, server, take)
         except StoreError as error:
-            self._rest_from(str(error))
-            self._requests.primary.leave()
+            self._leave(str(error))
             return None
-        now = self._clock.elapsed()
-        # There is none before the first, and no new one while all are held.
-        may_be_silent = self.seen[0] is not None and not self._is_held
-        if may_be_silent and now - self.seen[1] > SILENT_SECONDS:
-            self._rest_from(f"has shown no new bookmark for {SILENT_SECONDS:g} s")
+        if moment is None:
             return None
+        self._shown = None
+        self._proven_at = max(self._proven_at, moment)
         self.trouble, self._rest = "", _SHORTEST_REST
-        if moment is None or now - moment > _OLD_SHARE * self._settings.max_staleness:
-            return None
-        self._proven_at = moment
-        return moment
+        too_old = self._clock.elapsed() - moment > _OLD_SHARE * self._settings.max_staleness
+        return None if too_old else self._proven_at
 
     async def _read_to_end(self, continuity: Continuity, server: str, take: Take) -> float | None:
         while (position := continuity.position) is not None:
             now = self._clock.elapsed()
-            page = await self._read(position)
-            self._is_held = page.is_held
+            page = self._shown = await self._read(position)
             bookmark, moment = page.bookmark, self._moment(page, now)
             if bookmark is None or moment is None or not self._is_as_known(page, server):
                 return None
@@ -179,26 +184,27 @@ class Follower:
         return None
 
     def _moment(self, page: ReplicaPage, now: float) -> float | None:
-        """Return when the last bookmark was made; None where that is not known."""
+        """Return what the page proves; None where that is not known, or the replica is too late."""
         if page.bookmark is None:
             return None
-        self._see(page.bookmark)
-        self._shown = page.bookmark.number
         moment = self._primary_clock.moment(page.bookmark)
-        return moment if moment is not None and moment <= now else None
+        written = self._primary_clock.written(page.bookmark)
+        if moment is None or written is None:
+            return None
+        # One that is later than now is of a clock that has jumped.
+        return moment if moment <= now and now - written <= LATE_SECONDS else None
 
     def _is_as_known(self, page: ReplicaPage, server: str) -> bool:
         is_same = page.version == b"%d" % DATA_VERSION and page.server == server
         return is_same and not page.is_held and not page.wants_heartbeat
 
-    def _see(self, bookmark: Bookmark | None) -> None:
-        if bookmark is not None and bookmark != self.seen[0]:
-            self.seen = bookmark, self._clock.elapsed()
-
-    def _rest_from(self, reason: str) -> None:
-        """Let the primary be asked for a while, the longer the more often that is so."""
+    def _leave(self, reason: str) -> None:
+        """Ask another replica, after a rest, the longer the more often; until then the primary."""
         self.trouble = reason
         self._not_before = self._clock.elapsed() + self._rest
+        if self._asked is not None:
+            is_long = self._rest >= _LONGEST_REST
+            self._requests.primary.leave(self._asked, renew=is_long)
         self._rest = min(2 * self._rest, _LONGEST_REST)
 
     async def _read(self, after: Position) -> ReplicaPage:
@@ -210,6 +216,7 @@ class Follower:
         args: list[Argument] = [encode_entry_id(after.entry.id), PAGE_ENTRIES, PAGE_BYTES]
         args += [known, names.instance]
         async with self._requests.deadline(replica_deadline(self._settings)):
+            self._asked = await self._requests.primary.server()
             answer = await self._requests.primary.run(
                 lambda redis: bookmarks.FOLLOW.run(redis, keys, args)
             )
@@ -230,11 +237,12 @@ class Follower:
         )
 
     async def can_list(self, position: Position) -> bool:
-        """Return whether the replica has everything up to `position`, or gets it in a moment.
+        """Return whether a replica has everything up to `position`, or gets it in a moment.
 
-        Records are written together with their entries, so that it has them as well. In a cluster
-        only the primary knows whether keys are being moved to another one. And where the clock of
-        a replica is ahead, records that live seem to have expired.
+        Whether the one that is then listed has it, the listing finds out. Records are written
+        together with their entries, so that it has them as well. In a cluster only the primary
+        knows whether keys are being moved to another one. And where the clock of a replica is
+        ahead, records that live seem to have expired.
         """
         if self._settings.is_cluster:
             return False
@@ -246,6 +254,5 @@ class Follower:
                     return page.time <= self._clock.wall() + self._settings.leeway
                 await asyncio.sleep(_LOOKS_EVERY)
         except StoreError as error:
-            self._rest_from(str(error))
-            self._requests.primary.leave()
+            self._leave(str(error))
         return False

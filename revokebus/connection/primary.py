@@ -45,6 +45,7 @@ LONGEST_WAIT = 0.25
 
 _ASKED_AGAIN_AFTER, _ASKED_AGAIN_AFTER_ERROR = 2.0, 0.5
 _ASKED_AGAIN_PER_BOUND = 6
+_REPLICA_ASKED_AGAIN_AFTER = 10.0
 _TRIED_AGAIN = 3
 _SLOW_SECONDS, _SLOWER_THAN_USUAL = 0.1, 4.0
 _WAYS_TO_ASK, _FORGETTING, _LONGER_WAY = 4, 1.05, 2.0
@@ -114,7 +115,7 @@ class Place:
         is_found = settings.read_from == "replica"
         text = settings.redis_url if is_found else settings.read_from
         url = url_with_credentials(settings, credentials, text)
-        if url.kind == "cluster":
+        if settings.is_cluster:
             url = replace(url, options={**url.options, "redis_connect_func": say_read_only})
         discovery = make_replica_discovery(url, settings.namespace, settings.redis_timeout)
         return cls(url, discovery, is_replica=True)
@@ -150,6 +151,8 @@ class Primary:
         self._ask_again_after = min(
             _ASKED_AGAIN_AFTER, settings.max_staleness / _ASKED_AGAIN_PER_BOUND
         )
+        if self._place.is_replica:
+            self._ask_again_after = _REPLICA_ASKED_AGAIN_AFTER
         if self._url.kind == "single":
             self._ask_again_after = math.inf
         self._clock = clock
@@ -257,6 +260,9 @@ class Primary:
         try:
             return await self._answer(server, work)
         except MovedError as error:
+            if self._place.is_replica:
+                message = "the replica sends to another node of the cluster"
+                raise RedisConnectionError(message) from error
             if self._asking is not None:
                 await asyncio.wait([self._asking])  # or its older answer would come after this one
             self._use(self._moved_to(error))
@@ -293,11 +299,20 @@ class Primary:
         """Ask who is primary before the next request."""
         self._doubts += 1
 
-    def leave(self) -> None:
-        """Use another replica from the next request on, if there is another."""
-        if self._server is not None:
-            self._discovery.avoid(self._server.address)
+    def leave(self, server: Server, *, renew: bool) -> None:
+        """Use another replica than `server` from the next request on, if there is another.
+
+        Args:
+            server: The one that is of no use; nothing is done if it is not in use any more.
+            renew: Whether to connect anew where the URL names it: it may stand for several.
+        """
+        if self._server is not server:
+            return
+        if self._url.kind != "single":
+            self._discovery.avoid(server.address)
             self.doubt()
+        elif renew:
+            self._replace(None)
 
     async def check_whole(self, server: Server) -> None:
         """Check that a walk over all keys of `server` finds every one of ours.

@@ -28,13 +28,15 @@ if TYPE_CHECKING:
     from revokebus.connection.discovery import Discovery
     from revokebus.settings.redis_url import Address, RedisUrl
 
-    Look = Callable[[Address], Awaitable[Sequence[Address]]]
+    Known = tuple[Address, Sequence[Address]]
+    Look = Callable[[Address], Awaitable[Known]]
 
+_SHARE_OF_DEADLINE = 0.25
 _NOT_WELL = frozenset({"s_down", "o_down", "disconnected", "fail", "fail?", "handshake", "noaddr"})
 
 
 class Replicas:
-    """The replicas that are well, as one of some nodes says that is asked about them.
+    """The replicas that are well, as some nodes say that are asked about them.
 
     Args:
         deadline: Seconds within which the nodes must answer.
@@ -57,10 +59,12 @@ class Replicas:
         Raises:
             redis.RedisError: No node can be asked.
         """
-        found = await self._first_answer(known)
+        answers = await self._answers(known)
+        # One that was started a moment ago may know of none.
+        found = {each for _, replicas in answers for each in replicas}
         avoided, self._avoided = self._avoided, None
-        others = [each for each in found if each != avoided] or found
-        chosen = random.choice(others)  # noqa: S311 - not a secret
+        others = found - {avoided} or found or {primary for primary, _ in answers[-1:]}
+        chosen = random.choice(sorted(others))  # noqa: S311 - not a secret
         if known is not None and known in others:
             chosen = known
         return Found(Claim(0, chosen), is_agreed=False)
@@ -71,31 +75,38 @@ class Replicas:
     def _nodes(self, known: Address | None) -> Sequence[Address]:
         raise NotImplementedError
 
-    async def _ask(self, node: Address) -> Sequence[Address]:
-        """Return the replicas that a node takes for well; the primary where there is none."""
+    async def _ask(self, node: Address) -> Known:
+        """Return the primary, and its replicas that a node takes for well."""
         raise NotImplementedError
 
-    async def _first_answer(self, known: Address | None) -> Sequence[Address]:
-        """Ask all nodes at once, and return what the first of them says."""
-        waiting = {asyncio.create_task(_tolerant(self._ask, each)) for each in self._nodes(known)}
+    async def _answers(self, known: Address | None) -> Sequence[Known]:
+        """Ask all nodes at once; wait for a majority, or for a while after the first of them."""
+        nodes = self._nodes(known)
+        waiting = {asyncio.create_task(_tolerant(self._ask, each)) for each in nodes}
+        answers: list[Known] = []
         errors: list[Exception] = []
+        now = asyncio.get_running_loop().time
+        until = now() + self._deadline
         try:
-            async with asyncio.timeout(self._deadline):
-                while waiting:
-                    done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-                    for result in (task.result() for task in done):
-                        if not isinstance(result, Exception):
-                            return result
+            while waiting and 2 * len(answers) <= len(nodes) and (left := until - now()) > 0:
+                done, waiting = await asyncio.wait(
+                    waiting, timeout=left, return_when=asyncio.FIRST_COMPLETED
+                )
+                for result in (task.result() for task in done):
+                    if isinstance(result, Exception):
                         errors.append(result)
-        except TimeoutError:
-            pass
+                    else:
+                        until = min(until, now() + _SHARE_OF_DEADLINE * self._deadline)
+                        answers.append(result)
         finally:
             await end([*waiting])
-        why = errors[0] if errors else f"no answer within {self._deadline:g} s"
-        raise RedisConnectionError(f"no replica can be found: {why}")
+        if not answers:
+            why = errors[0] if errors else f"no answer within {self._deadline:g} s"
+            raise RedisConnectionError(f"no replica can be found: {why}")
+        return answers
 
 
-async def _tolerant(look: Look, node: Address) -> Sequence[Address] | Exception:
+async def _tolerant(look: Look, node: Address) -> Known | Exception:
     try:
         return await look(node)
     except (RedisError, OSError, LookupError, TypeError, ValueError) as error:
@@ -117,7 +128,7 @@ class SentinelReplicas(Replicas):
     def _nodes(self, known: Address | None) -> Sequence[Address]:  # noqa: ARG002 - Replicas'
         return self._url.nodes
 
-    async def _ask(self, node: Address) -> Sequence[Address]:
+    async def _ask(self, node: Address) -> Known:
         service = self._url.service
         (host, port), listed = await ask(
             self._url.sentinel_options,
@@ -133,7 +144,7 @@ class SentinelReplicas(Replicas):
             if not _NOT_WELL & set(each["flags"].split(","))
             and each.get("master-link-status") == "ok"
         ]
-        return well or [(str_if_bytes(host), int(port))]
+        return (str_if_bytes(host), int(port)), well
 
 
 def _pairs(state: Sequence[Any]) -> Mapping[str, str]:
@@ -156,9 +167,8 @@ class ClusterReplicas(Replicas):
     def _nodes(self, known: Address | None) -> Sequence[Address]:
         return self._discovery.some_nodes(known)
 
-    async def _ask(self, node: Address) -> Sequence[Address]:
-        owner, replicas = await self._discovery.owner_and_replicas(node)
-        return replicas or [owner]
+    async def _ask(self, node: Address) -> Known:
+        return await self._discovery.owner_and_replicas(node)
 
     async def check_whole(self, redis: Redis) -> None:  # noqa: ARG002 - Discovery's
         """Refuse: a replica does not know whether the slot is being moved from its primary.

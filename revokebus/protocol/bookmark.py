@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from revokebus.protocol.wire import EntryId
 
 _DRIFT = 0.001
-_FORM = re.compile(rb"(\d{1,15}) (\d{1,12}\.\d{1,6}) ([0-9a-f]{16}) (\d{1,20}-\d{1,20})", re.ASCII)
+_FORM = re.compile(
+    rb"(\d{1,15}) (\d{1,12}\.\d{1,6}) (\d{1,12}\.\d{1,6}) ([0-9a-f]{16}) (\d{1,20}-\d{1,20})",
+    re.ASCII,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +31,15 @@ class Bookmark:
     Attributes:
         number: How many bookmarks the data set has had. After a failover that lost some of them a
             number can come twice.
-        time: The moment, in seconds since the epoch by the primary's clock.
+        written: When it was written, in seconds since the epoch by the primary's clock.
+        time: The moment for which it proves, likewise.
         clock: Names that clock. Where it has jumped, or another server is the primary, it has
             another name.
         last: The last entry of the log then.
     """
 
     number: int
+    written: float
     time: float
     clock: str
     last: EntryId
@@ -45,34 +50,62 @@ def decode_bookmark(text: bytes | None) -> Bookmark | None:
     match = _FORM.fullmatch(text or b"")
     if match is None:
         return None
-    number, time, clock, last = match.groups()
-    return Bookmark(int(number), float(time), clock.decode(), decode_entry_id(last))
+    number, written, time, clock, last = match.groups()
+    entry = decode_entry_id(last)
+    return Bookmark(int(number), float(written), float(time), clock.decode(), entry)
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """What time it was at the primary: by which clock, and after which bookmark."""
+
+    clock: str
+    number: int
+    sent: float
+    time: float
+
+    def moment(self, time: float) -> float:
+        since = time - self.time
+        return self.sent + since - _DRIFT * abs(since)
 
 
 class PrimaryClock:
     """The primary's clock, measured by one of this process."""
 
     def __init__(self) -> None:
-        self._clock = ""
-        self._sent = self._time = 0.0
+        self._last: _Measured | None = None
+        self._before: _Measured | None = None
 
-    def measure(self, clock: str, sent: float, time: float) -> None:
+    def measure(self, bookmark: Bookmark, sent: float, time: float) -> None:
         """Note what time it was at the primary.
 
         Args:
-            clock: The name of its clock.
+            bookmark: The last one at that moment.
             sent: When it was asked, in elapsed seconds.
             time: What it said, in seconds since the epoch.
         """
-        self._clock, self._sent, self._time = clock, sent, time
+        self._before = self._last
+        self._last = _Measured(bookmark.clock, bookmark.number, sent, time)
 
     def moment(self, bookmark: Bookmark) -> float | None:
-        """Return when a bookmark was made, in elapsed seconds; never later than it was.
+        """Return for when a bookmark proves, in elapsed seconds; never later than it was.
 
         None where its clock was not measured. The answer to the measurement may have taken its time
         to come, and the two clocks may drift apart by a thousandth since then.
         """
-        if bookmark.clock != self._clock:
+        return self._elapsed(bookmark, bookmark.time)
+
+    def written(self, bookmark: Bookmark) -> float | None:
+        """Return likewise when a bookmark was written."""
+        return self._elapsed(bookmark, bookmark.written)
+
+    def _elapsed(self, bookmark: Bookmark, time: float) -> float | None:
+        last, before = self._last, self._before
+        if last is None or bookmark.clock != last.clock:
             return None
-        since = bookmark.time - self._time
-        return self._sent + since - _DRIFT * abs(since)
+        if bookmark.number > last.number:
+            return last.moment(time)
+        # The clock may have been set back after it was written, and before it was measured.
+        if before is None or before.clock != last.clock:
+            return None
+        return min(last.moment(time), before.moment(time))

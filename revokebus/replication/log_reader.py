@@ -61,6 +61,9 @@ class Log(Protocol):
     async def read(self, after: Position, told: Told | None) -> Page:
         """Return the log from `after`, that entry included; send a heartbeat by the way."""
 
+    async def is_as_read(self) -> bool:
+        """Return whether the primary is the one whose log was read last, as far as is known."""
+
     def doubt_primary(self) -> None:
         """Look up the primary before the next request."""
 
@@ -74,8 +77,8 @@ class Records(Protocol):
         It yields whether the log has every live revocation, and is the shorter way to them.
         """
 
-    def records(self) -> AsyncGenerator[list[bytes | None]]:
-        """Yield the payloads of all records."""
+    def records(self, since: Position) -> AsyncGenerator[list[bytes | None]]:
+        """Yield the payloads of all records; the log will be read from `since` on."""
 
     def history(self, until: Position) -> AsyncGenerator[list[bytes]]:
         """Yield the payloads of the log, up to `until`."""
@@ -198,6 +201,7 @@ class LogReader:
             if page is not None and not page.more:
                 if self._follower is not None:
                     self._follower.note_primary(page, sent)
+                    self._run.conditions.note_or_over("replica", self._follower.trouble)
                 await self._beat_if_wanted(page)
                 await self._look_for_lost_writes(sent)
                 self._check_settled(page)
@@ -208,12 +212,12 @@ class LogReader:
         follower, position = self._follower, self._continuity.position
         if follower is None or position is None or self._suspicion or self._run.wants_primary:
             return None
-        if self._heartbeats.due(position) is not None:
+        if self._heartbeats.due(position) is not None or not await self._log.is_as_read():
             return None
         moment = await follower.follow(self._continuity, self._server, self._take)
-        self._run.conditions.note_or_over("replica", follower.trouble)
         if moment is None:
             return None
+        self._run.conditions.over("replica")
         self.instances = follower.instances
         await self._look_for_lost_writes(moment)
         if self._reason_to_list():
@@ -381,7 +385,7 @@ class LogReader:
         may_evict = self._audit.may_evict
         self._repair.begin(may_lack=may_evict)
         if not from_log or may_evict:
-            await self._apply_records(records, reason)
+            await self._apply_records(records.records(position), reason)
         if reason in _UNREAD or may_evict:
             # Records may have been evicted, deleted, or expired by a wrong clock; the log has what
             # was revoked since it began.
@@ -405,9 +409,11 @@ class LogReader:
                 "revokebus lists all revocations again: %s", reason.value, extra=event("resync")
             )
 
-    async def _apply_records(self, records: Records, reason: Break) -> None:
+    async def _apply_records(
+        self, records: AsyncGenerator[list[bytes | None]], reason: Break
+    ) -> None:
         held_at = -math.inf
-        async with contextlib.aclosing(records.records()) as pages:
+        async with contextlib.aclosing(records) as pages:
             async for payloads in pages:
                 await self._applier.apply_all("record", payloads, listed=True)
                 if reason in _LOSSES and self._run.clock.elapsed() - held_at > HOLD_SECONDS / 2:

@@ -7,8 +7,9 @@ from revokebus.scripts.fragments import PAGING, PROCESS, SETTLING
 
 # Only the instance that has the turn writes one, and only where a tick would prove something: the
 # server accepts writes, has the data set that is known, and nothing is held or written back. Where
-# it is later than was expected when this was sent, it was held up, or the clock has jumped, and the
-# moment would be wrong. Nothing is written without an expectation.
+# it is later than was expected when this was sent, it was held up, or the clock has jumped; where
+# it is earlier, the clock was set back. The moment would be wrong. Nothing is written without an
+# expectation.
 MARK = Script.of(
     PROCESS
     + SETTLING
@@ -33,11 +34,13 @@ if left > 0 or repairing == 1 then return {'unsettled', 0} end
 local moment = string.format('%.6f', now)
 if ARGV[7] == '' then return {'measured', moment} end
 if now > tonumber(ARGV[7]) then return {'late', moment} end
+if now < tonumber(ARGV[10]) then return {'early', moment} end
 local rows = redis.pcall('XREVRANGE', log, '+', '-', 'COUNT', 1)
 if not rows[1] then return {'other', 0} end
 local number = (tonumber(string.match(known[2] or '', '^(%d+) ') or '') or 0) + 1
 local text = table.concat({
-  string.format('%.0f', number), string.format('%.6f', now - ARGV[8]), ARGV[9], rows[1][1]}, ' ')
+  string.format('%.0f', number), moment, string.format('%.6f', now - ARGV[8]), ARGV[9], rows[1][1]
+}, ' ')
 redis.call('HSET', meta, 'bookmark', text)
 return {'marked', moment}
 """

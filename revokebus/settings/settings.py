@@ -241,10 +241,15 @@ class Settings(BaseSettings):
         Raises:
             ConfigurationError: Something is.
         """
-        if self.redis_password_file is not None or parse_redis_url(self.redis_url).has_password:
+        urls = [self.redis_url]
+        if self.read_from not in ("primary", "replica"):
+            urls.append(self.read_from)
+        if self.redis_password_file is not None or any(
+            parse_redis_url(each).has_password for each in urls
+        ):
             raise ConfigurationError(
-                "redis_url (REVOKEBUS_REDIS_URL) or redis_password_file has a password, and there "
-                "are credentials as well: leave one of them out"
+                "redis_url (REVOKEBUS_REDIS_URL), read_from or redis_password_file has a password, "
+                "and there are credentials as well: leave one of them out"
             )
 
     @property

@@ -111,20 +111,44 @@ class Listing:
             with contextlib.suppress(StoreError):
                 await self._may_list()
 
-    async def records(self) -> AsyncGenerator[list[bytes | None]]:
-        """Yield the records' payloads, some at a time; None for a key that holds no string."""
+    async def records(self, since: Position | None = None) -> AsyncGenerator[list[bytes | None]]:
+        """Yield the records' payloads, some at a time; None for a key that holds no string.
+
+        Args:
+            since: From where the log will be read: everything up to there must be listed. A replica
+                is listed only so.
+        """
         requests = self._requests
         async with requests.deadline():
             server = await requests.primary.server()
             await requests.primary.check_whole(server)
         walk = _Walk(requests, server)
+        await self._check_has(since, walk)
         cursor: bytes | None = None
         while cursor != b"0":
             cursor, payloads = await self._some_records(walk, cursor or b"0")
             yield payloads
         async with requests.deadline():
             await requests.primary.check_whole(server)
+        await self._check_has(since, walk)
         walk.check()
+
+    async def _check_has(self, position: Position | None, walk: _Walk) -> None:
+        """Check that a replica has the log up to `position`, and so everything that is recorded.
+
+        Raises:
+            StoreError: It is behind, or has another data set.
+        """
+        if self._primary is self._requests:
+            return
+        if position is None:
+            raise ValueError("a replica is listed up to a position")
+        at = encode_entry_id(position.entry.id)
+        epoch = await walk.call("HGET", self._names.meta, "epoch")
+        rows = await walk.call("XRANGE", self._names.log, at, at)
+        shown = [payload_of(fields) for _, fields in rows]
+        if epoch != position.epoch.encode() or shown != [position.entry.payload]:
+            raise StoreError("the replica is behind the primary, so it cannot be listed yet")
 
     async def _some_records(self, walk: _Walk, cursor: bytes) -> tuple[bytes, list[bytes | None]]:
         words = ("SCAN", cursor, "MATCH", self._names.records, "COUNT", _SCAN_COUNT)
@@ -137,6 +161,7 @@ class Listing:
         async with requests.deadline():
             server = await requests.primary.server()
         walk = _Walk(requests, server)
+        await self._check_has(until, walk)
 
         def next_page(after: bytes) -> asyncio.Task[Any]:
             words = ("XRANGE", self._names.log, after, end_at, "COUNT", PAGE_ENTRIES)

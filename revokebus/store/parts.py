@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
@@ -67,7 +68,8 @@ class StoreParts:
 
     async def close(self) -> None:
         """End every connection, whatever state it is in."""
-        await self.requests.close()
-        if self.reading is not self.requests:
-            await self.reading.close()
-        await self.store.close()
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(self.store.close)
+            if self.reading is not self.requests:
+                stack.push_async_callback(self.reading.close)
+            stack.push_async_callback(self.requests.close)

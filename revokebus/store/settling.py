@@ -18,8 +18,8 @@ LONGEST_PAUSE = 1.1
 TURN_MILLISECONDS = 1_000
 """For how long an instance has the turn to write back, unless it asks for more."""
 
-SILENT_SECONDS = 1.5
-"""After how many seconds without a new bookmark the primary is asked, and no replica."""
+LATE_SECONDS = 1.5
+"""How many seconds a replica may be behind; otherwise the primary is asked."""
 
 _TICK_DEADLINE = 0.5
 _SHARE_OF_REPLICA = 1 / 2
@@ -54,18 +54,12 @@ def replica_deadline(settings: Settings) -> float:
     return max(_TICK_DEADLINE, _SHARE_OF_REPLICA * settings.redis_timeout)
 
 
-def replica_delay(settings: Settings, pause: float) -> float:
-    """Return how many seconds later this instance notices what is new, because of its replica.
+def replica_delay(settings: Settings) -> float:
+    """Return how many seconds later this instance notices what is new, if it reads from a replica.
 
-    Args:
-        settings: Whether it reads from one.
-        pause: The longest time between two ticks.
+    That may be so far behind, and no further.
     """
-    if not settings.reads_from_replica:
-        return 0.0
-    # Where ticks are further apart than that, the next one finds no new bookmark.
-    silent = SILENT_SECONDS if pause <= SILENT_SECONDS else 0.0
-    return silent + replica_deadline(settings)
+    return LATE_SECONDS + replica_deadline(settings) if settings.reads_from_replica else 0.0
 
 
 def settling_milliseconds(settings: Settings, instances: int = 1) -> int:
@@ -76,7 +70,7 @@ def settling_milliseconds(settings: Settings, instances: int = 1) -> int:
     """
     pause = max(LONGEST_PAUSE * tick_interval(settings, instances), pause_after_failure(instances))
     wait = LONGEST_WAIT * settings.redis_timeout if settings.asks_for_primary else 0.0
-    late = replica_delay(settings, pause)
+    late = replica_delay(settings)
     return math.ceil(1000 * (pause + wait + tick_deadline(settings) + late))
 
 

@@ -42,7 +42,6 @@ from revokebus.store.settling import (
     replica_delay,
     settling_milliseconds,
     tick_deadline,
-    tick_interval,
     unsettled_error,
 )
 from revokebus.store.writes import Writes, data_set_arguments, longest
@@ -170,6 +169,7 @@ class Store:
         self._life = b""
         self._wants_all = True
         self._written_under: Configuration | None = None
+        self._read_under: Configuration | None = None
         self._looked_at = -math.inf
         self._took = deque([0.0] * _TIMED, maxlen=_TIMED)
         self._settling = settling_milliseconds(settings)
@@ -190,12 +190,23 @@ class Store:
         epoch, last = await self._requests.run(data_set.OPEN, keys, args)
         return Position(epoch.decode(), entry_of(*last))
 
+    async def is_as_read(self) -> bool:
+        """Return whether the primary is the one whose log was read last, as far as is known.
+
+        It is looked up now and then.
+
+        Raises:
+            StoreError: It cannot be found, and none is known.
+        """
+        async with self._requests.deadline():
+            await self._primary.server()
+        return self._primary.configuration == self._read_under
+
     async def hold(self, seconds: float) -> None:
         """Let nobody take his copy for proven for that long: there is something to write back."""
         far = min(_WAYS_OF_A_LISTING * self._round_trip, _LONGEST_WAY)
         # Others that read from replicas may notice as late as this one.
-        late = replica_delay(self._settings, tick_interval(self._settings, self._instances))
-        milliseconds = math.ceil(1000 * (seconds + far + late))
+        milliseconds = math.ceil(1000 * (seconds + far + replica_delay(self._settings)))
         keys = [self._names.hold, self._names.meta]
         await self._requests.run(data_set.HOLD, keys, [milliseconds])
 
@@ -222,7 +233,7 @@ class Store:
         said: list[Argument] = []
         if told is not None:
             said = [heartbeat_life(self._settings), told.heartbeat, told.facts]
-        before = self._primary.configuration
+        before = self._read_under = self._primary.configuration
         known_epoch = "" if wants_all else after.epoch
         try:
             answer, asked, confirmed_at = await self._tick(keys, args, known_epoch, said)

@@ -152,6 +152,9 @@ class Model:
     def doubt_primary(self) -> None:
         pass
 
+    async def is_as_read(self) -> bool:
+        return True
+
     def due(self, position: Position) -> Told | None:
         return Told(b"", b"") if position.epoch else None
 
@@ -169,7 +172,7 @@ class Model:
         assert may_wait in (True, False)
         yield False
 
-    async def records(self) -> AsyncGenerator[list[bytes | None]]:
+    async def records(self, since: Position) -> AsyncGenerator[list[bytes | None]]:  # noqa: ARG002 - Records'
         for value, expires_at in list(self.data.records.items()):
             yield [encode_payload([Revocation("jti", value, expires_at)])]
 

@@ -295,7 +295,7 @@ def _lag(world: World, _: Event) -> Any:
 def _delay(world: World, event: Event) -> Any:
     """Everything reaches the replicas some time later, in its order."""
     links = world.servers.primary.replicas
-    return _undo_all([_set(each, "delay", to=2 * event.amount, well=0.0) for each in links])
+    return _undo_all([_set(each, "delay", to=6 * event.amount**2, well=0.0) for each in links])
 
 
 def _nudge_server(world: World, event: Event) -> Any:

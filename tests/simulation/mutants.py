@@ -251,12 +251,13 @@ def _a_replica_is_believed_at_once(stack: ExitStack) -> None:
 
 def _a_clock_has_no_name(stack: ExitStack) -> None:
     """That the primary's clock has jumped is not seen in bookmarks."""
-    moment = PrimaryClock.moment
+    elapsed = PrimaryClock._elapsed
 
-    def any_clock(self: PrimaryClock, bookmark: Any) -> float | None:
-        return moment(self, dataclasses.replace(bookmark, clock=self._clock))
+    def any_clock(self: PrimaryClock, bookmark: Any, time: float) -> float | None:
+        clock = self._last.clock if self._last else ""
+        return elapsed(self, dataclasses.replace(bookmark, clock=clock), time)
 
-    stack.enter_context(mock.patch.object(PrimaryClock, "moment", any_clock))
+    stack.enter_context(mock.patch.object(PrimaryClock, "_elapsed", any_clock))
 
 
 def _a_bookmark_is_never_late(stack: ExitStack) -> None:

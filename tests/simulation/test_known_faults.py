@@ -223,11 +223,28 @@ KNOWN: Mapping[str, Plan] = {
         _event(3, "part", lasts=4), topology="sentinel", settings=[_READER] * 4, pause=0.02
     ),
     "the replica that is read is behind, and the clock of the primary jumps": _plan(
-        _event(2, "delay", lasts=6, amount=0.6),
+        _event(2, "delay", lasts=6, amount=0.44),
         *(_event(3 + n, "nudge_server", lasts=0.9, amount=0.7) for n in range(4)),
         topology="replica",
         settings=[_READER] * 3,
         pause=0.02,
+    ),
+    "the replica that is read is behind, and the clock of the primary is set back": _plan(
+        _event(2, "delay", lasts=6, amount=0.44),
+        *(_event(3 + n, "nudge_server", lasts=0.9, amount=0.3) for n in range(4)),
+        topology="replica",
+        settings=[_READER] * 3,
+        pause=0.02,
+    ),
+    "everything is lost while the replica is far behind, and who knows most reads there": _plan(
+        _event(2, "delay", lasts=6, amount=0.95),
+        _event(3.96, "kill_instance", lasts=0.1, which=1),
+        _event(3.96, "kill_instance", lasts=0.1, which=2),
+        _event(4, "flush"),
+        topology="replica",
+        settings=[{**_READER, "max_staleness": 15.0}] * 3,
+        pause=0.6,
+        fresh_within=6.0,  # for as long as it may take to notice
     ),
     "everything is lost while the replica is cut off, and who knows most reads there": _plan(
         _event(3.95, "lag", lasts=4),

@@ -17,7 +17,7 @@ from revokebus.protocol.wire import decode_entry_id
 if TYPE_CHECKING:
     from revokebus.protocol.wire import EntryId
 
-_DRIFT = 0.001
+_DRIFT, _KEPT_SECONDS = 0.001, 60.0
 _FORM = re.compile(
     rb"(\d{1,15}) (\d{1,12}\.\d{1,6}) (\d{1,12}\.\d{1,6}) ([0-9a-f]{16}) (\d{1,20}-\d{1,20})",
     re.ASCII,
@@ -64,6 +64,11 @@ class _Measured:
     sent: float
     time: float
 
+    @property
+    def ahead(self) -> float:
+        """By how much this process's clock was ahead: less where the other one was later."""
+        return self.sent - self.time
+
     def moment(self, time: float) -> float:
         since = time - self.time
         return self.sent + since - _DRIFT * abs(since)
@@ -74,7 +79,7 @@ class PrimaryClock:
 
     def __init__(self) -> None:
         self._last: _Measured | None = None
-        self._before: _Measured | None = None
+        self._others: list[_Measured] = []
 
     def measure(self, bookmark: Bookmark, sent: float, time: float) -> None:
         """Note what time it was at the primary.
@@ -84,7 +89,12 @@ class PrimaryClock:
             sent: When it was asked, in elapsed seconds.
             time: What it said, in seconds since the epoch.
         """
-        self._before = self._last
+        known = [*self._others, *([self._last] if self._last else [])]
+        # The one by which a bookmark is oldest, and the last one before this.
+        known = [each for each in known if each.clock == bookmark.clock]
+        lasting = [each for each in known if each.sent > sent - _KEPT_SECONDS]
+        oldest = min(lasting, key=lambda each: each.ahead, default=None)
+        self._others = [each for each in (oldest, *known[-1:]) if each is not None]
         self._last = _Measured(bookmark.clock, bookmark.number, sent, time)
 
     def moment(self, bookmark: Bookmark) -> float | None:
@@ -100,12 +110,12 @@ class PrimaryClock:
         return self._elapsed(bookmark, bookmark.written)
 
     def _elapsed(self, bookmark: Bookmark, time: float) -> float | None:
-        last, before = self._last, self._before
+        last = self._last
         if last is None or bookmark.clock != last.clock:
             return None
         if bookmark.number > last.number:
             return last.moment(time)
         # The clock may have been set back after it was written, and before it was measured.
-        if before is None or before.clock != last.clock:
+        if not self._others:
             return None
-        return min(last.moment(time), before.moment(time))
+        return min(each.moment(time) for each in (last, *self._others))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from revokebus.store.store import Store
 
 _LASTING = 5.0
+_FAILED_AT_REPLICA, _AT_PRIMARY = 4, 60.0
 
 
 @dataclass(eq=False, kw_only=True)
@@ -52,7 +55,10 @@ class Subscriber:
         while True:
             began = self.clock.elapsed()
             try:
-                await self._read()
+                if self.store.reads_elsewhere and failures >= _FAILED_AT_REPLICA:
+                    await self._read_at_primary()
+                else:
+                    await self._read(at_primary=False)
             except Exception as error:  # noqa: BLE001 - a silent end would be a silent gap
                 self.run.conditions.note("subscriber", error)
             finally:
@@ -62,8 +68,15 @@ class Subscriber:
             failures = 1 if lasted else failures + 1
             await asyncio.sleep(pause_after(failures))
 
-    async def _read(self) -> None:
-        async with self.store.subscribe() as messages:
+    async def _read_at_primary(self) -> None:
+        """Be told by the primary for a while, where the replica is away."""
+        longest = random.uniform(0.5, 1.0) * _AT_PRIMARY  # noqa: S311 - not a secret
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(longest):
+                await self._read(at_primary=True)
+
+    async def _read(self, *, at_primary: bool) -> None:
+        async with self.store.subscribe(at_primary=at_primary) as messages:
             self.subscribed = True
             self.run.counters.subscriptions += 1
             self.run.conditions.over("subscriber")

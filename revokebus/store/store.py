@@ -489,12 +489,23 @@ class Store:
                     async with self._requests.deadline():
                         await lock.release()
 
-    def subscribe(self) -> contextlib.AbstractAsyncContextManager[Subscription]:
+    @property
+    def reads_elsewhere(self) -> bool:
+        """Whether the copy is read from another server than the primary."""
+        return self._reading is not self._requests
+
+    def subscribe(
+        self, *, at_primary: bool = False
+    ) -> contextlib.AbstractAsyncContextManager[Subscription]:
         """Subscribe to the channel where the copy is read from, on a connection of its own.
 
         It ends with an error when another server is to be read from.
+
+        Args:
+            at_primary: Whether to subscribe at the primary wherever the copy is read from.
         """
-        return self._reading.subscribe(self._names.channel)
+        where = self._requests if at_primary else self._reading
+        return where.subscribe(self._names.channel)
 
     async def close(self) -> None:
         """End what is on its way for several callers."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from revokebus import AccessToken
+from revokebus.bookmarks.follower import Follower
+from revokebus.bookmarks.marker import Marker
 from revokebus.engine.engine import Engine
 from revokebus.errors import StaleError
 from revokebus.protocol.bookmark import decode_bookmark
@@ -22,9 +25,8 @@ if TYPE_CHECKING:
 
     import redis
 
-    from revokebus.bookmarks.follower import Follower
-    from revokebus.bookmarks.marker import Marker
     from revokebus.protocol.bookmark import Bookmark
+    from revokebus.protocol.continuity import Position
     from revokebus.settings.settings import Settings
     from tests.support import Eventually, MakeSettings
 
@@ -284,10 +286,8 @@ async def test_a_failover_while_a_replica_is_read(
             await eventually(lambda: other.is_revoked(before.claims))
             old = servers.primary
             if which == "replica":
-                reading = follower(one)._requests.primary._server
-                assert reading is not None
-                assert reading.address is not None
-                next(each for each in servers.servers if each.port == reading.address[1]).kill()
+                reading = read_from(one)
+                next(each for each in servers.servers if each.address == reading).kill()
             else:
                 old.kill()
                 await asyncio.to_thread(servers.wait_for_failover, old)
@@ -311,3 +311,122 @@ def _part(link: Link, how: str) -> None:
         link.forget()
     else:
         link.partition()
+
+
+async def test_a_server_that_is_no_replica_is_said_to_be_none(
+    settings: MakeSettings, redis_binary: str, eventually: Eventually
+) -> None:
+    """A slip in the URL would cost the primary every tick, and no one would know."""
+    with RedisServer(redis_binary) as another:
+        settle(another)
+        async with Engine(settings(read_from=another.url)) as engine:
+            text = "replica: has another data set than the primary"
+            await eventually(lambda: text in str(engine.status().last_error))
+            assert engine.status().state == "fresh"
+
+
+async def test_another_replica_is_read_where_one_is_cut_off(
+    redis_binary: str, make_settings: MakeSettings, eventually: Eventually
+) -> None:
+    """Instances would stay with a replica that is told nothing any more."""
+    with SentinelServers(redis_binary, replicas=2) as servers:
+        settle(servers.primary)
+        settings = make_settings(servers.url, read_from="replica", tick_interval=0.1)
+        async with Engine(settings) as engine:
+            await eventually(lambda: is_proven_by_replica(engine))
+            first = read_from(engine)
+            (replica,) = [each for each in servers.servers if each.address == first]
+            with replica.client() as client:
+                client.replicaof("127.0.0.1", 1)
+            await eventually(lambda: read_from(engine) not in (first, None))
+            assert read_from(engine) != servers.primary.address
+            known = follower(engine)._proven_at
+            await eventually(lambda: follower(engine)._proven_at > known)
+            assert engine.status().last_error is None
+
+
+async def test_one_instance_alone_writes_bookmarks(
+    settings: MakeSettings, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of a fleet whose ticks are far apart would ask the primary whether it is their turn."""
+    asked: Counter[Marker] = Counter()
+    mark = Marker._mark
+
+    async def counted(self: Marker) -> bool:
+        asked[self] += 1
+        return await mark(self)
+
+    monkeypatch.setattr(Marker, "_mark", counted)
+    slow = settings(tick_interval=2.0, max_staleness=20.0)
+    async with Engine(slow) as one, Engine(slow) as two, Engine(slow) as three:
+        await eventually(lambda: sum(marker(each)._has_turn for each in (one, two, three)) == 1)
+        asked.clear()
+        await eventually(lambda: max(asked.values(), default=0) > 8)
+        assert max(sorted(asked.values())[:-1], default=0) <= 1  # at its start
+
+
+async def test_an_instance_that_no_one_confirms_gives_up_its_turn(
+    settings: MakeSettings, eventually: Eventually
+) -> None:
+    """Bookmarks would prove nothing new to anyone for as long as it writes them."""
+    async with Engine(settings()) as one, Engine(settings()) as other:
+        await eventually(lambda: is_proven_by_replica(one) and is_proven_by_replica(other))
+        holder, next_one = (one, other) if marker(one)._has_turn else (other, one)
+        marker(holder)._requests.primary.confirmed_at = 0.0
+        await eventually(lambda: marker(next_one)._has_turn and not marker(holder)._has_turn)
+        known = follower(next_one)._proven_at
+        await eventually(lambda: follower(next_one)._proven_at > known)
+        assert "bookmarks: neither" in str(holder.status().last_error)
+
+
+async def test_a_replica_of_a_cluster_by_its_address(
+    cluster: ClusterServers, make_settings: MakeSettings, eventually: Eventually
+) -> None:
+    """A replica in one's own zone would send every question to the primary elsewhere."""
+    settle(cluster.primary)
+    found = make_settings(cluster.url, read_from="replica", tick_interval=0.1)
+    async with Engine(found) as engine:
+        await eventually(lambda: is_proven_by_replica(engine))
+        host, port = read_from(engine) or ("", 0)
+    settings = make_settings(cluster.url, read_from=f"redis://{host}:{port}", tick_interval=0.1)
+    async with Engine(settings) as engine:
+        await eventually(lambda: is_proven_by_replica(engine))
+        assert engine.status().last_error is None
+
+
+async def test_a_start_lists_no_replica_that_is_behind(
+    pair: Pair, settings: MakeSettings, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The copy would lack for good what was revoked while a balancer leads to another replica."""
+
+    async def anywhere(_self: Follower, _position: Position) -> bool:
+        return True  # the one that was looked at was another one
+
+    async with Engine(settings()) as one:
+        await eventually(lambda: is_proven_by_replica(one))
+        pair.link.forget()
+        token = await token_of(one)
+        await one.revoke(token)
+        monkeypatch.setattr(Follower, "can_list", anywhere)
+        async with Engine(settings(startup_timeout=0.5)) as late:
+            assert late.status().state == "starting"
+            assert "is behind the primary" in str(late.status().last_error)
+            with pytest.raises(StaleError):
+                await late.authenticate(one.issue("bob").access_token, AccessToken)
+
+
+def read_from(engine: Engine) -> tuple[str, int] | None:
+    server = follower(engine)._requests.primary._server
+    return server.address if server else None
+
+
+async def test_revocations_are_heard_at_the_primary_where_the_replica_is_away(
+    pair: Pair, settings: MakeSettings, eventually: Eventually
+) -> None:
+    """A revocation would arrive with the next tick only, seconds later in a large fleet."""
+    async with Engine(settings()) as engine:
+        await eventually(lambda: is_proven_by_replica(engine))
+        pair.replica.kill()
+        with pair.primary.client() as client:
+            await eventually(lambda: dict(client.pubsub_numsub(CHANNEL))[CHANNEL.encode()] == 1)
+        assert engine.status().subscribed

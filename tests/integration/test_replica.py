@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     import redis
 
+    from revokebus.protocol.continuity import Position
     from tests.support import Eventually, MakeSettings
 
 NEVER = 3600.0
@@ -336,10 +337,10 @@ async def test_a_clock_that_is_set_back_twice_is_noticed_twice(
         records = listing.records
         walks = 0
 
-        async def stepping() -> AsyncGenerator[list[bytes | None]]:
+        async def stepping(since: Position) -> AsyncGenerator[list[bytes | None]]:
             nonlocal walks
             walks += 1
-            async for page in records():
+            async for page in records(since):
                 yield page
             if walks == 1:
                 clock.step(-3600)

@@ -60,6 +60,7 @@ FLEET = {
     "fleet.replica": "a fleet that reads from a replica",
     "fleet.roll_call": "ten thousand instances are asked",
     "fleet.starts": "two hundred instances start at once",
+    "fleet.connections": "connections at rest and after a burst",
     "fleet.lost": "Redis loses a million revocations",
 }
 HEADINGS = ("what", "against", "RevokeBus", "the other", "measured", "bar", "")

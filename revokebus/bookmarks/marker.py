@@ -99,7 +99,7 @@ class Marker:
             began, is_marked = self._clock.elapsed(), True
             try:
                 is_marked = not self._epoch() or await self._mark()
-            except StoreError as error:
+            except Exception as error:  # noqa: BLE001 - a silent end would leave it to no one
                 self._conditions.note("bookmarks", error)
                 self._lose_turn()
             else:

@@ -39,7 +39,10 @@ _WELL_KNOWN = frozenset(
 )
 
 _PEM = re.compile(r"(?<!-)-{4,}+\s*+(BEGIN|END)\b", re.IGNORECASE)
-_SSH = re.compile(r"\W*(ssh-|ecdsa-sha2-|sk-(ssh|ecdsa)-)", re.IGNORECASE)
+# By whole names of algorithms: a random secret begins with "ssh-" now and then.
+_SSH = re.compile(
+    r"\W*(ssh-(rsa|dss|ed25519|ed448)|ecdsa-sha2-nistp|sk-(ssh-ed25519|ecdsa-sha2))", re.IGNORECASE
+)
 
 
 def is_guessable(secret: str) -> bool:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from revokebus.protocol.revocation import Revocation
     from revokebus.protocol.wire import EntryId
 
-_MOST = 10_000
+_MOST, _MOST_REVOCATIONS = 10_000, 50_000
 _MOST_HEARD_BYTES = 4 * 1024 * 1024
 
 
@@ -43,13 +43,13 @@ class UnseenWrites:
 
     Attributes:
         complete: Whether all own writes were remembered since the last comparison. While the log
-            cannot be read, there may be too many.
+            cannot be read, there may be too many; and where a million are written back at once.
     """
 
     def __init__(self) -> None:
         # By the whole entry: after a loss, Redis gives the same ids out again.
         self._writes: dict[Entry, _Write] = {}
-        self._heard_bytes = 0
+        self._heard_bytes = self._own = 0
         self._read_to: EntryId = (0, 0)
         self.complete = True
 
@@ -63,10 +63,10 @@ class UnseenWrites:
         """
         if entry.id <= self._read_to:
             return  # the answer came after the log was read
-        known = self._writes.get(entry)
-        if known is not None:
-            known.revocations = revocations
-        elif len(self._writes) < _MOST:
+        if entry in self._writes:
+            return  # it was heard, and can be read
+        if len(self._writes) < _MOST and self._own + len(revocations) <= _MOST_REVOCATIONS:
+            self._own += len(revocations)
             self._writes[entry] = _Write(at, revocations)
         else:
             self.complete = False
@@ -123,4 +123,5 @@ class UnseenWrites:
         write = self._writes.pop(entry, None)
         if write is not None:
             self._heard_bytes -= write.heard_bytes
+            self._own -= len(write.revocations or ())
         return write

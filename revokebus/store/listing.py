@@ -184,6 +184,7 @@ class Listing:
         finally:
             if reading is not None:
                 await end([reading])
+        await self._check_has(until, walk)
 
 
 class _Walk:

@@ -233,6 +233,11 @@ def test_no_spelling_of_a_public_key_is_a_secret(name: str) -> None:
     assert "cannot be an HMAC key" in message
 
 
+def test_a_secret_that_begins_like_a_key_is_none() -> None:
+    """One deployment in a million would not start, by the dice of its secret."""
+    assert not is_a_key("sSh-b0VRqXXnHDoN85ztwUTckWg3SMaeyiz6J-8pCaMdApe3zCJgYO7D1GjbREnbnsLwlBMN")
+
+
 @pytest.mark.parametrize("maker", [secrets.token_urlsafe, secrets.token_hex])
 def test_a_random_secret_is_not_taken_for_a_key(maker: Any) -> None:
     """One deployment in some thousands would not start, and nobody would know why."""

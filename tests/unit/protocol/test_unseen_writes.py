@@ -114,3 +114,14 @@ def test_what_came_while_everything_was_listed_is_no_loss() -> None:
     between = [each for some in unseen_writes.compared(20.0, (6, 0)) for each in some]
     assert between == [ONE]
     assert missed(unseen_writes, 99.0) == [TWO]
+
+
+def test_the_memory_for_long_writes_is_bounded() -> None:
+    """What Redis has lost is written back by an instance that needs as much memory again for it."""
+    unseen_writes, batch = UnseenWrites(), [ONE] * 10_000
+    for number in range(9):
+        unseen_writes.remember(entry(number + 1), 1.0, batch)
+    assert not unseen_writes.complete
+    assert sum(map(len, unseen_writes.missed(2.0))) == module._MOST_REVOCATIONS
+    unseen_writes.remember(entry(20), 3.0, batch)
+    assert sum(map(len, unseen_writes.missed(4.0))) == len(batch)  # there is room again

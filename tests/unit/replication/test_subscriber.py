@@ -32,7 +32,9 @@ class Unreachable:
         self.attempts = 0
         self.enough = asyncio.Event()
 
-    def subscribe(self) -> NoReturn:
+    reads_elsewhere = False
+
+    def subscribe(self, *, at_primary: bool) -> NoReturn:  # noqa: ARG002 - Store's
         self.attempts += 1
         if self.attempts > 1500:
             self.enough.set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from load_tests.fleet.engines import Engines
 from load_tests.fleet.held import HeldServer
@@ -13,6 +14,7 @@ INSTANCES, EACH = 50, 40
 SETTLED, AFTER = 3.0, 17.0
 """Connections that are not used are ended after fifteen seconds."""
 
+CONFIRMED: dict[str, Any] = {"confirm": "fleet", "timeout": 10.0}
 MOST_AT_REST, MOST_IN_A_BURST = 2.1, 4.0
 
 
@@ -35,7 +37,7 @@ async def measure() -> None:
             progress(0.2)
             burst = asyncio.gather(
                 *(
-                    each.revoke_session(f"{number}-{count}", confirm="fleet", timeout=10.0)
+                    each.revoke_session(f"{number}-{count}", **({} if count else CONFIRMED))
                     for number, each in enumerate(fleet.all)
                     for count in range(EACH)
                 )

@@ -429,4 +429,4 @@ async def test_revocations_are_heard_at_the_primary_where_the_replica_is_away(
         pair.replica.kill()
         with pair.primary.client() as client:
             await eventually(lambda: dict(client.pubsub_numsub(CHANNEL))[CHANNEL.encode()] == 1)
-        assert engine.status().subscribed
+        await eventually(lambda: engine.status().subscribed)

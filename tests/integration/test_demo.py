@@ -122,7 +122,9 @@ def test_an_interruption_at_the_start_leaves_nothing(demo: subprocess.Popen[str]
     started = children(demo.pid)
     demo.send_signal(signal.SIGINT)
     assert "has been stopped" in demo.stdout.read()
-    assert demo.wait(_SECONDS) == 130
+    # A shell calls both 130. Where the signal comes in the midst of an import that runs `exec`, as
+    # that of a data class does, Python ends by the signal, although it was dealt with.
+    assert demo.wait(_SECONDS) in (130, -signal.SIGINT)
     # The system ends them with their parent, a moment later.
     wait_until(lambda: not any(alive(pid) for pid in started), "all have ended")
 

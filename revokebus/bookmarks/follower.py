@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,7 +14,7 @@ from revokebus.protocol.wire import DATA_VERSION, encode_entry_id
 from revokebus.scripts import bookmarks
 from revokebus.store.listing import PAGE_ENTRIES
 from revokebus.store.settling import LATE_SECONDS, replica_deadline
-from revokebus.store.store import LONG_ROW, PAGE_BYTES, entry_of
+from revokebus.store.store import PAGE_BYTES, entry_of, named_row
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -52,7 +51,6 @@ class ReplicaPage:
         more: Whether there are more of them.
         is_held: Whether a hold is set, or an instance writes back what Redis has lost.
         wants_heartbeat: Whether this instance must send a heartbeat before anything is proven.
-        instances: How many there are, some that have ended included.
         time: What time it is at the replica, in seconds since the epoch.
     """
 
@@ -64,7 +62,6 @@ class ReplicaPage:
     more: bool
     is_held: bool
     wants_heartbeat: bool
-    instances: int
     time: float
 
 
@@ -180,7 +177,8 @@ class Follower:
             await take(entries)
             self._read_at = bookmark.number
             if not page.more:
-                return moment
+                # A replica has the bookmark after all that is before it, or is no replica of it.
+                return moment if page.entries[-1].id >= bookmark.last else None
         return None
 
     def _moment(self, page: ReplicaPage, now: float) -> float | None:
@@ -210,11 +208,8 @@ class Follower:
     async def _read(self, after: Position) -> ReplicaPage:
         names = self._names
         keys = [names.meta, names.log, names.hold, names.repair, names.instances]
-        payload = known = after.entry.payload
-        if len(payload) > LONG_ROW:
-            known = hashlib.sha1(payload, usedforsecurity=False).hexdigest().encode()
         args: list[Argument] = [encode_entry_id(after.entry.id), PAGE_ENTRIES, PAGE_BYTES]
-        args += [known, names.instance]
+        args += [named_row(after.entry.payload), names.instance]
         async with self._requests.deadline(replica_deadline(self._settings)):
             self._asked = await self._requests.primary.server()
             answer = await self._requests.primary.run(
@@ -232,7 +227,6 @@ class Follower:
             more=bool(more),
             is_held=bool(held),
             wants_heartbeat=bool(wanted),
-            instances=self.instances,
             time=int(seconds) + int(microseconds) / 1e6,
         )
 

@@ -1,4 +1,4 @@
-"""What a bookmark proves: whoever sees it sees all that the primary had done before.
+"""What a bookmark proves: a replica that shows it has all that the primary had done before.
 
 A primary writes bookmarks into its data one after another. Its replicas do what it has done, in the
 same order. One that shows a bookmark therefore has every revocation that was acknowledged before

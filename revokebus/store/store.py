@@ -73,9 +73,7 @@ _TIMED = 5
 _LONGEST_WAY = 4.0
 _KEPT = 1.1
 _LOOKS_EVERY = 1.0
-
-LONG_ROW = 512
-"""A row of more bytes that the reader has is not sent again."""
+_LONG_ROW = 512
 
 PAGE_BYTES = 128 * 1024
 """About how many bytes a page of the log has at most."""
@@ -224,10 +222,7 @@ class Store:
         far = math.ceil(1000 * min(_WAYS_OF_A_LISTING * self._round_trip, _LONGEST_WAY))
         settling = settling_milliseconds(self._settings, self._instances) + far
         args += [settling, TURN_MILLISECONDS, names.instance]
-        payload = known = after.entry.payload
-        if len(payload) > LONG_ROW:
-            known = hashlib.sha1(payload, usedforsecurity=False).hexdigest().encode()
-        args += [self._settings.longest_life, known, PAGE_BYTES]
+        args += [self._settings.longest_life, named_row(after.entry.payload), PAGE_BYTES]
         # With a heartbeat all is told: some of it, as how many there are, is not compared.
         wants_all = told is not None or self._wants_all or self._settings.reads_from_replica
         said: list[Argument] = []
@@ -515,6 +510,13 @@ class Store:
     def doubt_primary(self) -> None:
         """Ask who is primary before the next request."""
         self._primary.doubt()
+
+
+def named_row(payload: bytes) -> bytes:
+    """Return what tells a script that the reader has a row, so that it is not sent again."""
+    if len(payload) <= _LONG_ROW:
+        return payload
+    return hashlib.sha1(payload, usedforsecurity=False).hexdigest().encode()
 
 
 def entry_of(row_id: bytes, fields: Sequence[bytes]) -> Entry:

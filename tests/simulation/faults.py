@@ -165,8 +165,8 @@ def _drift_instance(world: World, event: Event) -> Any:
 # Servers
 
 
-def _freeze_server(world: World, _: Event) -> Any:
-    process = world.servers.primary.process
+def _frozen(server: Server) -> Callable[[], None]:
+    process = server.process
     process.freeze()
 
     def undo() -> None:
@@ -174,6 +174,10 @@ def _freeze_server(world: World, _: Event) -> Any:
             process.thaw()
 
     return undo
+
+
+def _freeze_server(world: World, _: Event) -> Any:
+    return _frozen(world.servers.primary)
 
 
 def _killed(server: Server, snapshot: Callable[[], Any]) -> Any:
@@ -319,16 +323,7 @@ def _replica(world: World) -> Server | None:
 
 def _freeze_replica(world: World, _: Event) -> Any:
     replica = _replica(world)
-    if replica is None:
-        return None
-    process = replica.process
-    process.freeze()
-
-    def undo() -> None:
-        if process.is_frozen:
-            process.thaw()
-
-    return undo
+    return None if replica is None else _frozen(replica)
 
 
 def _restart_replica(world: World, _: Event) -> Any:
@@ -446,7 +441,18 @@ ON_KEYS = frozenset({"evict", "step_server", "delete", "rename", "wrong_type"})
 NOT_FOR_SESSIONS = frozenset({"step_instance", "step_server", "wrong_type"})
 """Those that may sign someone out: clocks that differ too much, and records that none can read."""
 
-_LASTING = frozenset(
+_OF_READERS = frozenset(
+    {
+        "delay",
+        "nudge_server",
+        "freeze_replica",
+        "restart_replica",
+        "step_replica",
+        "cut_from_replica",
+        "cut_from_primary",
+    }
+)
+_LASTING = _OF_READERS | frozenset(
     {
         "cut",
         "lose_answers",
@@ -470,24 +476,6 @@ _LASTING = frozenset(
         "crowd",
         "step_server",
         "lag",
-        "delay",
-        "nudge_server",
-        "freeze_replica",
-        "restart_replica",
-        "step_replica",
-        "cut_from_replica",
-        "cut_from_primary",
-    }
-)
-_OF_READERS = frozenset(
-    {
-        "delay",
-        "nudge_server",
-        "freeze_replica",
-        "restart_replica",
-        "step_replica",
-        "cut_from_replica",
-        "cut_from_primary",
     }
 )
 _WHERE: Mapping[str, frozenset[str]] = {

@@ -128,14 +128,18 @@ def url_of(port: int, **files: Path) -> str:
     return f"rediss://{LOOPBACK}:{port}/0?{options}"
 
 
+def trusted_url(authority: Authority, port: int) -> str:
+    """Return the URL of a client that the authority knows."""
+    certificate, key = authority.issue("app")
+    files = {"ssl_ca_certs": authority.certificate, "ssl_certfile": certificate}
+    return url_of(port, **files, ssl_keyfile=key)
+
+
 async def test_everything_goes_through_tls(
     authority: Authority, tls_port: int, make_settings: MakeSettings
 ) -> None:
     """Whoever follows the page would not connect, or send revocations in the clear."""
-    certificate, key = authority.issue("app")
-    url = url_of(
-        tls_port, ssl_ca_certs=authority.certificate, ssl_certfile=certificate, ssl_keyfile=key
-    )
+    url = trusted_url(authority, tls_port)
     async with Engine(make_settings(url)) as one, Engine(make_settings(url)) as other:
         token = await one.authenticate(one.issue("alice").access_token, AccessToken)
         receipt = await one.revoke(token, confirm="fleet", timeout=10)
@@ -169,10 +173,7 @@ async def test_a_pause_costs_no_handshake(
 ) -> None:
     """A fleet would have Redis agree upon keys all the time, and never recover."""
     server, port = tls_server
-    certificate, key = authority.issue("app")
-    url = url_of(
-        port, ssl_ca_certs=authority.certificate, ssl_certfile=certificate, ssl_keyfile=key
-    )
+    url = trusted_url(authority, port)
     async with Engine(make_settings(url, max_staleness=30)) as engine:
         with server.client() as client:
             before = client.info("stats")["total_connections_received"]
@@ -194,12 +195,9 @@ async def test_a_connection_that_is_lost_over_tls_is_replaced(
 ) -> None:
     """What a balancer has forgotten would be asked until the copy is stale."""
     _, port = tls_server
-    certificate, key = authority.issue("app")
     with Link(LOOPBACK, port) as link:
         through = int(link.url.rpartition(":")[2].partition("/")[0])
-        url = url_of(
-            through, ssl_ca_certs=authority.certificate, ssl_certfile=certificate, ssl_keyfile=key
-        )
+        url = trusted_url(authority, through)
         settings = make_settings(url, max_staleness=30, redis_timeout=0.2)
         async with Engine(settings) as engine:
             link.forget()
